@@ -1,0 +1,1 @@
+"""fnflare: functional neural nets on NumPy and MKL."""

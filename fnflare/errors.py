@@ -1,0 +1,92 @@
+"""The typed errors of fnflare.
+
+Every error is a `FnflareError` and also the builtin that a caller would guess
+(`TypeError` for a wrong type, `ValueError` for a wrong value, ...), so that both
+``except fnflare.errors.FnflareError`` and ``except ValueError`` do what they say.
+A message names the argument and what was wrong with it, then says what to write instead.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "ConcretizationError",
+    "CotangentError",
+    "DataFileError",
+    "DtypeError",
+    "FnflareError",
+    "LeakedTracerError",
+    "MissingFileError",
+    "MissingKeyError",
+    "NonFiniteError",
+    "NonScalarLossError",
+    "ShapeError",
+    "TracerArrayError",
+    "TreeError",
+    "UnsupportedError",
+]
+
+
+class FnflareError(Exception):
+    """The base of every error that fnflare raises on purpose."""
+
+
+class ArgumentError(FnflareError, ValueError):
+    """An argument has a value that the function cannot take."""
+
+
+class TreeError(FnflareError, ValueError):
+    """Two pytrees that had to have the same structure do not."""
+
+
+class ShapeError(FnflareError, ValueError):
+    """Shapes do not fit together; inside a layer the message starts with the layer's path."""
+
+
+class DtypeError(FnflareError, TypeError):
+    """An array has a dtype that the operation cannot take, such as an integer parameter in `grad`."""
+
+
+class NonScalarLossError(FnflareError, TypeError):
+    """`grad` was given a function that does not return a scalar."""
+
+
+class CotangentError(FnflareError, ValueError):
+    """A cotangent or tangent does not have the structure, shape or dtype of its primal."""
+
+
+class TracerArrayError(FnflareError, TypeError):
+    """A tracer was asked to become a plain NumPy array or Python number, which would lose its derivative."""
+
+
+class ConcretizationError(FnflareError, TypeError):
+    """The value of an abstract tracer was needed, which has a shape and a dtype but no value."""
+
+
+class LeakedTracerError(FnflareError, RuntimeError):
+    """A tracer was used after the transform that made it had returned."""
+
+
+class UnsupportedError(FnflareError, TypeError):
+    """A NumPy function, or one of its arguments, has no rule for tracers."""
+
+
+class MissingKeyError(FnflareError, TypeError):
+    """A layer that draws random numbers in training was called without `key=`."""
+
+
+class CheckpointError(FnflareError, ValueError):
+    """A saved file is truncated, foreign, or does not match the tree that it is loaded into."""
+
+
+class DataFileError(FnflareError, ValueError):
+    """A data file is truncated or is not of the format that was expected."""
+
+
+class MissingFileError(DataFileError, FileNotFoundError):
+    """A data file is not there; the message says what was expected and where it can be had."""
+
+
+class NonFiniteError(FnflareError, FloatingPointError):
+    """A loss, gradient or parameter became infinite or not a number during training."""
