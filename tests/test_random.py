@@ -398,7 +398,7 @@ def test_randint_covers_the_range_of_its_dtype(dtype: type) -> None:
 def test_randint_is_uniform() -> None:
     rows = [np.bincount(random.randint(k, (3000,), 0, 12), minlength=12) for k in random.split(KEY, 20)]
     counts = np.array(rows, np.float64)
-    assert np.sum((counts - 250) ** 2 / 250) < 270.8  # chi-square, 220 degrees of freedom, the 1 % point
+    assert np.sum((counts - 250) ** 2 / 250) < 271.7  # chi-square, 220 degrees of freedom, the 1 % point
 
 
 def test_randint_bounds() -> None:
