@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -57,7 +57,7 @@ _WORD_OF_FLOAT: dict[np.dtype[Any], np.dtype[Any]] = {
 # --- keys -----------------------------------------------------------------------------------------------------
 
 
-def key(seed: int) -> np.ndarray:
+def key(seed: SupportsIndex) -> np.ndarray:
     """Make a key from a seed.
 
     Args:
@@ -108,7 +108,7 @@ def split(key: np.ndarray, num: int = 2) -> np.ndarray:
     return philox.words(key, philox.SPLIT, 0, 2 * num).reshape(num, 2)
 
 
-def fold_in(key: np.ndarray, data: int) -> np.ndarray:
+def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
     """Make a new key from a key and a number, such as the number of a step.
 
     Args:

@@ -65,7 +65,7 @@ DOMAIN = {
 @pytest.mark.parametrize("size", [0, 1, 3, 1000, 1 << 16])
 def test_values_of_elementwise_functions(name: str, dtype: type, size: int) -> None:
     low, high = DOMAIN[name]
-    x = generator.uniform(low, high, size).astype(dtype)
+    x: np.ndarray = generator.uniform(low, high, size).astype(dtype)
     before = x.copy()
     got = getattr(kernels, name)(x)
     assert got.dtype == dtype and got.shape == x.shape and got is not x
@@ -81,7 +81,7 @@ SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-310, -1e-310, 1e-40, 5e-
 @pytest.mark.parametrize("name", NAMES)
 def test_special_values(name: str, dtype: type) -> None:
     with np.errstate(all="ignore"):
-        x = np.array(SPECIAL).astype(dtype)
+        x: np.ndarray = np.array(SPECIAL).astype(dtype)
         x = x[np.abs(x) < 1e30] if name in ("sin", "cos") else x
         expected = kernels._numpy_erf(x) if name == "erf" else getattr(np, name)(x)
     got = mkl.elementwise(name, x)
@@ -154,7 +154,7 @@ def test_out_of_mkl_is_checked() -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_rational_erf(dtype: type) -> None:
-    x = np.concatenate([np.linspace(-7, 7, 30_001), np.logspace(-40, 0.8, 3000)]).astype(dtype)
+    x: np.ndarray = np.concatenate([np.linspace(-7, 7, 30_001), np.logspace(-40, 0.8, 3000)]).astype(dtype)
     exact = oracle("erf")(x.astype(np.float64))
     with config.override(use_mkl=False):
         got = kernels.erf(x)
@@ -226,6 +226,8 @@ def test_gemm_takes_what_it_says(
     assert close(got, a, b)
     out = np.full_like(got, 2.0)
     assert mkl.gemm(a, b, out) is out and np.array_equal(out, got)
+    fresh = mkl.gemm(a, b, accumulate=True)  # nothing is there to add to
+    assert fresh is not None and np.array_equal(fresh, got)
     assert mkl.gemm(a, b, out, accumulate=True) is out and np.allclose(out, 2 * got, rtol=1e-4)
 
 
@@ -263,7 +265,7 @@ def test_gemm_leaves_the_rest() -> None:
         (x[:, :0], x[:0]),
         (x.tolist(), x),
     ]:
-        assert mkl.gemm(a, b) is None
+        assert mkl.gemm(a, b) is None  # type: ignore[arg-type]
     for out in (x, x[:2], x.astype(np.float64), np.ones((3, 6), np.float32)[:, ::2], frozen):
         assert mkl.gemm(x, x, out) is None
 

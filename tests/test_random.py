@@ -498,7 +498,7 @@ def test_choice_refuses_what_it_cannot_draw() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_categorical_follows_softmax(dtype: type) -> None:
-    logits = np.array([0, 1, 2, -1], dtype)
+    logits: np.ndarray = np.array([0, 1, 2, -1], dtype)
     x = random.categorical(KEY, logits, shape=(40_000,))
     expected = 40_000 * np.exp(logits) / np.exp(logits).sum()
     assert x.dtype == np.int64

@@ -197,7 +197,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, *, accumul
         a: (..., m, k), float32 or float64. Its matrices lie row by row or, as transposed ones, column by column.
         b: (..., k, n), as a; with equal leading axes.
         out: where to put the product: (..., m, n), C-contiguous, apart from a and b in memory; by default a new array.
-        accumulate: add the product to what is in ``out``.
+        accumulate: add the product to what is in a given ``out``.
 
     Returns:
         ``out``; None, and nothing done, where MKL is not used or cannot take the operands as they are.
@@ -208,18 +208,19 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, *, accumul
         return None
     *batch, m, k = a.shape
     n = b.shape[-1]
-    left, right = _layout(a), _layout(b)
-    if left is None or right is None or 0 in (*batch, m, n, k):
+    if a.size == 0 or n == 0:
         return None
+    left, right, count = _layout(a), _layout(b), math.prod(batch)
+    if left is None or right is None or max(m * n, count, *left, *right) > _MAX_INT:
+        return None
+    beta = 0.0
     if out is None:
         out = np.empty((*batch, m, n), a.dtype)
     elif not _is_target(out, (*batch, m, n)) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
         return None
-    count = math.prod(batch)
-    if max(m * k, k * n, m * n, count, left[1], right[1], left[2], right[2]) > _MAX_INT:
-        return None
+    elif accumulate:
+        beta = 1.0
     sizes = (_ROW_MAJOR, left[0], right[0], m, n, k, 1.0)
-    beta = 1.0 if accumulate else 0.0
     if count == 1:
         call = getattr(library, f"cblas_{letter}gemm")
         call(*sizes, a.ctypes.data, left[1], b.ctypes.data, right[1], beta, out.ctypes.data, n)
@@ -231,16 +232,24 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, *, accumul
 
 
 def _layout(x: np.ndarray) -> tuple[int, int, int] | None:
-    """How the matrices of x lie: transposed or not, leading dimension, distance; in elements, None if not for BLAS."""
+    """How the matrices of x, which is not empty, lie: transposed or not, leading dimension, distance; in elements.
+
+    None where BLAS cannot take them so.
+    """
     *batch, rows, columns = x.shape
+    # The common cases first, since the general one takes as long as a small product.
+    if x.flags.c_contiguous:
+        return _NO_TRANS, columns, rows * columns
+    if not batch and x.flags.f_contiguous:
+        return _TRANS, rows, rows * columns
     *distances, down, across = (stride // x.itemsize for stride in x.strides)
     if any(stride % x.itemsize for stride in x.strides):
         return None
     # The stride of an axis of length one says nothing.
-    if (across == 1 or columns == 1) and (down >= max(columns, 1) or rows == 1):
-        order, leading, extent = _NO_TRANS, max(down if rows > 1 else columns, 1), rows
-    elif (down == 1 or rows == 1) and (across >= max(rows, 1) or columns == 1):
-        order, leading, extent = _TRANS, max(across if columns > 1 else rows, 1), columns
+    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
+        order, leading, extent = _NO_TRANS, down if rows > 1 else columns, rows
+    elif (down == 1 or rows == 1) and (across >= rows or columns == 1):
+        order, leading, extent = _TRANS, across if columns > 1 else rows, columns
     else:
         return None
     distance = _distance(batch, distances)
