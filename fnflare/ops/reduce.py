@@ -105,7 +105,8 @@ def sum(
         _extras("np.sum", out, where, initial)
     if dtype is not None:
         a = convert(a, dtype)
-    return bind(reduce_sum, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    keep = keepdims is not False and _is_set(keepdims)
+    return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, a.ndim), "keepdims": keep})
 
 
 @implements(np.mean)
