@@ -133,7 +133,7 @@ def scale_by_adam(
             transformation of its own.
     """
     check_decay("scale_by_adam", b1=b1, b2=b2)
-    rooted = not isinstance(eps_root, (float, int)) or eps_root != 0
+    rooted = eps_root != 0
 
     @tiled
     def kernel(

@@ -19,8 +19,8 @@ from fnflare.optim.leaves import map_leaves
 __all__ = [
     "EmptyState",
     "GradientTransformation",
-    "Schedule",
     "ScalarOrSchedule",
+    "Schedule",
     "UpdateFn",
     "apply_updates",
     "global_norm",

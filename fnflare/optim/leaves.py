@@ -41,7 +41,7 @@ def weak(value: Any, dtype: Any = None) -> Any:
 def check_decay(who: str, **rates: Any) -> None:
     """Raises ArgumentError unless each rate is in [0, 1)."""
     for name, rate in rates.items():
-        if isinstance(rate, (float, int, np.generic)) and not 0 <= rate < 1:
+        if isinstance(rate, (float, int, np.generic)) and not 0 <= float(rate) < 1:
             raise ArgumentError(f"{who}: {name} must be at least 0 and less than 1, got {rate!r}")
 
 
