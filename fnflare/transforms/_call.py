@@ -38,28 +38,31 @@ def concrete(x: Any) -> Any:
     return x
 
 
-def check_differentiable(x: Any, what: str, holomorphic: bool = False) -> Any:
-    """A leaf ready to be differentiated with respect to; a typed error where it cannot be."""
+def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False) -> Any:
+    """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be."""
     x = concrete(x)
+    if isinstance(x, (np.floating, float)) and not holomorphic:
+        return x
+    if hasattr(x, "dtype") and x.dtype.kind == ("c" if holomorphic else "f"):
+        return x
+    what = name()
     if not isinstance(x, (np.ndarray, Tracer, np.generic, float)):
         raise DtypeError(
             f"{what} is a {type(x).__name__}, which has no derivative; keep it out of the differentiated arguments "
             "(argnums=, argnames=, or tree.partition)"
         )
     kind = dtype_of(x).kind
-    if kind == "c" and not holomorphic:
+    if kind == "c":
         raise DtypeError(
             f"{what} has dtype {dtype_of(x)}; a gradient with respect to a complex number exists only for a "
             "holomorphic function: pass holomorphic=True if it is one, or differentiate real and imaginary parts"
         )
-    if holomorphic and kind != "c":
+    if holomorphic:
         raise DtypeError(f"{what} has dtype {dtype_of(x)}; with holomorphic=True it must be complex")
-    if kind not in "fc":
-        raise DtypeError(
-            f"{what} has dtype {dtype_of(x)} and cannot be differentiated with respect to; convert it, "
-            "x.astype(np.float32), or leave it out (argnums=, argnames=, or tree.partition)"
-        )
-    return x
+    raise DtypeError(
+        f"{what} has dtype {dtype_of(x)} and cannot be differentiated with respect to; convert it, "
+        "x.astype(np.float32), or leave it out (argnums=, argnames=, or tree.partition)"
+    )
 
 
 class Picked:
@@ -68,8 +71,9 @@ class Picked:
     __slots__ = ("args", "chosen", "kwargs", "names", "nums")
 
     def __init__(self, nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:
+        count = len(args)
         for n in nums:
-            if not -len(args) <= n < len(args):
+            if not -count <= n < count:
                 raise ArgumentError(
                     f"argnums={n} but {name_of(fun)} was called with {len(args)} positional arguments; "
                     "name keyword arguments with argnames="
@@ -111,6 +115,8 @@ def normalise_argnums(argnums: Argnums | None, argnames: Argnames) -> tuple[tupl
 
 def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argnames) -> Any:
     """The results for the chosen arguments, laid out as `argnums` and `argnames` were written."""
+    if argnames is None and (argnums is None or type(argnums) is int):
+        return values[0]
     nums, names = normalise_argnums(argnums, argnames)
     by_number: Any = tuple(values[: len(nums)])
     if argnums is None or isinstance(argnums, (int, np.integer)):

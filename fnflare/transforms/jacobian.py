@@ -8,6 +8,7 @@ have the axes of the output leaf followed by those of the argument leaf.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def _setup(fun: Any, argnums: Any, argnames: Any, has_aux: bool, holomorphic: bo
     chosen = []
     for k, argument in enumerate(picked.chosen):
         leaves, structure = tree.flatten_with_path(argument)
-        checked = [check_differentiable(x, path_name(k, picked, path), holomorphic) for path, x in leaves]
+        checked = [check_differentiable(x, partial(path_name, k, picked, path), holomorphic) for path, x in leaves]
         chosen.append(tree.unflatten(structure, checked))
     return picked, chosen, lambda *values: picked.call(fun, values)
 
