@@ -9,8 +9,9 @@ import subprocess
 import sys
 from importlib import metadata, resources
 
-import fnflare
 import pytest
+
+import fnflare
 
 NEW_MODULES = """
 import json, sys
