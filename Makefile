@@ -45,13 +45,16 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[train,io,notebooks]'
+	@echo 'installing fnflare[train,io,notebooks] into $(VENV): a minute or so, once'
+	@$(PY) -m pip install -qq --editable '.[train,io,notebooks]'
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[all]'
+	@echo 'installing fnflare[all] into $(VENV): a minute or so, once'
+	@$(PY) -m pip install -qq --editable '.[all]'
 	@touch $@
 
 $(VENV)/.peers: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[bench]'
+	@echo 'installing fnflare[bench] into $(VENV): a minute or so, once'
+	@$(PY) -m pip install -qq --editable '.[bench]'
 	@touch $@

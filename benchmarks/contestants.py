@@ -37,19 +37,19 @@ SGEMM = Contestant("numpy", "sgemm")
 """Runs beside the others in each workload: the speed of the arithmetic at that time on that machine."""
 
 
-def _contestants(*names: str) -> tuple[Contestant, ...]:
-    return tuple(Contestant(*name.split()) for name in (f"{OWN} eager", *names))
+def _contestants(names: str) -> tuple[Contestant, ...]:
+    return tuple(Contestant(*name.split()) for name in names.split(", "))
 
 
 CONTESTANTS = {
-    "bilstm": _contestants("torch eager", "torch packed", "jax jit"),
-    "mlp": _contestants("torch eager", "torch compile", "jax jit"),
-    "lenet": _contestants("torch eager", "torch compile", "jax jit"),
-    "tree": _contestants("torch eager"),
-    "tiny": _contestants("torch eager", "torch func", "autograd eager", "jax eager", "jax jit"),
-    "gpt": _contestants("torch eager", "torch compile", "jax jit"),
-    "textcnn": _contestants("torch eager", "torch compile", "jax jit"),
-    "pergrad": _contestants("torch eager", "jax jit"),
+    "bilstm": _contestants("fnflare eager, torch eager, torch packed, jax jit"),
+    "mlp": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "lenet": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "tree": _contestants("fnflare eager, torch eager"),
+    "tiny": _contestants("fnflare eager, torch eager, torch func, autograd eager, jax eager, jax jit"),
+    "gpt": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "textcnn": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "pergrad": _contestants("fnflare loop, torch eager, jax jit"),
 }
 
 TARGETS = {
