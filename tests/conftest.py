@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fnflare.core import trace_depth
+
 # No deadlines: a test must not fail because the machine was busy.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("dev", max_examples=20, deadline=None)
@@ -27,6 +29,7 @@ def _global_state() -> dict[str, Any]:
     """Everything global that a function of the library might touch and has to put back."""
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (nobody may draw from it)
     return {
+        "the open traces": trace_depth(),
         "NumPy's error handling (np.errstate)": np.geterr(),
         "NumPy's print options": np.get_printoptions(),
         "NumPy's global random state": (legacy["state"]["pos"], legacy["state"]["key"].tobytes()),
