@@ -1,0 +1,252 @@
+"""Convolution on plain NumPy arrays, as matrix products; windows of an array, and their adjoint.
+
+Arrays are channels last: inputs ``(N, *spatial, C)``, filters ``(*window, C, F)``, outputs
+``(N, *out, F)``, with one, two, three or more spatial axes. All functions take `strides` and
+`dilation` as one integer per spatial axis and `padding` as one pair ``(low, high)`` of numbers of
+zeros per spatial axis. What deep learning calls convolution is a cross-correlation: the filter is
+not flipped.
+
+A convolution lays the window under every output position out as one row of a matrix (im2col;
+Chellapilla, Puri, Simard 2006, "High performance convolutional neural networks for document
+processing") and multiplies it with the filters. The matrix is made for a block of examples at a
+time, so that it stays small however large the batch is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+__all__ = ["conv", "conv_filter_grad", "conv_input_grad", "fold", "output_size", "windows"]
+
+Ints = tuple[int, ...]
+Padding = tuple[tuple[int, int], ...]
+
+# The bytes that the matrix of windows may take: large enough for full speed of a matrix product,
+# small enough to stay near the last cache level instead of growing with the batch.
+_BLOCK_BYTES = 1 << 23
+
+
+def output_size(spatial: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Ints:
+    """The number of positions of a window along each spatial axis; zero or less where it does not fit.
+
+    >>> output_size((28, 28), (5, 5), (2, 1), ((0, 0), (2, 2)), (1, 1))
+    (12, 28)
+    """
+    return tuple(
+        (size + low + high - (k - 1) * d - 1) // s + 1
+        for size, k, s, (low, high), d in zip(spatial, window, strides, padding, dilation, strict=True)
+    )
+
+
+def windows(x: np.ndarray, window: Ints, strides: Ints, dilation: Ints) -> np.ndarray:
+    """Every window of an array, as a read-only view that copies nothing.
+
+    Args:
+        x: (N, *spatial, C).
+        window: the window's size along each spatial axis.
+        strides: the distance between windows along each spatial axis.
+        dilation: the distance between the elements of a window along each spatial axis.
+
+    Returns:
+        (N, *out, C, *window): the windows that lie within `x`.
+
+    >>> windows(np.arange(4.0).reshape(1, 4, 1), (2,), (1,), (1,))[0, :, 0]
+    array([[0., 1.],
+           [1., 2.],
+           [2., 3.]])
+    """
+    out = output_size(x.shape[1:-1], window, strides, ((0, 0),) * len(window), dilation)
+    batch, *spatial, channel = x.strides
+    return as_strided(
+        x,
+        (x.shape[0], *out, x.shape[-1], *window),
+        (batch, *_times(spatial, strides), channel, *_times(spatial, dilation)),
+        writeable=False,
+    )
+
+
+def fold(ct: np.ndarray, input_shape: Ints, strides: Ints, dilation: Ints) -> np.ndarray:
+    """The adjoint of `windows`: add every element of every window to the place it was taken from.
+
+    Args:
+        ct: (N, *out, C, *window), as `windows` returns it.
+        input_shape: (N, *spatial, C), the shape of the array the windows are of.
+        strides: as in `windows`.
+        dilation: as in `windows`.
+
+    Returns:
+        (N, *spatial, C), in the dtype of `ct`.
+
+    >>> fold(np.ones((1, 3, 1, 2)), (1, 4, 1), (1,), (1,))[0, :, 0]
+    array([1., 2., 2., 1.])
+    """
+    rank = len(input_shape) - 2
+    out, window = ct.shape[1 : rank + 1], ct.shape[rank + 2 :]
+    x = np.zeros(input_shape, ct.dtype)
+    for position in np.ndindex(*window):
+        x[(slice(None), *_places(position, out, strides, dilation))] += ct[(..., *position)]
+    return x
+
+
+def conv(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, dilation: Ints) -> np.ndarray:
+    """Convolve every example with every filter.
+
+    Args:
+        x: (N, *spatial, C).
+        w: (*window, C, F).
+        strides: the distance between windows along each spatial axis.
+        padding: the zeros before and after each spatial axis, as ``((low, high), ...)``.
+        dilation: the distance between the elements of a window along each spatial axis.
+
+    Returns:
+        (N, *out, F) in the dtype to which `x` and `w` promote; `output_size` gives ``out``.
+
+    >>> x, w = np.arange(4.0).reshape(1, 4, 1), np.array([1.0, 10.0]).reshape(2, 1, 1)
+    >>> conv(x, w, (1,), ((1, 0),), (1,))[0, :, 0]
+    array([ 0., 10., 21., 32.])
+    """
+    window, filters = w.shape[:-2], w.shape[-1]
+    dtype = np.result_type(x, w)
+    out = output_size(x.shape[1:-1], window, strides, padding, dilation)
+    y = np.empty((x.shape[0], *out, filters), dtype)
+    matrix = w.reshape(-1, filters)
+    for block, rows in _window_rows(_pad(x, padding), window, out, strides, dilation, dtype):
+        np.matmul(rows, matrix, out=y[block].reshape(-1, filters))
+    return y
+
+
+def conv_filter_grad(
+    x: np.ndarray, ct: np.ndarray, filter_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    """The adjoint of `conv` in its filters.
+
+    Args:
+        x: (N, *spatial, C), the inputs of the convolution.
+        ct: (N, *out, F), the cotangent of its outputs.
+        filter_shape: (*window, C, F).
+        strides: as in `conv`.
+        padding: as in `conv`.
+        dilation: as in `conv`.
+
+    Returns:
+        The cotangent of the filters, (*window, C, F).
+    """
+    window, filters = filter_shape[:-2], filter_shape[-1]
+    dtype = np.result_type(x, ct)
+    w = np.zeros((math.prod(filter_shape[:-1]), filters), dtype)
+    for block, rows in _window_rows(_pad(x, padding), window, ct.shape[1:-1], strides, dilation, dtype):
+        w += np.matmul(rows.T, ct[block].reshape(-1, filters))
+    return w.reshape(filter_shape)
+
+
+def conv_input_grad(
+    ct: np.ndarray, w: np.ndarray, input_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    """The adjoint of `conv` in its inputs (what is also called a transposed convolution).
+
+    Args:
+        ct: (N, *out, F), the cotangent of the outputs of the convolution.
+        w: (*window, C, F), its filters.
+        input_shape: (N, *spatial, C), the shape of its inputs.
+        strides: as in `conv`.
+        padding: as in `conv`.
+        dilation: as in `conv`.
+
+    Returns:
+        The cotangent of the inputs, (N, *spatial, C).
+    """
+    batch, *spatial, channels = input_shape
+    *window, _, filters = w.shape
+    dtype = np.result_type(ct, w)
+    matrix = w.reshape(-1, filters)
+    if _is_pointwise(window, strides, padding):
+        return np.matmul(ct.reshape(-1, filters), matrix.T).reshape(input_shape)
+    out = ct.shape[1:-1]
+    padded = tuple(size + low + high for size, (low, high) in zip(spatial, padding, strict=True))
+    x = np.empty((batch, *spatial, channels), dtype)
+    interior = tuple(slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True))
+    # The sums below run over short stretches of memory: along the channels, or, where there are
+    # fewer channels than output columns, along those, in a channels-first buffer.
+    channels_first = channels < out[-1]
+    for block in _blocks(batch, matrix.shape[0] * math.prod(out) * dtype.itemsize):
+        rows = ct[block].reshape(-1, filters)
+        count = block.stop - block.start
+        if channels_first:
+            parts = np.matmul(matrix, rows.T).reshape(*window, channels, count, *out)
+            total = np.zeros((channels, count, *padded), dtype)
+            for position in np.ndindex(*window):
+                total[(slice(None), slice(None), *_places(position, out, strides, dilation))] += parts[position]
+            x[block] = np.moveaxis(total[(slice(None), slice(None), *interior)], 0, -1)
+        else:
+            parts = np.matmul(rows, matrix.T).reshape(count, *out, *window, channels)
+            total = np.zeros((count, *padded, channels), dtype)
+            for position in np.ndindex(*window):
+                taken = (..., *position, slice(None))
+                total[(slice(None), *_places(position, out, strides, dilation))] += parts[taken]
+            x[block] = total[(slice(None), *interior)]
+    return x
+
+
+def _window_rows(
+    x: np.ndarray, window: Ints, out: Ints, strides: Ints, dilation: Ints, dtype: np.dtype
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The windows of a block of examples at a time, as a matrix (positions, window * C).
+
+    The matrix of the last block is overwritten by the next one.
+    """
+    batch, channels = x.shape[0], x.shape[-1]
+    if _is_pointwise(window, strides):
+        yield slice(0, batch), x.reshape(-1, channels)
+        return
+    rank, width, positions = len(window), math.prod(window) * channels, math.prod(out)
+    view = windows(x, window, strides, dilation)
+    spatial, inner = range(1, rank + 1), range(rank + 2, 2 * rank + 2)
+    # Both layouts give the same matrix product; the better one copies longer stretches of memory.
+    by_position = channels * (window[-1] if dilation[-1] == 1 else 1) >= out[-1]
+    axes = (0, *spatial, *inner, rank + 1) if by_position else (*inner, rank + 1, 0, *spatial)
+    buffer = np.empty(0, dtype)
+    for block in _blocks(batch, width * positions * dtype.itemsize):
+        part = view[block].transpose(axes)
+        if buffer.size < part.size:
+            buffer = np.empty(part.size, dtype)
+        filled = buffer[: part.size].reshape(part.shape)
+        filled[...] = part
+        yield block, filled.reshape(-1, width) if by_position else filled.reshape(width, -1).T
+
+
+def _blocks(batch: int, bytes_each: int) -> Iterator[slice]:
+    """Slices of the batch, each of as many examples as the matrix of windows may hold."""
+    count = max(1, _BLOCK_BYTES // max(1, bytes_each))
+    for start in range(0, batch, count):
+        yield slice(start, min(start + count, batch))
+
+
+def _is_pointwise(window: Ints | list[int], strides: Ints, padding: Padding = ()) -> bool:
+    """Whether each output position sees exactly the input at its own place."""
+    return all(k == 1 for k in window) and all(s == 1 for s in strides) and not any(map(any, padding))
+
+
+def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
+    if not any(map(any, padding)):
+        return x
+    spatial = x.shape[1:-1]
+    sizes = [size + low + high for size, (low, high) in zip(spatial, padding, strict=True)]
+    padded = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
+    interior = [slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True)]
+    padded[(slice(None), *interior)] = x
+    return padded
+
+
+def _places(position: Ints, out: Ints, strides: Ints, dilation: Ints) -> tuple[slice, ...]:
+    """Where the element at `position` of each window lies in the array."""
+    return tuple(
+        slice(p * d, p * d + (o - 1) * s + 1, s) for p, o, s, d in zip(position, out, strides, dilation, strict=True)
+    )
+
+
+def _times(a: list[int], b: Ints) -> list[int]:
+    return [i * j for i, j in zip(a, b, strict=True)]
