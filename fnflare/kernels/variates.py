@@ -92,11 +92,14 @@ def log(x: Floats) -> Floats:
     return _log_of_parts(*_exponent_and_excess(x))
 
 
-def _fold(words: Words) -> tuple[Words, np.ndarray]:
-    """Number a word by its distance from the nearer end of the range; and say whether that is the upper end."""
-    upper = words.view(_SIGNED[words.itemsize]) < 0
-    distance = np.where(upper, ~words, words).view(_SIGNED[words.itemsize])
-    return distance, upper
+def _fold(words: Words) -> tuple[Words, Words]:
+    """Take a word as a signed number s; return s if it is not negative, else -1 - s, and the sign as 0 or -1.
+
+    By shifts, since a choice between two arrays by a random mask takes ten times as long.
+    """
+    signed = words.view(_SIGNED[words.itemsize])
+    sign = signed >> (8 * words.itemsize - 1)
+    return signed ^ sign, sign
 
 
 def _tail_probability(distance: Words) -> Floats:
@@ -108,12 +111,16 @@ def _tail_probability(distance: Words) -> Floats:
 
 
 def _exponential(words: Words) -> Floats:
-    distance, upper = _fold(words)
+    # A word stands for the probability p = t, or p = 1 - t in the upper half of its range, t <= 1/2.
+    distance, sign = _fold(words)
     t = _tail_probability(distance)
-    # The word stands for the probability t, or 1 - t at the upper end, of which the rounded difference
-    # has lost the last bits: there the excess is -t itself.
-    exponent, excess = _exponent_and_excess(np.where(upper, 1.0 - t, t))
-    np.negative(t, out=excess, where=upper & (exponent == 0.0))
+    p = np.abs(np.negative(sign).astype(t.dtype) - t)
+    exponent, excess = _exponent_and_excess(p)
+    # Near 1 the rounded difference has lost the last bits of t; there the excess is -t itself.
+    near_one = exponent == 0.0
+    excess *= ~near_one
+    t *= near_one
+    excess -= t
     return np.negative(_log_of_parts(exponent, excess))
 
 
@@ -131,7 +138,7 @@ def gumbel(words: Words) -> Floats:
 
 # Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988).
 # Rational approximations of three ranges (numerator, denominator; highest power first): PPND7 with a relative
-# error of 1e-7 for float32, PPND16 with one of 1e-16 for float64.
+# error of 4e-7 for float32, PPND16 with one of 1e-16 for float64.
 _CENTRAL = {
     4: (
         (59.109374720, 159.29113202, 50.434271938, 3.3871327179),
@@ -252,12 +259,8 @@ def normal(words: Words) -> Floats:
     q *= 2.0 ** (-8 * words.itemsize)
     out = _central_quantile(q)
     tail = np.flatnonzero(np.abs(q) > 0.425)
-    ends = signed[tail]
-    lower = ends < 0
-    largest = np.iinfo(signed.dtype).max
-    ends ^= np.where(lower, np.array(-1, signed.dtype), np.array(0, signed.dtype))
-    magnitude = _tail_quantile(_tail_probability(largest - ends))
-    out[tail] = np.where(lower, -magnitude, magnitude)
+    distance = np.iinfo(signed.dtype).max - _fold(words[tail])[0]
+    out[tail] = np.copysign(_tail_quantile(_tail_probability(distance)), q[tail])
     return out
 
 
@@ -268,12 +271,11 @@ def normal_quantile(p: Floats) -> Floats:
         p: probabilities in (0, 1), float32 or float64, one axis; at least the smallest normal float.
 
     Returns:
-        Quantiles of p's shape and dtype, with the relative error of AS 241 (1e-7 or 1e-16, times the condition at p).
+        Quantiles of p's shape and dtype, with a relative error of 4e-7 or 1e-15.
     """
     q = p - 0.5
     out = _central_quantile(q)
     tail = np.flatnonzero(np.abs(q) > 0.425)
-    upper = q[tail] > 0.0
-    magnitude = _tail_quantile(np.where(upper, 1.0 - p[tail], p[tail]))
-    out[tail] = np.where(upper, magnitude, -magnitude)
+    ends = p[tail]
+    out[tail] = np.copysign(_tail_quantile(np.minimum(ends, 1.0 - ends)), q[tail])
     return out
