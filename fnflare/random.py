@@ -45,8 +45,9 @@ __all__ = [
 Shape = int | Sequence[int]
 
 _UINT64 = np.dtype(np.uint64)
+_NO_KEY = np.zeros(2, np.uint64)
 _UNSIGNED = tuple(np.dtype(t) for t in (np.uint8, np.uint16, np.uint32, np.uint64))
-_WORD_OF_FLOAT = {np.dtype(np.float32): np.dtype(np.uint32), np.dtype(np.float64): _UINT64}
+_WORD_OF_FLOAT: dict[np.dtype[Any], np.dtype[Any]] = {np.dtype(np.float32): np.dtype(np.uint32), np.dtype(np.float64): _UINT64}
 
 
 # --- keys -----------------------------------------------------------------------------------------------------
@@ -71,14 +72,12 @@ def key(seed: int) -> np.ndarray:
     except TypeError:
         raise DtypeError(f"seed: an int is needed, got {type(seed).__name__}; write ff.random.key(0)") from None
     sign, rest = int(number < 0), abs(number)
-    state: Any = (0, 0)
-    while True:
-        # The limbs are absorbed one by one; the last one is marked, so no seed's limbs begin another's.
-        last = rest < 2**64
-        state = philox.words(state, philox.SEED, (rest % 2**64) | (sign << 64) | (last << 65), 2)
-        if last:
-            return state
+    # The limbs of 64 bits are absorbed one by one; the last one is marked, so no seed's limbs begin another's.
+    state = _NO_KEY
+    while rest >= 2**64:
+        state = philox.words(state, philox.SEED, rest % 2**64 | sign << 64, 2)
         rest >>= 64
+    return philox.words(state, philox.SEED, rest | sign << 64 | 1 << 65, 2)
 
 
 def split(key: np.ndarray, num: int = 2) -> np.ndarray:
@@ -386,8 +385,8 @@ def bernoulli(key: np.ndarray, p: ArrayLike = 0.5, shape: Shape | None = None) -
         bits = random_bits(key, dims, np.uint32)
         return bits < np.uint32(threshold) if threshold < 2**32 else np.ones(dims, np.bool_)
     _check_broadcast("p", np.shape(p), dims)
-    scaled = (p if hasattr(p, "shape") else np.asarray(p)) * 2.0**32
-    return random_bits(key, dims, np.uint32) < scaled
+    array: Any = p if hasattr(p, "shape") else np.asarray(p)
+    return random_bits(key, dims, np.uint32) < array * 2.0**32
 
 
 def categorical(key: np.ndarray, logits: ArrayLike, axis: int = -1, shape: Shape | None = None) -> np.ndarray:
@@ -450,12 +449,14 @@ def randint(
     if target.kind not in "iu":
         raise DtypeError(f"dtype: an integer dtype is needed, got {target}; for floats write ff.random.uniform")
     low, span = _integer_bounds(minval, maxval, target, dims)
+    # With an axis in front nothing is a scalar: NumPy warns of scalars that wrap around, which is meant here.
     if span.size and int(span.max()) > 2**32:
-        pairs = random_bits(key, (*dims, 2), np.uint64)
-        offset = _multiply_wide(pairs[..., 0], pairs[..., 1], span)
+        pairs = random_bits(key, (2, *dims), np.uint64)
+        offset = _multiply_wide(pairs[:1], pairs[1:], span)
     else:
-        offset = _multiply_high(random_bits(key, dims, np.uint64), span)
-    return (offset + low).astype(target)
+        offset = _multiply_high(random_bits(key, (1, *dims), np.uint64), span)
+    offset += low
+    return offset[0].astype(target)
 
 
 def _integer_bounds(minval: Any, maxval: Any, dtype: np.dtype, dims: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -480,14 +481,17 @@ def _multiply_high(words: np.ndarray, factor: np.ndarray) -> np.ndarray:
     half, low_bits = np.uint64(32), np.uint64(2**32 - 1)
     a, b, c, d = words >> half, words & low_bits, factor >> half, factor & low_bits
     middle = a * d + ((b * d) >> half)
-    return a * c + (middle >> half) + ((b * c + (middle & low_bits)) >> half)
+    out: np.ndarray = a * c + (middle >> half) + ((b * c + (middle & low_bits)) >> half)
+    return out
 
 
 def _multiply_wide(upper: np.ndarray, lower: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """The upper 64 bits of the 192-bit product of a 128-bit word with a 64-bit factor."""
     carried = _multiply_high(lower, factor)
     overflow = upper * factor + carried < carried
-    return _multiply_high(upper, factor) + overflow
+    out = _multiply_high(upper, factor)
+    out += overflow
+    return out
 
 
 def permutation(key: np.ndarray, x: int | ArrayLike, axis: int = 0, independent: bool = False) -> np.ndarray:

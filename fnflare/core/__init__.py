@@ -1,0 +1,43 @@
+"""The heart of fnflare: primitives, tracers, traces, and the one function `bind` between them.
+
+A value goes in that is an array, a Python number or a `Tracer`; `bind` finds the innermost trace
+among the arguments and hands the primitive to it, or runs the primitive's kernel where there is
+none. What a trace does with a primitive (write it on a tape, push a tangent through it, work out
+its shape) is in a file of its own; what a primitive is, is in `fnflare.ops`.
+"""
+
+from fnflare.core.abstract import AbstractTrace, AbstractTracer
+from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
+from fnflare.core.capture import Capture, alias, capture, substitute
+from fnflare.core.dual import DualTrace, DualTracer
+from fnflare.core.primitive import Primitive, primitive, primitives
+from fnflare.core.tape import Scatter, Tape, TapeTracer
+from fnflare.core.trace import Trace, bind, open_trace, close_trace, trace_depth
+from fnflare.core.tracer import Tracer, is_tracer
+
+__all__ = [
+    "AbstractTrace",
+    "AbstractTracer",
+    "Capture",
+    "DualTrace",
+    "DualTracer",
+    "Primitive",
+    "Scatter",
+    "ShapeDtypeStruct",
+    "Tape",
+    "TapeTracer",
+    "Trace",
+    "Tracer",
+    "alias",
+    "aval_of",
+    "bind",
+    "capture",
+    "close_trace",
+    "dtype_of",
+    "is_tracer",
+    "open_trace",
+    "primitive",
+    "primitives",
+    "substitute",
+    "trace_depth",
+]

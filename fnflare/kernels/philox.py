@@ -40,7 +40,7 @@ class _Local(threading.local):
         self.generator = np.random.Philox(key=0)
         self.position: dict[str, Any] = {}
         # buffer_pos 4 says that the buffer of four words is used up, so the next draw computes a block.
-        self.state = {
+        self.state: Any = {
             "bit_generator": "Philox",
             "state": self.position,
             "buffer": (0, 0, 0, 0),

@@ -12,6 +12,7 @@ The passes run block by block, in place, so that the temporaries stay in the cac
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,8 @@ Words = np.ndarray
 
 BLOCK_BYTES = 1 << 16  # of input; a kernel has some six blocks in flight, which fit an L2 cache
 
-_FLOATS = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
-_SIGNED = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+_FLOATS: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+_SIGNED: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 
 
 def _blockwise(kernel: Callable[[Words], Floats]) -> Callable[[Words], Floats]:

@@ -1,0 +1,27 @@
+"""The primitives, one file a family, and what NumPy calls on tracers come to.
+
+Importing this room fills the tables by which tracers answer NumPy's two protocols. What users call
+from here by name are the few functions that NumPy does not have.
+"""
+
+from fnflare.ops import methods  # noqa: F401  (gives tracers their operators and methods)
+from fnflare.ops.conv import conv, fold, windows
+from fnflare.ops.elementwise import convert, stop_gradient
+from fnflare.ops.index import at
+from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
+
+__all__ = [
+    "at",
+    "conv",
+    "convert",
+    "erf",
+    "fold",
+    "log_softmax",
+    "logistic",
+    "logsumexp",
+    "relu",
+    "softmax",
+    "softplus",
+    "stop_gradient",
+    "windows",
+]

@@ -1,0 +1,80 @@
+"""Abstract values: what is known of an array without its elements.
+
+A value goes in, its shape, its dtype and whether it is a weak Python scalar come out. Shape rules
+of primitives map these to the abstract value of the answer; `eval_shape` returns them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of"]
+
+_WEAK = {float: np.dtype(np.float64), int: np.dtype(np.int64), complex: np.dtype(np.complex128)}
+
+
+class ShapeDtypeStruct:
+    """The shape and the dtype of an array, without the array.
+
+    Args:
+        shape: the shape.
+        dtype: the dtype.
+        weak: whether it stands for a Python scalar, whose dtype gives way to that of arrays (NEP 50).
+
+    >>> ShapeDtypeStruct((2, 3), np.float32)
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape", "weak")
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    weak: bool
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, weak: bool = False) -> None:
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.weak = weak
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ShapeDtypeStruct):
+            return NotImplemented
+        return (self.shape, self.dtype, self.weak) == (other.shape, other.dtype, other.weak)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.weak))
+
+    def __repr__(self) -> str:
+        weak = ", weak=True" if self.weak else ""
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype}{weak})"
+
+
+def aval_of(x: Any) -> ShapeDtypeStruct:
+    """The abstract value of an array, a tracer, a `ShapeDtypeStruct` or a Python number."""
+    weak = _WEAK.get(type(x))
+    if weak is not None:
+        return ShapeDtypeStruct((), weak, weak=True)
+    if isinstance(x, ShapeDtypeStruct):
+        return x
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return ShapeDtypeStruct(x.shape, x.dtype, getattr(x, "weak", False))
+    array = np.asarray(x)
+    return ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def dtype_of(x: Any) -> np.dtype[Any]:
+    """The dtype that `x` has or, as a Python scalar, would have alone."""
+    return x.dtype if hasattr(x, "dtype") else aval_of(x).dtype

@@ -1,0 +1,92 @@
+"""Forward mode: dual numbers.
+
+A primitive on `DualTracer`s goes in, each a primal and its tangent; its answer is computed one level
+below, and its jvp rules give the tangent of the answer, both in traced operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnflare.core.aval import aval_of, dtype_of
+from fnflare.core.primitive import Primitive
+from fnflare.core.tape import expand
+from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.tracer import Tracer
+
+__all__ = ["DualTrace", "DualTracer"]
+
+
+class DualTracer(Tracer):
+    """A value and its tangent: concrete, so that Python control flow on it works."""
+
+    __slots__ = ("tangent", "value")
+
+    def __init__(self, trace: DualTrace, value: Any, tangent: Any) -> None:
+        self._trace = trace
+        self.value = value
+        self.tangent = tangent
+        self.code = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        value = self.value
+        return value.shape if hasattr(value, "shape") else ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.value)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
+        return aval_of(self.value).weak
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __repr__(self) -> str:
+        return f"DualTracer({self.value!r}, tangent={self.tangent!r})"
+
+
+class DualTrace(Trace):
+    """A trace that carries tangents along."""
+
+    __slots__ = ()
+
+    def lower(self, x: Any) -> Any:
+        """What `x` is below this trace."""
+        return x.value if type(x) is DualTracer and x._trace is self else x
+
+    def tangent_of(self, x: Any) -> Any:
+        """The tangent of a tracer of this trace; None for anything else, which is a constant to it."""
+        return x.tangent if type(x) is DualTracer and x._trace is self else None
+
+    def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+        for a in args:
+            if isinstance(a, Tracer) and a._trace.closed:
+                return closed_call(a._trace, prim, args, params)
+        values = [self.lower(a) for a in args]
+        ans = bind(prim, values, params)
+        if not prim.differentiable:
+            return ans
+        tangents = [self.tangent_of(a) for a in args]
+        kwargs = params or {}
+        if prim.jvps_joint is not None:
+            t = prim.jvps_joint(tangents, ans, *values, **kwargs)
+        else:
+            t = None
+            for i, tangent in enumerate(tangents):
+                if tangent is not None:
+                    part = prim.rule("jvp", i)(tangent, ans, *values, **kwargs)
+                    t = part if t is None else t + part
+        if prim.many:
+            return tuple([a if dt is None else self._tracer(a, dt) for a, dt in zip(ans, t, strict=True)])
+        return self._tracer(ans, t)
+
+    def _tracer(self, ans: Any, t: Any) -> DualTracer:
+        tracer = DualTracer(self, ans, expand(t, aval_of(ans)))
+        tracer.mark()
+        return tracer

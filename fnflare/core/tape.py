@@ -1,0 +1,425 @@
+"""The tape: a flat list of records in order of execution, and the sweeps over it.
+
+Primitives go in while the user's function runs on `TapeTracer`s; each leaves one record of what its
+derivative rule will read, and nothing else is kept. The backward sweep walks the list once from its
+end and turns the cotangents of the answers into those of the leaves; the forward sweep walks it from
+its start and does the same with tangents. Neither searches a graph nor recurses.
+
+A record's place in the list is the number of its answer, which the tracer holds as ``slot``:
+
+    (plan, slots, inputs, ans, params, fix)
+
+``slots`` are the slots of the arguments (-1 for a constant), ``inputs`` and ``ans`` what the rules
+asked to have kept, and ``fix`` the shape and dtype of each argument where a cotangent has to be
+brought to them, because the operation broadcast or promoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
+from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
+from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.tracer import Tracer
+
+__all__ = ["Scatter", "Tape", "TapeTracer"]
+
+_ndarray = np.ndarray
+
+
+class TapeTracer(Tracer):
+    """A value on a tape: concrete, so that Python control flow on it works."""
+
+    __slots__ = ("slot", "value")
+
+    def __init__(self, trace: Tape, value: Any, slot: int) -> None:
+        self._trace = trace
+        self.value = value
+        self.slot = slot
+        self.code = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        value = self.value
+        return value.shape if hasattr(value, "shape") else ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.value)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
+        return aval_of(self.value).weak
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __repr__(self) -> str:
+        return f"TapeTracer({self.value!r})"
+
+
+class Scatter:
+    """The cotangent of an array of which a part was read: rows, and where in the array they belong.
+
+    The sweep collects them and makes one dense array when the cotangent is needed, so that reading a
+    thousand rows of a table one by one costs a thousand rows, not a thousand tables.
+    """
+
+    __slots__ = ("aval", "index", "rows")
+
+    def __init__(self, aval: Any, index: Any, rows: Any) -> None:
+        self.aval = aval
+        self.index = index
+        self.rows = rows
+
+
+class _Pending:
+    """Cotangents waiting to be added up: a dense part, or None, and scattered parts."""
+
+    __slots__ = ("dense", "owned", "parts")
+
+    def __init__(self, dense: Any) -> None:
+        self.dense = dense
+        self.owned = False
+        self.parts: list[Scatter] = []
+
+    def add(self, g: Any) -> None:
+        if type(g) is Scatter:
+            self.parts.append(g)
+        elif self.dense is None:
+            self.dense = g
+        else:
+            self.dense = self.dense + g
+
+    def total(self) -> Any:
+        return _scatter_add(self.dense, self.parts)
+
+
+class Tape(Trace):
+    """A trace that records. ``mode`` is "vjp" for a backward sweep or "jvp" for forward ones: it says
+    for which rules the tape keeps inputs and answers."""
+
+    __slots__ = ("mode", "records")
+
+    records: list[Any]
+
+    def __init__(self, fun: Any = None, mode: str = "vjp") -> None:
+        super().__init__(fun)
+        self.mode = mode
+        self.records = []
+
+    def leaf(self, value: Any) -> TapeTracer:
+        """Put a value on the tape that the sweeps differentiate with respect to."""
+        self.records.append(None)
+        return TapeTracer(self, value, len(self.records) - 1)
+
+    def slot_of(self, x: Any) -> int:
+        """The slot of a tracer of this tape; -1 for anything else, which is a constant to it."""
+        return x.slot if type(x) is TapeTracer and x._trace is self else -1
+
+    def lower(self, x: Any) -> Any:
+        """What `x` is below this tape: the value of its own tracers, anything else as it is."""
+        return x.value if type(x) is TapeTracer and x._trace is self else x
+
+    # -- recording ------------------------------------------------------------------------------
+
+    def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+        if self.closed:
+            return closed_call(self, prim, args, params)
+        values = []
+        slots = []
+        traced: Any = ()
+        nested = self.level > 0
+        for i, a in enumerate(args):
+            if type(a) is TapeTracer and a._trace is self:
+                values.append(a.value)
+                slots.append(a.slot)
+                traced += (i,)
+            else:
+                values.append(a)
+                slots.append(-1)
+                if isinstance(a, Tracer):
+                    if a._trace.closed:
+                        return closed_call(a._trace, prim, args, params)
+                    nested = True
+        if not prim.differentiable:
+            return bind(prim, values, params)
+        if prim.forward is not None and self.mode == "vjp":
+            return self._process_forward(prim, values, slots, traced, params)
+        if nested:
+            ans = bind(prim, values, params)
+        else:
+            ans = prim.kernel(*values) if params is None else prim.kernel(*values, **params)
+        plan = prim.plans.get((self.mode, traced, len(values)))
+        if plan is None:
+            plan = prim.plan(self.mode, traced, len(values))
+        if plan.keeps_none is not None:
+            kept: Any = plan.keeps_none
+        elif plan.keeps_all:
+            kept = values
+        else:
+            kept = [_keep(v, want) for v, want in zip(values, plan.inputs, strict=True)]
+        want = plan.answer
+        kept_ans = ans if want == VALUE else None if not want else _keep(ans, want)
+        if prim.many:
+            return self._record_many((plan, slots, kept, kept_ans, params, _fix_many(values, traced)), ans)
+        fix = _fix(prim.elementwise, values, traced, ans)
+        records = self.records
+        tracer = TapeTracer(self, ans, len(records))
+        records.append((plan, slots, kept, kept_ans, params, fix))
+        tracer.mark()
+        return tracer
+
+    def _process_forward(self, prim: Primitive, values: Any, slots: Any, traced: Any, params: Any) -> Any:
+        """Record a primitive whose forward pass hands residuals to its joint vjp rule."""
+        assert prim.forward is not None
+        ans, residuals = prim.forward(*values, **(params or {}))
+        rules = tuple((i, prim.vjps_joint) for i in traced)
+        plan = Plan(rules, prim.vjps_joint, (), VALUE)  # type: ignore[arg-type]
+        fix = _fix_many(values, traced)
+        kept_ans = ans if not prim.many else [aval_of(a) for a in ans]
+        record = (plan, slots, residuals, kept_ans, params, fix)
+        if prim.many:
+            return self._record_many(record, ans)
+        self.records.append(record)
+        return TapeTracer(self, ans, len(self.records) - 1)
+
+    def _record_many(self, record: Any, answers: Sequence[Any]) -> tuple[Any, ...]:
+        """Record an operation with several answers: one record for it and one for each answer, which
+        does nothing but hand its cotangent on; integer answers are constants."""
+        base = len(self.records)
+        self.records.append((*record, [aval_of(a) for a in answers]))
+        out = []
+        for k, a in enumerate(answers):
+            if dtype_of(a).kind not in "fc":
+                out.append(a)
+                continue
+            out.append(TapeTracer(self, a, len(self.records)))
+            self.records.append((None, (base,), k, len(answers), None, None))
+        return tuple(out)
+
+    # -- the backward sweep ---------------------------------------------------------------------
+
+    def backward(self, cotangents: dict[int, Any], leaves: Sequence[int], free: bool) -> list[Any]:
+        """Walk from the end to the start.
+
+        Args:
+            cotangents: the cotangent of each output, by slot.
+            leaves: the slots whose cotangents are wanted.
+            free: whether to drop each record as it is passed. The tape can then not be walked again.
+
+        Returns:
+            The cotangent of each leaf; None where the outputs do not depend on it.
+        """
+        records = self.records
+        cts: list[Any] = [None] * len(records)
+        owned: set[int] = set()
+        for slot, ct in cotangents.items():
+            cts[slot] = ct
+        wanted = set(leaves)
+        result: dict[int, Any] = {}
+        for i in range(len(records) - 1, -1, -1):
+            record = records.pop() if free else records[i]
+            ct = cts.pop()
+            if ct is None:
+                continue
+            if type(ct) is _Pending:
+                ct = ct.total()
+            if i in wanted:
+                result[i] = ct
+            if record is None:
+                continue
+            plan = record[0]
+            if plan is None:
+                _hand_on(cts, record, ct)
+                continue
+            slots, inputs, ans, params, fix = record[1:6]
+            if len(record) == 7:
+                ct = [np.zeros(a.shape, a.dtype) if c is None else c for c, a in zip(ct, record[6], strict=True)]
+            joint = plan.joint
+            if joint is not None:
+                gs = joint(ct, ans, *inputs) if params is None else joint(ct, ans, *inputs, **params)
+            for argnum, rule in plan.rules:
+                if joint is not None:
+                    g = gs[argnum]
+                    if g is None:
+                        continue
+                elif params is None:
+                    g = rule(ct, ans, *inputs)
+                else:
+                    g = rule(ct, ans, *inputs, **params)
+                if fix is not None:
+                    g = _match(g, fix[argnum])
+                slot = slots[argnum]
+                previous = cts[slot]
+                if previous is None:
+                    if type(g) is Scatter:
+                        cts[slot] = pending = _Pending(None)
+                        pending.add(g)
+                    else:
+                        cts[slot] = g
+                elif type(previous) is _ndarray and type(g) is _ndarray:
+                    if slot in owned:
+                        previous += g
+                    else:
+                        cts[slot] = previous + g
+                        owned.add(slot)
+                elif type(previous) is _Pending:
+                    previous.add(g)
+                elif type(g) is Scatter:
+                    cts[slot] = pending = _Pending(previous)
+                    pending.add(g)
+                else:
+                    cts[slot] = previous + g
+        return [result.get(slot) for slot in leaves]
+
+    # -- the forward sweep ----------------------------------------------------------------------
+
+    def push(self, tangents: dict[int, Any], outputs: Sequence[int]) -> list[Any]:
+        """Walk from the start to the end, on a tape of mode "jvp".
+
+        Args:
+            tangents: the tangent of each leaf that has one, by slot.
+            outputs: the slots whose tangents are wanted; -1 for a constant.
+
+        Returns:
+            The tangent of each output; None where it does not depend on the leaves.
+        """
+        ts: dict[int, Any] = dict(tangents)
+        for i, record in enumerate(self.records):
+            if record is None:
+                continue
+            plan, slots, inputs, ans, params, fix = record[:6]
+            if plan is None:
+                whole = ts.get(slots[0])
+                if whole is not None and whole[inputs] is not None:
+                    ts[i] = whole[inputs]
+                continue
+            if not any(s in ts for s in slots):
+                continue
+            kwargs = params or {}
+            if plan.joint is not None:
+                ts[i] = plan.joint([ts.get(s) for s in slots], ans, *inputs, **kwargs)
+                continue
+            parts = [rule(ts[slots[k]], ans, *inputs, **kwargs) for k, rule in plan.rules if slots[k] in ts]
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            ts[i] = total if fix is None else expand(total, fix[-1])
+        return [ts.get(s) for s in outputs]
+
+
+def _keep(value: Any, want: int) -> Any:
+    return value if want == VALUE else aval_of(value) if want == SHAPE else None
+
+
+def _hand_on(cts: list[Any], record: Any, ct: Any) -> None:
+    """Give the cotangent of one of several answers to the record of their operation."""
+    _, (base,), k, count, _, _ = record
+    if cts[base] is None:
+        cts[base] = [None] * count
+    cts[base][k] = ct
+
+
+def _fix(elementwise: bool, values: Any, traced: Any, ans: Any) -> Any:
+    """The shape and dtype of each traced argument, and of the answer last, or None where every
+    cotangent has them by itself: none was promoted and, of an elementwise operation, none broadcast."""
+    dtype = ans.dtype
+    if elementwise:
+        shape = ans.shape
+        for i in traced:
+            v = values[i]
+            if type(v) is float or v.shape != shape or v.dtype is not dtype:
+                break
+        else:
+            return None
+    else:
+        for i in traced:
+            v = values[i]
+            if type(v) is float or v.dtype is not dtype:
+                break
+        else:
+            return None
+    fix = _fix_many(values, traced)
+    fix.append(aval_of(ans))
+    return fix
+
+
+def _fix_many(values: Any, traced: Any) -> list[Any]:
+    return [aval_of(v) if i in traced else None for i, v in enumerate(values)]
+
+
+def _match(g: Any, aval: ShapeDtypeStruct) -> Any:
+    """Bring a cotangent to the shape and dtype of its primal: sum over what was broadcast."""
+    if type(g) is Scatter:
+        return g
+    shape = g.shape
+    if shape != aval.shape:
+        lead = len(shape) - len(aval.shape)
+        axes = (*range(lead), *[lead + i for i, n in enumerate(aval.shape) if n == 1 and shape[lead + i] != 1])
+        g = np.sum(g, axis=axes, keepdims=True)
+        g = np.reshape(g, aval.shape)
+    return g if g.dtype == aval.dtype else g.astype(aval.dtype)
+
+
+def expand(t: Any, aval: ShapeDtypeStruct) -> Any:
+    """Bring a tangent to the shape and dtype of the answer: broadcast and promote."""
+    if t.shape != aval.shape:
+        t = np.broadcast_to(t, aval.shape)
+    return t if t.dtype == aval.dtype else t.astype(aval.dtype)
+
+
+def _scatter_add(dense: Any, parts: list[Scatter]) -> Any:
+    """`dense` (or zeros) with all parts added at their places, in one new array."""
+    aval = parts[0].aval
+    if isinstance(dense, Tracer) or any(isinstance(p.rows, Tracer) for p in parts):
+        from fnflare.ops.index import index_add  # the traced way; ops import core, so not at the top
+
+        total = np.zeros(aval.shape, aval.dtype) if dense is None else dense
+        for p in parts:
+            total = index_add(total, p.rows, index=p.index)
+        return total
+    total = np.zeros(aval.shape, aval.dtype) if dense is None else np.array(dense)
+    for index, rows in _gathered(parts):
+        if is_basic(index):
+            total[index] += rows
+        else:
+            np.add.at(total, index, rows)
+    return total
+
+
+def _gathered(parts: list[Scatter]) -> list[tuple[Any, Any]]:
+    """The parts as (index, rows), all that read whole rows by integers joined into one."""
+    integers, others = [], []
+    for p in parts:
+        index = p.index[0] if type(p.index) is tuple and len(p.index) == 1 else p.index
+        if type(index) is _ndarray and index.dtype.kind in "iu":
+            integers.append((index.reshape(-1), p.rows.reshape(-1, *p.aval.shape[1:])))
+        else:
+            others.append((p.index, p.rows))
+    if integers:
+        index = np.concatenate([i for i, _ in integers])
+        others.append(_sum_rows(index, np.concatenate([r for _, r in integers])))
+    return others
+
+
+def _sum_rows(index: Any, rows: Any) -> tuple[Any, Any]:
+    """Add up the rows of equal index, by sorting: each index then occurs once."""
+    order = np.argsort(index, kind="stable")
+    index = index[order]
+    starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]])) if len(index) else index
+    return (index[starts],), np.add.reduceat(rows[order], starts, axis=0) if len(index) else rows
+
+
+def is_basic(index: Any) -> bool:
+    """Whether an index is NumPy's basic kind (integers, slices, ellipsis, None), which reads each
+    element at most once."""
+    for i in index if type(index) is tuple else (index,):
+        if not (i is None or i is Ellipsis or isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool)):
+            return False
+    return True

@@ -1,0 +1,133 @@
+"""The trace stack of each thread, and `bind`, the only door to a primitive.
+
+Arguments and static parameters of a primitive go in; if one of them is a tracer, the innermost of
+their traces processes the primitive, otherwise its kernel runs at once. Transforms open a trace,
+run the user's function, and close it in ``finally``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from fnflare.core.tracer import Tracer
+from fnflare.errors import LeakedTracerError
+
+if TYPE_CHECKING:
+    from fnflare.core.primitive import Primitive
+
+__all__ = ["Redirect", "Trace", "bind", "close_trace", "closed_call", "open_trace", "redirecting", "trace_depth"]
+
+
+class Trace:
+    """What happens to primitives while a transform runs a function.
+
+    ``level`` is the depth of nesting; of several traces among the arguments of a primitive the one
+    with the highest level takes it. ``closed`` is true before and after the transform's run, and
+    while another trace has taken this one's place (see `fnflare.core.capture`).
+    """
+
+    __slots__ = ("closed", "fun", "level")
+
+    level: int
+    closed: bool
+    fun: Any  # the user's function, for messages
+
+    def __init__(self, fun: Any = None) -> None:
+        self.level = -1
+        self.closed = True
+        self.fun = fun
+
+    def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+        """Do with a primitive what this trace does; at least one of `args` is a tracer of this trace."""
+        raise TypeError(f"{type(self).__name__} must define process")  # a base class that nobody opens
+
+
+class Redirect:
+    """Where primitives go that touch a tracer of a closed trace, while a function is being captured."""
+
+    def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
+        """Returns whether the call was taken over, and its answer."""
+        raise TypeError(f"{type(self).__name__} must define redirect")
+
+
+class _ThreadState(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Trace] = []
+        self.redirects: list[Redirect] = []
+
+
+_state = _ThreadState()
+
+
+def trace_depth() -> int:
+    """How many traces are open in this thread: 0 outside of every transform."""
+    return len(_state.stack)
+
+
+def open_traces() -> list[Trace]:
+    """The traces open in this thread, outermost first."""
+    return list(_state.stack)
+
+
+def open_trace(trace: Trace) -> None:
+    """Put a trace on top of this thread's stack; `close_trace` must follow in a ``finally``."""
+    stack = _state.stack
+    trace.level = len(stack)
+    trace.closed = False
+    stack.append(trace)
+
+
+def close_trace(trace: Trace) -> None:
+    """Take a trace, and whatever an error left above it, off this thread's stack."""
+    stack = _state.stack
+    del stack[trace.level :]
+    trace.closed = True
+
+
+def redirecting() -> list[Redirect]:
+    """The active redirects of this thread, innermost last."""
+    return _state.redirects
+
+
+def bind(prim: Primitive, args: Any, params: dict[str, Any] | None = None) -> Any:
+    """Apply a primitive to arrays, numbers and tracers.
+
+    Args:
+        prim: the primitive.
+        args: its arguments, a list or tuple.
+        params: its static parameters; None where it has none.
+
+    Returns:
+        The answer: a tracer of the innermost trace among the arguments, or a plain value.
+    """
+    top = None
+    for a in args:
+        if isinstance(a, Tracer):
+            trace = a._trace
+            if top is None or trace.level > top.level:
+                top = trace
+    if top is not None:
+        return top.process(prim, args, params)
+    return prim.kernel(*args) if params is None else prim.kernel(*args, **params)
+
+
+def closed_call(trace: Trace, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+    """What becomes of a primitive whose innermost trace is closed: a redirect takes it, or it is a leak."""
+    for redirect in reversed(_state.redirects):
+        taken, answer = redirect.redirect(prim, args, params)
+        if taken:
+            return answer
+    leaked = next(a for a in args if isinstance(a, Tracer) and a._trace is trace)
+    raise LeakedTracerError(
+        f"{prim.name}: an argument is a tracer that outlived its transform. It was made {leaked.origin()}, while "
+        f"{_name(trace.fun)} was being transformed, and that has returned. "
+        "Return the value from the function (with has_aux=True where it is not the loss) "
+        "or pass it through ff.stop_gradient before you store it outside."
+    )
+
+
+def _name(fun: Any) -> str:
+    code = getattr(fun, "__code__", None)
+    name = getattr(fun, "__qualname__", None) or repr(fun)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

@@ -1,0 +1,272 @@
+"""Elementwise operations: NumPy's ufuncs with their derivatives, and the few that NumPy lacks.
+
+The derivative of an elementwise operation serves both modes. Broadcasting and promotion are the
+trace's affair: a rule here may return anything that broadcasts against the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fnflare import kernels
+from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
+from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS
+
+__all__ = ["convert", "select"]
+
+
+def _ufunc(ufunc: Any, kernel: Any = None, *, differentiable: bool = True) -> Primitive:
+    """The primitive of a NumPy ufunc, under NumPy's name."""
+    prim = primitive(ufunc.__name__, kernel or ufunc, ufunc=ufunc, differentiable=differentiable)
+    prim.cost(lambda ans, *avals: ans.size)
+    UFUNCS[ufunc] = prim
+    return prim
+
+
+def primitive_of(ufunc: Any) -> Primitive:
+    """The primitive that serves a NumPy ufunc."""
+    return UFUNCS[ufunc]
+
+
+# -- arithmetic ---------------------------------------------------------------------------------
+
+add = _ufunc(np.add)
+add.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, _x, _y: ct)
+
+subtract = _ufunc(np.subtract)
+subtract.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, _x, _y: -ct)
+
+multiply = _ufunc(np.multiply)
+multiply.derivative(lambda ct, _ans, _x, y: ct * y, lambda ct, _ans, x, _y: ct * x)
+
+divide = _ufunc(np.divide)
+divide.derivative(lambda ct, _ans, _x, y: ct / y, lambda ct, ans, _x, y: -ct * ans / y)
+
+negative = _ufunc(np.negative)
+negative.derivative(lambda ct, _ans, _x: -ct)
+
+positive = _ufunc(np.positive)
+positive.derivative(lambda ct, _ans, _x: ct)
+
+square = _ufunc(np.square)
+square.derivative(lambda ct, _ans, x: ct * (2 * x))
+
+reciprocal = _ufunc(np.reciprocal)
+reciprocal.derivative(lambda ct, ans, _x: -ct * ans * ans)
+
+
+
+def _power_kernel(x: Any, y: Any) -> Any:
+    # The operator has fast paths for exponents such as 2 that the ufunc has not.
+    return x**y if type(x) is np.ndarray and (type(y) is int or type(y) is float) else np.power(x, y)
+
+
+power = _ufunc(np.power, _power_kernel)
+
+
+def _power_base(ct: Any, _ans: Any, x: Any, y: Any) -> Any:
+    if type(y) is int or type(y) is float:  # the usual case, x ** 2: no test for zero exponents needed
+        return ct * (y * x ** (y - 1)) if y != 0 else ct * np.zeros_like(x)
+    return ct * (y * np.power(x, np.where(y == 0, 1, y - 1)))
+
+
+def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
+    # x ** y is 0 for x = 0 and y > 0, whose derivative in y is 0, not 0 * log(0).
+    return ct * ans * np.log(np.where(x == 0, np.ones_like(x), x))
+
+
+power.derivative(_power_base, _power_exponent)
+UFUNC_FUNCTIONS[np.float_power] = lambda x, y: np.power(convert(x, np.float64), convert(y, np.float64))
+
+remainder = _ufunc(np.remainder)
+remainder.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.floor(x / y))
+
+fmod = _ufunc(np.fmod)
+fmod.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.trunc(x / y))
+
+absolute = _ufunc(np.absolute)
+absolute.derivative(lambda ct, _ans, x: ct * np.sign(x))
+UFUNCS[np.fabs] = absolute
+
+# -- exponentials and logarithms ----------------------------------------------------------------
+
+exp = _ufunc(np.exp, kernels.exp)
+exp.derivative(lambda ct, ans, _x: ct * ans)
+
+exp2 = _ufunc(np.exp2)
+exp2.derivative(lambda ct, ans, _x: ct * ans * math.log(2.0))
+
+expm1 = _ufunc(np.expm1, kernels.expm1)
+expm1.derivative(lambda ct, ans, _x: ct * (ans + 1))
+
+log = _ufunc(np.log, kernels.log)
+log.derivative(lambda ct, _ans, x: ct / x)
+
+log2 = _ufunc(np.log2)
+log2.derivative(lambda ct, _ans, x: ct / (x * math.log(2.0)))
+
+log10 = _ufunc(np.log10)
+log10.derivative(lambda ct, _ans, x: ct / (x * math.log(10.0)))
+
+log1p = _ufunc(np.log1p, kernels.log1p)
+log1p.derivative(lambda ct, _ans, x: ct / (1 + x))
+
+sqrt = _ufunc(np.sqrt)
+sqrt.derivative(lambda ct, ans, _x: ct * 0.5 / ans)
+
+cbrt = _ufunc(np.cbrt)
+cbrt.derivative(lambda ct, ans, _x: ct / (3 * ans * ans))
+
+
+def _logaddexp_rule(ct: Any, ans: Any, x: Any) -> Any:
+    # Where both arguments are the same infinity x - ans is nan; the shares are then taken as equal.
+    difference = np.where(x == ans, np.zeros_like(ans), x - ans)
+    return ct * np.exp(difference)
+
+
+logaddexp = _ufunc(np.logaddexp)
+logaddexp.derivative(
+    lambda ct, ans, x, _y: _logaddexp_rule(ct, ans, x), lambda ct, ans, _x, y: _logaddexp_rule(ct, ans, y)
+)
+
+hypot = _ufunc(np.hypot)
+hypot.derivative(lambda ct, ans, x, _y: ct * x / ans, lambda ct, ans, _x, y: ct * y / ans)
+
+# -- trigonometric and hyperbolic ---------------------------------------------------------------
+
+sin = _ufunc(np.sin, kernels.sin)
+sin.derivative(lambda ct, _ans, x: ct * np.cos(x))
+
+cos = _ufunc(np.cos, kernels.cos)
+cos.derivative(lambda ct, _ans, x: -ct * np.sin(x))
+
+tan = _ufunc(np.tan)
+tan.derivative(lambda ct, ans, _x: ct * (1 + ans * ans))
+
+arcsin = _ufunc(np.arcsin)
+arcsin.derivative(lambda ct, _ans, x: ct / np.sqrt(1 - x * x))
+
+arccos = _ufunc(np.arccos)
+arccos.derivative(lambda ct, _ans, x: -ct / np.sqrt(1 - x * x))
+
+arctan = _ufunc(np.arctan)
+arctan.derivative(lambda ct, _ans, x: ct / (1 + x * x))
+
+arctan2 = _ufunc(np.arctan2)
+arctan2.derivative(
+    lambda ct, _ans, y, x: ct * x / (x * x + y * y), lambda ct, _ans, y, x: -ct * y / (x * x + y * y)
+)
+
+sinh = _ufunc(np.sinh)
+sinh.derivative(lambda ct, _ans, x: ct * np.cosh(x))
+
+cosh = _ufunc(np.cosh)
+cosh.derivative(lambda ct, _ans, x: ct * np.sinh(x))
+
+tanh = _ufunc(np.tanh, kernels.tanh)
+tanh.derivative(lambda ct, ans, _x: ct * (1 - ans * ans))
+
+arcsinh = _ufunc(np.arcsinh)
+arcsinh.derivative(lambda ct, _ans, x: ct / np.sqrt(x * x + 1))
+
+arccosh = _ufunc(np.arccosh)
+arccosh.derivative(lambda ct, _ans, x: ct / np.sqrt(x * x - 1))
+
+arctanh = _ufunc(np.arctanh)
+arctanh.derivative(lambda ct, _ans, x: ct / (1 - x * x))
+
+for _ufunc_, _factor in ((np.deg2rad, math.pi / 180), (np.radians, math.pi / 180), (np.rad2deg, 180 / math.pi)):
+    UFUNC_FUNCTIONS[_ufunc_] = lambda x, _factor=_factor: x * _factor
+UFUNC_FUNCTIONS[np.degrees] = UFUNC_FUNCTIONS[np.rad2deg]
+
+# -- choosing -----------------------------------------------------------------------------------
+
+
+def _share(x: Any, y: Any, wins: Any) -> Any:
+    """The part of the cotangent that x gets of max(x, y) or min(x, y): all, none, or half of a tie."""
+    return np.where(x == y, np.asarray(0.5, dtype_of(x)), convert(wins, dtype_of(x)))
+
+
+maximum = _ufunc(np.maximum)
+maximum.derivative(lambda ct, _ans, x, y: ct * _share(x, y, x > y), lambda ct, _ans, x, y: ct * _share(y, x, y > x))
+
+minimum = _ufunc(np.minimum)
+minimum.derivative(lambda ct, _ans, x, y: ct * _share(x, y, x < y), lambda ct, _ans, x, y: ct * _share(y, x, y < x))
+
+fmax = _ufunc(np.fmax)
+fmax.derivative(
+    lambda ct, _ans, x, y: ct * np.where(np.isnan(y), 1, _share(x, y, x > y)),
+    lambda ct, _ans, x, y: ct * np.where(np.isnan(x), 1, _share(y, x, y > x)),
+)
+
+fmin = _ufunc(np.fmin)
+fmin.derivative(
+    lambda ct, _ans, x, y: ct * np.where(np.isnan(y), 1, _share(x, y, x < y)),
+    lambda ct, _ans, x, y: ct * np.where(np.isnan(x), 1, _share(y, x, y < x)),
+)
+
+copysign = _ufunc(np.copysign)
+copysign.derivative(lambda ct, _ans, x, y: ct * np.copysign(np.ones_like(x), x) * np.copysign(np.ones_like(y), y), None)
+
+
+def _select_dtype(condition: ShapeDtypeStruct, x: ShapeDtypeStruct, y: ShapeDtypeStruct) -> ShapeDtypeStruct:
+    shape = np.broadcast_shapes(condition.shape, x.shape, y.shape)
+    dtype = np.add.resolve_dtypes((*[_weak_kind(a) for a in (x, y)], None))[-1] if x.dtype != y.dtype else x.dtype
+    return ShapeDtypeStruct(shape, dtype)
+
+
+def _weak_kind(aval: ShapeDtypeStruct) -> Any:
+    return {"f": float, "i": int, "c": complex}[aval.dtype.kind] if aval.weak else aval.dtype
+
+
+#: np.where with three arguments.
+select = primitive("select", np.where, _select_dtype)
+select.elementwise = True
+select.derivative(
+    None,
+    lambda ct, _ans, condition, _x, _y: np.where(condition, ct, np.zeros_like(ct)),
+    lambda ct, _ans, condition, _x, _y: np.where(condition, np.zeros_like(ct), ct),
+)
+select.cost(lambda ans, *avals: ans.size)
+
+# -- dtypes -------------------------------------------------------------------------------------
+
+
+def _convert(x: Any, *, dtype: Any) -> Any:
+    return np.asarray(x).astype(dtype, copy=False)[()]
+
+
+def _convert_shape(x: ShapeDtypeStruct, *, dtype: Any) -> ShapeDtypeStruct:
+    return ShapeDtypeStruct(x.shape, dtype)
+
+
+_convert_inexact = primitive("convert", _convert, _convert_shape)
+_convert_inexact.vjp(lambda ct, _ans, x_like, *, dtype: convert(ct, x_like.dtype))
+_convert_inexact.jvp(lambda t, _ans, _x, *, dtype: convert(t, dtype))
+
+# To integers and booleans: nothing to differentiate.
+_convert_discrete = primitive("convert_discrete", _convert, _convert_shape, differentiable=False)
+
+
+def convert(x: Any, dtype: Any) -> Any:
+    """`x` in another dtype: NumPy's ``astype``."""
+    dtype = np.dtype(dtype)
+    return bind(_convert_inexact if dtype.kind in "fc" else _convert_discrete, (x,), {"dtype": dtype})
+
+
+stop_gradient = primitive("stop_gradient", lambda x: x, lambda x: x, differentiable=False)
+
+# -- operations with derivative zero: comparisons, rounding, tests ------------------------------
+
+for _constant in (
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
+    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift,
+    np.isnan, np.isinf, np.isfinite, np.signbit,
+    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.heaviside,
+    np.nextafter, np.spacing, np.gcd, np.lcm,
+):  # fmt: skip
+    _ufunc(_constant, differentiable=False)

@@ -1,0 +1,298 @@
+"""Products and contractions: matmul, dot, tensordot, einsum and what is made of them; norms.
+
+`matmul` and `einsum` are the primitives; the others arrange their arguments for one of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fnflare import kernels
+from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
+from fnflare.errors import UnsupportedError
+from fnflare.ops.reduce import axes_of
+
+__all__ = ["einsum", "matmul"]
+
+# -- matmul -------------------------------------------------------------------------------------
+
+
+def _matmul_shape(x: ShapeDtypeStruct, y: ShapeDtypeStruct) -> ShapeDtypeStruct:
+    if not x.ndim or not y.ndim:
+        raise ValueError(f"matmul: needs at least one axis in each argument, got shapes {x.shape} and {y.shape}")
+    if x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
+    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    shape = (*lead, *x.shape[-2:-1], *(y.shape[-1:] if y.ndim > 1 else ()))
+    return ShapeDtypeStruct(shape, np.result_type(x.dtype, y.dtype))
+
+
+matmul = primitive("matmul", kernels.matmul, _matmul_shape, multilinear=True)
+matmul.cost(lambda ans, x, y: 2 * ans.size * x.shape[-1])
+UFUNCS[np.matmul] = matmul
+
+
+def _swap(x: Any) -> Any:
+    return np.swapaxes(x, -1, -2)
+
+
+def _sum_lead(ct: Any, shape: tuple[int, ...]) -> Any:
+    """Sum over the batch axes along which the argument was broadcast."""
+    if ct.shape == shape:
+        return ct
+    lead = ct.ndim - len(shape)
+    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1])
+    return np.reshape(np.sum(ct, axis=axes, keepdims=True), shape)
+
+
+def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
+    if y.ndim == 1:
+        g = ct * y if x_like.ndim == 1 else ct[..., None] * y
+    elif x_like.ndim == 1:
+        g = np.matmul(y, ct[..., None])[..., 0]
+    else:
+        g = np.matmul(ct, _swap(y))
+    return _sum_lead(g, x_like.shape)
+
+
+def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
+    if x.ndim == 1:
+        g = ct * x if y_like.ndim == 1 else x[:, None] * ct[..., None, :]
+    elif y_like.ndim == 1:
+        g = np.matmul(_swap(x), ct[..., None])[..., 0]
+    elif y_like.ndim == 2 and x.ndim > 2:
+        # One large product over all rows of the batch instead of one a matrix and a sum.
+        n = math.prod(x.shape[:-1])
+        g = np.matmul(_swap(np.reshape(x, (n, x.shape[-1]))), np.reshape(ct, (n, ct.shape[-1])))
+    else:
+        g = np.matmul(_swap(x), ct)
+    return _sum_lead(g, y_like.shape)
+
+
+matmul.vjp(_matmul_left, _matmul_right)
+
+
+@implements(np.dot)
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    """NumPy's ``dot``."""
+    if out is not None:
+        raise UnsupportedError("np.dot: out= cannot take a tracer; use what the function returns")
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    return np.matmul(a, b) if np.ndim(b) <= 2 else np.tensordot(a, b, (-1, -2))
+
+
+@implements(np.vdot)
+def vdot(a: Any, b: Any, /) -> Any:
+    """NumPy's ``vdot`` of real arrays."""
+    return np.matmul(np.reshape(a, -1), np.reshape(b, -1))
+
+
+@implements(np.inner)
+def inner(a: Any, b: Any, /) -> Any:
+    """NumPy's ``inner``."""
+    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
+
+
+@implements(np.outer)
+def outer(a: Any, b: Any, out: Any = None) -> Any:
+    """NumPy's ``outer``."""
+    if out is not None:
+        raise UnsupportedError("np.outer: out= cannot take a tracer; use what the function returns")
+    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
+
+
+UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(x * y, axis=-1)
+
+
+@implements(np.tensordot)
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    """NumPy's ``tensordot``: one matrix product of the arguments laid out as matrices."""
+    if isinstance(axes, (int, np.integer)):
+        left = list(range(np.ndim(a) - int(axes), np.ndim(a)))
+        right = list(range(int(axes)))
+    else:
+        left, right = [list(x) if isinstance(x, (list, tuple)) else [x] for x in axes]
+    left = [i % np.ndim(a) for i in left]
+    right = [i % np.ndim(b) for i in right]
+    if len(left) != len(right) or any(np.shape(a)[i] != np.shape(b)[j] for i, j in zip(left, right, strict=True)):
+        raise ValueError(f"tensordot: shapes {np.shape(a)} and {np.shape(b)} do not fit along {left} and {right}")
+    rows = [i for i in range(np.ndim(a)) if i not in left]
+    columns = [i for i in range(np.ndim(b)) if i not in right]
+    inner_size = math.prod([np.shape(a)[i] for i in left])
+    row_shape = [np.shape(a)[i] for i in rows]
+    column_shape = [np.shape(b)[i] for i in columns]
+    x = np.reshape(np.transpose(a, (*rows, *left)), (math.prod(row_shape), inner_size))
+    y = np.reshape(np.transpose(b, (*right, *columns)), (inner_size, math.prod(column_shape)))
+    return np.reshape(np.matmul(x, y), (*row_shape, *column_shape))
+
+
+# -- einsum -------------------------------------------------------------------------------------
+#
+# Subscripts reach the primitive in one canonical form: every operand's axes as letters, explicit
+# output, no ellipsis, so that the rules need not parse.
+
+
+def _canonical(subscripts: str, ndims: list[int]) -> tuple[tuple[str, ...], str]:
+    """``"...ij,jk"`` and the numbers of axes as letters of each operand and of the output."""
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, got {len(ndims)}")
+    free = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    widths = [n - len(t.replace("...", "")) for t, n in zip(terms, ndims, strict=True) if "..." in t]
+    dots = "".join(free[: max(widths, default=0)])
+    full = []
+    for term, n in zip(terms, ndims, strict=True):
+        width = n - len(term.replace("...", ""))
+        if width < 0 or (width and "..." not in term):
+            raise ValueError(f"einsum: {term!r} in {subscripts!r} does not fit an operand with {n} axes")
+        full.append(term.replace("...", dots[len(dots) - width :]))
+    letters = "".join(terms).replace(".", "")
+    implicit = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    return tuple(full), right.replace("...", dots) if arrow else implicit
+
+
+def _einsum_kernel(*xs: Any, terms: tuple[str, ...], out: str) -> Any:
+    return np.einsum(",".join(terms) + "->" + out, *xs, optimize=len(xs) > 1)
+
+
+def _sizes(terms: tuple[str, ...], xs: Any) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for term, x in zip(terms, xs, strict=True):
+        for c, n in zip(term, x.shape, strict=True):
+            if sizes.get(c, 1) != n and n != 1 and sizes.get(c, 1) != 1:
+                raise ValueError(f"einsum: axis {c!r} has length {sizes[c]} and {n} in {','.join(terms)}")
+            sizes[c] = max(n, sizes.get(c, 1)) if n else 0
+    return sizes
+
+
+def _einsum_shape(*xs: ShapeDtypeStruct, terms: tuple[str, ...], out: str) -> ShapeDtypeStruct:
+    sizes = _sizes(terms, xs)
+    return ShapeDtypeStruct(tuple([sizes[c] for c in out]), np.result_type(*[x.dtype for x in xs]))
+
+
+_einsum = primitive("einsum", _einsum_kernel, _einsum_shape)
+
+
+@_einsum.cost
+def _(ans: Any, *xs: ShapeDtypeStruct, terms: tuple[str, ...], out: str) -> int:
+    return len(xs) * math.prod(_sizes(terms, xs).values())
+
+
+@_einsum.vjp_joint
+def _(ct: Any, _ans: Any, *xs: Any, terms: tuple[str, ...], out: str) -> list[Any]:
+    sizes = _sizes(terms, xs)
+    return [_einsum_operand(ct, k, xs, terms, out, sizes) for k in range(len(xs))]
+
+
+def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str, sizes: dict[str, int]) -> Any:
+    """The cotangent of operand k: contract the cotangent with the other operands.
+
+    Letters that only operand k has were summed away; they come back by broadcasting. A letter that
+    occurs twice in it read a diagonal; the cotangent is written onto the diagonal of zeros.
+    """
+    term = terms[k]
+    others = [t for i, t in enumerate(terms) if i != k]
+    unique = "".join(dict.fromkeys(term))
+    reachable = set("".join(others) + out)
+    target = "".join([c for c in unique if c in reachable])
+    operands = (ct, *[x for i, x in enumerate(xs) if i != k])
+    g = np.einsum(",".join((out, *others)) + "->" + target, *operands)
+    shape = [sizes[c] if c in reachable else 1 for c in unique]
+    full = [xs[k].shape[term.index(c)] for c in unique]
+    g = np.reshape(g, shape)
+    stretched = tuple([i for i, (n, m) in enumerate(zip(shape, full, strict=True)) if m == 1 and n != 1])
+    g = np.sum(g, axis=stretched, keepdims=True) if stretched else g
+    g = np.broadcast_to(g, full)
+    return g if unique == term else _onto_diagonal(g, term, unique, xs[k].shape)
+
+
+def _onto_diagonal(g: Any, term: str, unique: str, shape: tuple[int, ...]) -> Any:
+    from fnflare.ops.index import index_set
+
+    grids = np.ogrid[tuple([slice(n) for n in g.shape])] if g.ndim > 1 else [np.arange(g.shape[0])]
+    return index_set(np.zeros(shape, g.dtype), g, index=tuple([grids[unique.index(c)] for c in term]))
+
+
+@_einsum.jvp_joint
+def _(ts: Any, _ans: Any, *xs: Any, terms: tuple[str, ...], out: str) -> Any:
+    total = None
+    for k, t in enumerate(ts):
+        if t is not None:
+            part = bind(_einsum, (*xs[:k], t, *xs[k + 1 :]), {"terms": terms, "out": out})
+            total = part if total is None else total + part
+    return total
+
+
+@implements(np.einsum)
+def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
+    """NumPy's ``einsum``, with subscripts as text."""
+    if out is not None or kwargs:
+        raise UnsupportedError(f"np.einsum: {['out', *kwargs][0]}= has no rule for tracers; leave it out")
+    if not isinstance(subscripts, str):
+        raise UnsupportedError("np.einsum: write the subscripts as text, np.einsum('ij,jk->ik', x, y)")
+    xs = [x if hasattr(x, "dtype") else np.asarray(x) for x in operands]
+    terms, target = _canonical(subscripts, [x.ndim for x in xs])
+    if _is_matrix_product(terms, target):
+        return np.matmul(*xs)
+    return bind(_einsum, xs, {"terms": terms, "out": target})
+
+
+def _is_matrix_product(terms: tuple[str, ...], out: str) -> bool:
+    """Whether it is ``...ij,...jk->...ik``, which matmul serves faster."""
+    if len(terms) != 2 or len(terms[0]) != len(terms[1]) or len(terms[0]) < 2:
+        return False
+    (*b0, i, j), (*b1, j2, k) = terms
+    return b0 == b1 and j == j2 and out == "".join(b0) + i + k and len({*b0, i, j, k}) == len(b0) + 3
+
+
+# -- norms --------------------------------------------------------------------------------------
+
+
+@implements(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """NumPy's ``linalg.norm``: all vector norms, and the Frobenius, 1 and infinity norms of matrices.
+
+    At zero the 2-norm has no derivative: nan, as NumPy's own formula gives.
+    """
+    if axis is None and ord is None:
+        axes: tuple[int, ...] = tuple(range(x.ndim))
+        out = np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+        return out
+    axes = axes_of(axis, x.ndim)
+    if len(axes) == 1:
+        return _vector_norm(x, ord, axes[0], keepdims)
+    if len(axes) != 2:
+        raise ValueError(f"norm: give one axis or two, got axis={axis!r} for shape {x.shape}")
+    if ord in (None, "fro"):
+        return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+    order = axis if isinstance(axis, tuple) else axes
+    row, column = [int(a) % x.ndim for a in order]
+    reduce = {1: (row, column, np.max), -1: (row, column, np.min), np.inf: (column, row, np.max), -np.inf: (column, row, np.min)}
+    if ord not in reduce:
+        raise UnsupportedError(f"np.linalg.norm: ord={ord!r} of a matrix has no rule for tracers")
+    summed, compared, extreme = reduce[ord]
+    total = np.sum(np.abs(x), axis=summed, keepdims=True)
+    out = extreme(total, axis=compared, keepdims=True)
+    return out if keepdims else np.squeeze(out, axis=axes)
+
+
+def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
+    if ord is None or ord == 2:
+        return np.sqrt(np.sum(np.square(x), axis=axis, keepdims=keepdims))
+    size = np.abs(x)
+    if ord == np.inf:
+        return np.max(size, axis=axis, keepdims=keepdims)
+    if ord == -np.inf:
+        return np.min(size, axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return np.sum(size, axis=axis, keepdims=keepdims)
+    if ord == 0:
+        return np.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
+    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)

@@ -1,0 +1,188 @@
+"""The operators and methods of arrays, given to tracers.
+
+An operator goes straight to its primitive, without NumPy's dispatch, since that is where the time of
+small operations goes; a method calls the function of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fnflare.core import Primitive, Tracer, bind
+from fnflare.ops import elementwise, index, linalg, reduce, shape
+
+__all__: list[str] = []
+
+_plain = (np.ndarray, float, int, np.generic)
+
+
+def _operator(prim: Primitive) -> Callable[[Any, Any], Any]:
+    def method(self: Tracer, other: Any) -> Any:
+        if isinstance(other, _plain):
+            return self._trace.process(prim, (self, other), None)
+        if isinstance(other, Tracer):
+            top = self._trace if self._trace.level >= other._trace.level else other._trace
+            return top.process(prim, (self, other), None)
+        return _other_operand(prim, self, other, False)
+
+    return method
+
+
+def _reflected(prim: Primitive) -> Callable[[Any, Any], Any]:
+    def method(self: Tracer, other: Any) -> Any:
+        if isinstance(other, _plain):
+            return self._trace.process(prim, (other, self), None)
+        return _other_operand(prim, self, other, True)
+
+    return method
+
+
+def _other_operand(prim: Primitive, x: Tracer, other: Any, reflected: bool) -> Any:
+    """Lists and tuples of numbers take part as arrays, as they do with arrays; the rest is not ours."""
+    if isinstance(other, (list, tuple, complex)):
+        other = np.asarray(other)
+        return bind(prim, (other, x) if reflected else (x, other))
+    return NotImplemented
+
+
+def _unary(prim: Primitive) -> Callable[[Any], Any]:
+    def method(self: Tracer) -> Any:
+        return self._trace.process(prim, (self,), None)
+
+    return method
+
+
+_BINARY = {
+    "add": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "truediv": elementwise.divide,
+    "mod": elementwise.remainder,
+    "floordiv": elementwise.primitive_of(np.floor_divide),
+    "matmul": linalg.matmul,
+    "and": elementwise.primitive_of(np.bitwise_and),
+    "or": elementwise.primitive_of(np.bitwise_or),
+    "xor": elementwise.primitive_of(np.bitwise_xor),
+    "lshift": elementwise.primitive_of(np.left_shift),
+    "rshift": elementwise.primitive_of(np.right_shift),
+}
+_COMPARE = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
+
+
+def _pow(self: Tracer, other: Any) -> Any:
+    # As arrays do: the exponents that have an operation of their own use it.
+    if type(other) is int or type(other) is float:
+        if other == 2:
+            return self._trace.process(elementwise.square, (self,), None)
+        if other == 0.5:
+            return self._trace.process(elementwise.sqrt, (self,), None)
+        if other == 1:
+            return self
+    return _power(self, other)
+
+
+_power = _operator(elementwise.power)
+
+
+def _divmod(self: Tracer, other: Any) -> tuple[Any, Any]:
+    return self // other, self % other  # type: ignore[operator]
+
+
+def _method(function: Any) -> Callable[..., Any]:
+    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    method.__doc__ = f"NumPy's ``{function.__name__}``, as a method."
+    return method
+
+
+def _reshape(self: Tracer, *new: Any, order: Any = "C") -> Any:
+    """NumPy's ``reshape``, as a method: ``x.reshape(2, 3)`` or ``x.reshape((2, 3))``."""
+    return shape.reshape(self, new[0] if len(new) == 1 else new, order)
+
+
+def _transpose(self: Tracer, *axes: Any) -> Any:
+    """NumPy's ``transpose``, as a method."""
+    if not axes or axes == (None,):
+        return shape.transpose(self)
+    return shape.transpose(self, axes[0] if isinstance(axes[0], (tuple, list)) else axes)
+
+
+def _astype(self: Tracer, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True) -> Any:
+    """NumPy's ``astype``, as a method."""
+    return self if np.dtype(dtype) == self.dtype and not getattr(self, "weak", False) else elementwise.convert(self, dtype)
+
+
+def _flatten(self: Tracer, order: Any = "C") -> Any:
+    """NumPy's ``flatten``, as a method."""
+    return shape.ravel(self, order)
+
+
+_METHODS = {
+    "sum": reduce.sum,
+    "mean": reduce.mean,
+    "var": reduce.var,
+    "std": reduce.std,
+    "max": reduce.max,
+    "min": reduce.min,
+    "prod": reduce.prod,
+    "cumsum": reduce.cumsum,
+    "any": reduce.any,
+    "all": reduce.all,
+    "argmax": reduce.argmax,
+    "argmin": reduce.argmin,
+    "argsort": index.argsort,
+    "take": index.take,
+    "diagonal": index.diagonal,
+    "trace": index.trace,
+    "clip": index.clip,
+    "nonzero": index.nonzero,
+    "dot": linalg.dot,
+    "ravel": shape.ravel,
+    "squeeze": shape.squeeze,
+    "swapaxes": shape.swapaxes,
+    "repeat": shape.repeat,
+    "copy": shape.copy,
+}
+
+
+def _attach() -> None:
+    for name, prim in _BINARY.items():
+        setattr(Tracer, f"__{name}__", _operator(prim))
+        setattr(Tracer, f"__r{name}__", _reflected(prim))
+    for name, ufunc in _COMPARE.items():
+        setattr(Tracer, f"__{name}__", _operator(elementwise.primitive_of(ufunc)))
+    unary = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+    for name, ufunc in unary.items():
+        setattr(Tracer, f"__{name}__", _unary(elementwise.primitive_of(ufunc)))
+    special_methods = {
+        "__pow__": _pow,
+        "__rpow__": _reflected(elementwise.power),
+        "__divmod__": _divmod,
+        "__getitem__": index.getitem,
+        "reshape": _reshape,
+        "transpose": _transpose,
+        "astype": _astype,
+        "flatten": _flatten,
+        "T": property(lambda self: shape.transpose(self)),
+        "mT": property(lambda self: shape.matrix_transpose(self)),
+        "real": property(lambda self: self),
+    }
+    for name, method in special_methods.items():
+        setattr(Tracer, name, method)
+    for name, function in _METHODS.items():
+        setattr(Tracer, name, _method(function))
+
+
+_attach()

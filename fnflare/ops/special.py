@@ -1,0 +1,146 @@
+"""Functions that neural nets need and NumPy lacks, each computed without overflow.
+
+They are primitives of their own because their kernels take few passes over memory, their rules keep
+little, and a program then shows them as what they are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fnflare import kernels
+from fnflare.core import ShapeDtypeStruct, bind, primitive
+
+__all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
+
+
+def _relu_kernel(x: Any) -> Any:
+    return np.maximum(x, 0)
+
+
+#: ``max(x, 0)`` with derivative 0 at 0, as PyTorch and JAX have it.
+relu = primitive("relu", _relu_kernel, ufunc=np.positive)
+relu.derivative(lambda ct, ans, _x: ct * (ans > 0))
+relu.cost(lambda ans, x: ans.size)
+
+
+def _logistic_kernel(x: Any) -> Any:
+    # 1 / (1 + exp(-x)) written with tanh, which saturates instead of overflowing; in place on one buffer.
+    if type(x) is not np.ndarray:
+        return 0.5 * (1 + np.tanh(0.5 * x))
+    out = kernels.tanh(x * 0.5)
+    out *= 0.5
+    out += 0.5
+    return out
+
+
+#: The logistic function ``1 / (1 + exp(-x))``, often called sigmoid.
+logistic = primitive("logistic", _logistic_kernel, ufunc=np.exp)
+logistic.derivative(lambda ct, ans, _x: ct * (ans * (1 - ans)))
+logistic.cost(lambda ans, x: 4 * ans.size)
+
+#: ``log(1 + exp(x))`` without overflow.
+softplus = primitive("softplus", lambda x: np.logaddexp(x, 0), ufunc=np.exp)
+softplus.derivative(lambda ct, _ans, x: ct * logistic(x))
+softplus.cost(lambda ans, x: 4 * ans.size)
+
+#: The error function ``2 / sqrt(pi) * integral of exp(-t^2) from 0 to x``.
+erf = primitive("erf", kernels.erf, ufunc=np.exp)
+erf.derivative(lambda ct, _ans, x: ct * (2 / math.sqrt(math.pi)) * np.exp(-x * x))
+erf.cost(lambda ans, x: 8 * ans.size)
+
+
+def _same(x: ShapeDtypeStruct, *, axis: Any) -> ShapeDtypeStruct:
+    return ShapeDtypeStruct(x.shape, x.dtype)
+
+
+def _softmax_kernel(x: Any, *, axis: Any) -> Any:
+    out = kernels.exp(x - _finite_max(x, axis))
+    out /= np.sum(out, axis=axis, keepdims=True)
+    return out
+
+
+def _finite_max(x: Any, axis: Any) -> Any:
+    """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan."""
+    top = np.max(x, axis=axis, keepdims=True)
+    return np.where(np.isfinite(top), top, np.zeros_like(top))
+
+
+_softmax = primitive("softmax", _softmax_kernel, _same)
+_softmax.derivative(lambda ct, ans, _x, *, axis: ans * (ct - np.sum(ct * ans, axis=axis, keepdims=True)))
+_softmax.cost(lambda ans, x, **_: 5 * ans.size)
+
+
+def _log_softmax_kernel(x: Any, *, axis: Any) -> Any:
+    out = x - _finite_max(x, axis)
+    out -= np.log(np.sum(kernels.exp(out), axis=axis, keepdims=True))
+    return out
+
+
+# The Jacobian I - 1 softmax(x)^T is not symmetric, so the two modes differ.
+_log_softmax = primitive("log_softmax", _log_softmax_kernel, _same)
+_log_softmax.vjp(lambda ct, ans, _x, *, axis: ct - np.exp(ans) * np.sum(ct, axis=axis, keepdims=True))
+_log_softmax.jvp(lambda t, ans, _x, *, axis: t - np.sum(t * np.exp(ans), axis=axis, keepdims=True))
+_log_softmax.cost(lambda ans, x, **_: 5 * ans.size)
+
+
+def _logsumexp_kernel(x: Any, *, axis: Any) -> Any:
+    top = _finite_max(x, axis)
+    with np.errstate(divide="ignore"):  # log(0) is the right answer for a row of -inf
+        return np.log(np.sum(kernels.exp(x - top), axis=axis, keepdims=True)) + top
+
+
+def _logsumexp_shape(x: ShapeDtypeStruct, *, axis: Any) -> ShapeDtypeStruct:
+    axes = {a % x.ndim for a in (range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))}
+    return ShapeDtypeStruct(tuple([1 if i in axes else n for i, n in enumerate(x.shape)]), x.dtype)
+
+
+def _shares(x: Any, ans: Any) -> Any:
+    """exp(x - logsumexp(x)); 0 in a row of -inf, where the difference is nan."""
+    return np.exp(np.where(np.isfinite(ans), x - ans, np.full_like(x, -np.inf)))
+
+
+_logsumexp = primitive("logsumexp", _logsumexp_kernel, _logsumexp_shape)
+_logsumexp.vjp(lambda ct, ans, x, *, axis: ct * _shares(x, ans))
+_logsumexp.jvp(lambda t, ans, x, *, axis: np.sum(t * _shares(x, ans), axis=axis, keepdims=True))
+_logsumexp.cost(lambda ans, x, **_: 4 * x.size)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """``exp(x) / sum(exp(x))`` along an axis, without overflow.
+
+    Args:
+        x: an array of floating dtype.
+        axis: the axis whose elements shall sum to one.
+
+    >>> softmax(np.array([0.0, 0.0, 1000.0]))
+    array([0., 0., 1.])
+    """
+    return bind(_softmax, (x,), {"axis": axis})
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """``log(softmax(x))``, finite where the softmax itself would round to zero.
+
+    >>> log_softmax(np.array([0.0, 1000.0]))
+    array([-1000.,     0.])
+    """
+    return bind(_log_softmax, (x,), {"axis": axis})
+
+
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """``log(sum(exp(x)))`` over axes, without overflow.
+
+    Args:
+        x: an array of floating dtype.
+        axis: an axis, a tuple of axes, or None for all.
+        keepdims: whether to keep the axes, with length one.
+
+    >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
+    True
+    """
+    out = bind(_logsumexp, (x,), {"axis": axis})
+    return out if keepdims else np.squeeze(out, axis=axis if axis is not None else tuple(range(len(np.shape(x)))))

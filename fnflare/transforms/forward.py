@@ -1,0 +1,117 @@
+"""Forward mode: `jvp` and `linearize`.
+
+`jvp` runs a function once on dual numbers. `linearize` runs it once on a tape that keeps what the
+jvp rules read, and gives the linear map that pushes any number of tangents through that tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.core import DualTrace, DualTracer, Tape, aval_of, close_trace, open_trace
+from fnflare.errors import ArgumentError
+from fnflare.transforms._call import concrete, name_of
+from fnflare.transforms.reverse import check_cotangent, float0
+
+__all__ = ["jvp", "linearize"]
+
+
+def _is_real(x: Any) -> bool:
+    return aval_of(x).dtype.kind in "fc" if hasattr(x, "dtype") or type(x) is float else False
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """The value of `fun` and its directional derivative.
+
+    Args:
+        fun: a function of pytrees of arrays.
+        primals: the point: a tuple or list with one pytree for each argument.
+        tangents: the direction: the same structure, shapes and dtypes. What is given for an integer
+            leaf is not read.
+        has_aux: whether `fun` returns ``(out, aux)``.
+
+    Returns:
+        ``(out, tangent)`` or ``(out, tangent, aux)``; the tangent has the structure, shapes and dtypes
+        of `out`, with float0 for integers.
+
+    Raises:
+        CotangentError: a tangent does not fit its primal.
+
+    >>> out, tangent = jvp(np.sin, (0.0,), (1.0,))
+    >>> float(out), float(tangent)
+    (0.0, 1.0)
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise ArgumentError(f"jvp: primals and tangents must be tuples, one entry for each argument of {name_of(fun)}")
+    leaves, structure = tree.flatten(tuple(primals))
+    leaves = [concrete(x) for x in leaves]
+    ts = check_cotangent(tuple(tangents), structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
+    trace = DualTrace(fun)
+    open_trace(trace)
+    try:
+        lifted = [DualTracer(trace, x, t) if _is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
+        out = fun(*tree.unflatten(structure, lifted))
+    finally:
+        close_trace(trace)
+    aux = None
+    if has_aux:
+        out, aux = out
+        aux = tree.map(trace.lower, aux)
+    value = tree.map(lambda x: concrete(trace.lower(x)), out)
+    tangent = tree.map(lambda x: _tangent(trace.tangent_of(x), trace.lower(x)), out)
+    return (value, tangent, aux) if has_aux else (value, tangent)
+
+
+def _tangent(t: Any, value: Any) -> Any:
+    if t is not None:
+        return t
+    aval = aval_of(value)
+    return np.zeros(aval.shape, aval.dtype if aval.dtype.kind in "fc" else float0)[()]
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """The value of `fun` and its derivative at a point as a linear function of tangents.
+
+    Args:
+        fun: a function of pytrees of arrays.
+        *primals: the point.
+        has_aux: whether `fun` returns ``(out, aux)``.
+
+    Returns:
+        ``(out, pushforward)`` or ``(out, pushforward, aux)``. ``pushforward(*tangents)`` is the tangent
+        that `jvp` would give, without running `fun` again; it may be called any number of times.
+
+    >>> out, pushforward = linearize(np.sin, 0.0)
+    >>> float(pushforward(2.0))
+    2.0
+    """
+    leaves, structure = tree.flatten(primals)
+    leaves = [concrete(x) for x in leaves]
+    avals = [aval_of(x) for x in leaves]
+    tape = Tape(fun, mode="jvp")
+    open_trace(tape)
+    try:
+        lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
+        out = fun(*tree.unflatten(structure, lifted))
+    finally:
+        close_trace(tape)
+    aux = None
+    if has_aux:
+        out, aux = out
+        aux = tree.map(tape.lower, aux)
+    out_leaves, out_structure = tree.flatten(out)
+    out_slots = [tape.slot_of(x) for x in out_leaves]
+    values = [concrete(tape.lower(x)) for x in out_leaves]
+    slots = [tape.slot_of(x) for x in lifted]
+
+    def pushforward(*tangents: Any) -> Any:
+        ts = check_cotangent(tangents, structure, avals, "linearize: a tangent", "its primal")
+        pushed = tape.push({s: t for s, t in zip(slots, ts, strict=True) if s >= 0}, out_slots)
+        return tree.unflatten(out_structure, [_tangent(t, v) for t, v in zip(pushed, values, strict=True)])
+
+    result = tree.unflatten(out_structure, values)
+    return (result, pushforward, aux) if has_aux else (result, pushforward)

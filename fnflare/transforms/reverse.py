@@ -1,0 +1,274 @@
+"""Reverse mode: `grad`, `value_and_grad` and `vjp`.
+
+A function and its arguments go in; the chosen arguments are laid on a tape leaf by leaf, the
+function runs once, and the tape is swept backward once for each cotangent. What comes out has the
+structure, the shapes and the dtypes of the arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.core import Tape, aval_of, close_trace, dtype_of, open_trace
+from fnflare.errors import CotangentError, NonScalarLossError
+from fnflare.transforms._call import (
+    Argnames,
+    Argnums,
+    Picked,
+    check_differentiable,
+    concrete,
+    copy_name,
+    name_of,
+    normalise_argnums,
+    path_name,
+    shape_result,
+)
+
+__all__ = ["grad", "value_and_grad", "vjp"]
+
+#: The dtype of the cotangent of an integer: no bytes, since there is nothing to say.
+float0 = np.dtype([("float0", np.void, 0)])
+
+
+def _lift(tape: Tape, picked: Picked, holomorphic: bool) -> tuple[list[Any], list[Any], list[int]]:
+    """Lay the chosen arguments on the tape: the arguments with tracers in them, structures, slots."""
+    lifted, structures, slots = [], [], []
+    for k, argument in enumerate(picked.chosen):
+        leaves, structure = tree.flatten(argument)
+        checked = []
+        for i, leaf in enumerate(leaves):
+            if type(leaf) is not np.ndarray or leaf.dtype.kind != "f":
+                path = tree.leaves_with_path(argument)[i][0]
+                leaf = check_differentiable(leaf, f"grad: {path_name(k, picked, path)}", holomorphic)
+            checked.append(tape.leaf(leaf))
+        slots += [t.slot for t in checked]
+        lifted.append(tree.unflatten(structure, checked))
+        structures.append((structure, leaves))
+    return lifted, structures, slots
+
+
+def _unlift(structures: list[Any], cotangents: list[Any]) -> list[Any]:
+    """The cotangents as trees like the arguments, zeros where there is none."""
+    out, i = [], 0
+    for structure, leaves in structures:
+        cts = cotangents[i : i + len(leaves)]
+        i += len(leaves)
+        out.append(tree.unflatten(structure, [_or_zeros(ct, x) for ct, x in zip(cts, leaves, strict=True)]))
+    return out
+
+
+def _or_zeros(ct: Any, x: Any) -> Any:
+    if ct is not None:
+        # A broadcast cotangent, of a sum say, is read-only and shares its memory: the caller gets an array.
+        return np.array(ct) if type(ct) is np.ndarray and not ct.flags.writeable else ct
+    aval = aval_of(x)
+    return np.zeros(aval.shape, aval.dtype)[()]
+
+
+def _check_scalar(loss: Any, fun: Any, tape: Tape, holomorphic: bool) -> Any:
+    value = tape.lower(loss)
+    leaves, structure = tree.flatten(value)
+    if len(leaves) != 1 or leaves[0] is not value:
+        raise NonScalarLossError(
+            f"grad: {name_of(fun)} must return one number, got {structure}; to return more beside the loss, "
+            "return (loss, aux) and pass has_aux=True"
+        )
+    value = concrete(value)
+    if not hasattr(value, "shape") and type(value) is not float:
+        raise NonScalarLossError(f"grad: {name_of(fun)} must return one number, got a {type(value).__name__}")
+    aval = aval_of(value)
+    if aval.shape != ():
+        raise NonScalarLossError(
+            f"grad: {name_of(fun)} must return a scalar, got shape {aval.shape}; write loss.mean() or loss.sum(), "
+            "or use ff.jacrev for all derivatives and ff.vjp for a product with them"
+        )
+    if aval.dtype.kind != ("c" if holomorphic else "f"):
+        raise NonScalarLossError(
+            f"grad: {name_of(fun)} must return a {'complex' if holomorphic else 'real floating'} number, "
+            f"got dtype {aval.dtype}"
+        )
+    return value
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: Argnums | None = None,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    argnames: Argnames = None,
+) -> Callable[..., Any]:
+    """A function that computes both `fun` and its gradient, in one pass.
+
+    Args:
+        fun: a function that returns a scalar of floating dtype, or ``(scalar, aux)`` with `has_aux`.
+        argnums: which positional arguments to differentiate with respect to, the first by default;
+            a sequence gives a tuple of gradients. Each argument is a pytree of floating arrays.
+        has_aux: whether `fun` returns a pair of the loss and anything else.
+        holomorphic: whether `fun` is a holomorphic function of complex arguments.
+        argnames: keyword arguments to differentiate with respect to: a name gives one gradient, a
+            sequence of names a dict. Given together with `argnums`, a pair of both results.
+
+    Returns:
+        A function with the arguments of `fun` that returns ``(value, gradient)``, or
+        ``((value, aux), gradient)``. A gradient has the structure, shapes and dtypes of its argument.
+
+    Raises:
+        NonScalarLossError: `fun` does not return a scalar of floating dtype.
+        DtypeError: a leaf of a chosen argument is not of floating dtype.
+
+    >>> loss = lambda w, x: np.sum(np.square(x @ w))
+    >>> value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
+    (np.float64(5.0), array([2., 4.]))
+    """
+    nums, names = normalise_argnums(argnums, argnames)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        picked = Picked(nums, names, args, kwargs, fun)
+        tape = Tape(fun)
+        open_trace(tape)
+        try:
+            lifted, structures, slots = _lift(tape, picked, holomorphic)
+            out = picked.call(fun, lifted)
+        finally:
+            close_trace(tape)
+        aux = None
+        if has_aux:
+            if not isinstance(out, (tuple, list)) or len(out) != 2:
+                raise NonScalarLossError(f"grad: with has_aux=True {name_of(fun)} must return a pair (loss, aux)")
+            out, aux = out
+            aux = tree.map(tape.lower, aux)
+        value = _check_scalar(out, fun, tape, holomorphic)
+        slot = tape.slot_of(out)
+        seed = {slot: np.ones((), dtype_of(value))[()]} if slot >= 0 else {}
+        gradients = _unlift(structures, tape.backward(seed, slots, free=True))
+        result = shape_result(gradients, argnums, argnames)
+        return ((value, aux), result) if has_aux else (value, result)
+
+    return copy_name(fun, run, "value_and_grad")
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: Argnums | None = None,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    argnames: Argnames = None,
+) -> Callable[..., Any]:
+    """A function that computes the gradient of `fun`.
+
+    Args:
+        fun: a function that returns a scalar of floating dtype, or ``(scalar, aux)`` with `has_aux`.
+        argnums: as in `value_and_grad`.
+        has_aux: as in `value_and_grad`.
+        holomorphic: as in `value_and_grad`.
+        argnames: as in `value_and_grad`.
+
+    Returns:
+        A function with the arguments of `fun` that returns the gradient, or ``(gradient, aux)``.
+
+    Raises:
+        NonScalarLossError: `fun` does not return a scalar of floating dtype.
+        DtypeError: a leaf of a chosen argument is not of floating dtype.
+
+    >>> float(grad(np.tanh)(0.0))
+    1.0
+    >>> float(grad(grad(lambda x: x**3))(2.0))
+    12.0
+    """
+    value_and_gradient = value_and_grad(fun, argnums, has_aux, holomorphic, argnames=argnames)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = value_and_gradient(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return copy_name(fun, run, "grad")
+
+
+def _is_real(x: Any) -> bool:
+    return hasattr(x, "dtype") and x.dtype.kind in "fc" or type(x) is float
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """The value of `fun`, and the function that multiplies a cotangent with its Jacobian.
+
+    Args:
+        fun: a function of pytrees of arrays.
+        *primals: its arguments. Integer leaves pass through; their cotangents have dtype float0.
+        has_aux: whether `fun` returns ``(out, aux)``.
+
+    Returns:
+        ``(out, pullback)`` or ``(out, pullback, aux)``. ``pullback(ct)`` takes a cotangent with the
+        structure, shapes and dtypes of `out` and returns a tuple with one cotangent for each primal; it
+        may be called more than once.
+
+    Raises:
+        CotangentError: the cotangent does not fit the output.
+
+    >>> out, pullback = vjp(np.multiply, 2.0, 3.0)
+    >>> [float(g) for g in pullback(np.float64(1.0))]
+    [3.0, 2.0]
+    """
+    leaves, structure = tree.flatten(primals)
+    leaves = [concrete(x) for x in leaves]
+    tape = Tape(fun)
+    open_trace(tape)
+    try:
+        lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
+        out = fun(*tree.unflatten(structure, lifted))
+    finally:
+        close_trace(tape)
+    aux = None
+    if has_aux:
+        out, aux = out
+        aux = tree.map(tape.lower, aux)
+    out_leaves, out_structure = tree.flatten(out)
+    out_slots = [tape.slot_of(x) for x in out_leaves]
+    values = [concrete(tape.lower(x)) for x in out_leaves]
+    avals = [aval_of(v) for v in values]
+    slots = [tape.slot_of(x) for x in lifted]
+
+    def pullback(ct: Any) -> tuple[Any, ...]:
+        cts = check_cotangent(ct, out_structure, avals, "vjp", "the output")
+        seeds: dict[int, Any] = {}
+        for slot, c in zip(out_slots, cts, strict=True):
+            if slot >= 0:
+                seeds[slot] = c if slot not in seeds else seeds[slot] + c
+        swept = iter(tape.backward(seeds, [s for s in slots if s >= 0], free=False))
+        back = [_or_zeros(next(swept), x) if s >= 0 else _no_cotangent(x) for s, x in zip(slots, leaves, strict=True)]
+        return tree.unflatten(structure, back)  # type: ignore[no-any-return]
+
+    result = tree.unflatten(out_structure, values)
+    return (result, pullback, aux) if has_aux else (result, pullback)
+
+
+def _no_cotangent(x: Any) -> Any:
+    return np.zeros(np.shape(x), float0)
+
+
+def check_cotangent(ct: Any, structure: tree.TreeDef, avals: Sequence[Any], what: str, of: str) -> list[Any]:
+    """The leaves of a cotangent or tangent, checked against the structure, shapes and dtypes it must have."""
+    leaves, got = tree.flatten(ct)
+    if got != structure:
+        raise CotangentError(f"{what}: must have the structure of {of}, {structure}, got {got}")
+    out = []
+    for i, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
+        leaf = concrete(leaf)
+        have = aval_of(leaf)
+        if have.shape != aval.shape:
+            raise CotangentError(f"{what}: leaf {i} must have the shape of {of}, {aval.shape}, got {have.shape}")
+        if aval.dtype.kind not in "fc":
+            out.append(leaf)  # an integer has no derivative; whatever was given is not read
+            continue
+        if have.dtype != aval.dtype and not have.weak and not aval.weak:
+            raise CotangentError(
+                f"{what}: leaf {i} must have the dtype of {of}, {aval.dtype}, got {have.dtype}; "
+                f"write ct.astype(np.{aval.dtype})"
+            )
+        out.append(np.asarray(leaf, aval.dtype)[()] if have.weak else leaf)
+    return out
