@@ -40,9 +40,7 @@ def steps(
         yield params, state
 
 
-def run(
-    opt: optim.GradientTransformation, params: Any, grads_of: Callable[[Any], Any], n: int
-) -> tuple[Any, Any]:
+def run(opt: optim.GradientTransformation, params: Any, grads_of: Callable[[Any], Any], n: int) -> tuple[Any, Any]:
     """Parameters and state after n steps."""
     *_, last = steps(opt, params, grads_of, n)
     return last

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optimisers_under_test import OPTIMISERS, run
 
 from fnflare import optim, tree
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.optim import leaves
-from optimisers_under_test import OPTIMISERS, run
 
 every_optimiser = pytest.mark.parametrize("name", OPTIMISERS)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optimisers_under_test import OPTIMISERS, Make, run, steps
 
 from fnflare import optim
-from optimisers_under_test import OPTIMISERS, Make, run, steps
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -50,6 +50,7 @@ def _horner(x: Floats, coefficients: tuple[float, ...]) -> Floats:
     return total
 
 
+@_blockwise
 def uniform(words: Words) -> Floats:
     """Uniform on [0, 1): the top 24 (53) bits of a word times 2**-24 (2**-53), which is exact, so never 1.0."""
     digits = 24 if words.itemsize == 4 else 53
