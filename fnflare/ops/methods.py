@@ -98,6 +98,10 @@ def _divmod(self: Tracer, other: Any) -> tuple[Any, Any]:
     return self // other, self % other
 
 
+def _rdivmod(self: Tracer, other: Any) -> tuple[Any, Any]:
+    return other // self, other % self
+
+
 def _method(function: Any) -> Callable[..., Any]:
     def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
@@ -174,6 +178,7 @@ def _attach() -> None:
         "__pow__": _pow,
         "__rpow__": _reflected(elementwise.power),
         "__divmod__": _divmod,
+        "__rdivmod__": _rdivmod,
         "__getitem__": index.getitem,
         "reshape": _reshape,
         "transpose": _transpose,
