@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def _global_state() -> dict[str, Any]:
         "the open traces": trace_depth(),
         "NumPy's error handling (np.errstate)": np.geterr(),
         "NumPy's print options": np.get_printoptions(),
-        "NumPy's global random state": (legacy["state"]["pos"], legacy["state"]["key"].tobytes()),
+        "NumPy's global random state": zlib.crc32(legacy["state"]["key"].tobytes(), legacy["state"]["pos"]),
         "the working directory": Path.cwd(),
     }
 

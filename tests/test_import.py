@@ -15,7 +15,7 @@ import fnflare
 
 NEW_MODULES = """
 import json, sys
-import numpy
+import numpy, numpy.random  # numpy.random brings modules of Cython's
 before = set(sys.modules)
 import fnflare
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
