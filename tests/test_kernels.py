@@ -344,7 +344,7 @@ def test_matmul_of_whatever_numpy_takes(a: object, b: object) -> None:
     ids=lambda x: str(np.shape(x)),
 )
 def test_matmul_refuses_what_numpy_refuses(a: np.ndarray, b: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="matmul|broadcast") as by_numpy:
+    with pytest.raises(ValueError, match=r"matmul|broadcast") as by_numpy:
         np.matmul(a, b)
     with pytest.raises(ValueError, match=f"^{re.escape(str(by_numpy.value))}$"):
         kernels.matmul(a, b)
