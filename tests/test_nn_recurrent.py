@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nn_laws import (
     alone,
@@ -97,7 +97,6 @@ def test_a_reversed_layer_is_the_layer_on_reversed_inputs():
 # -- padded batches -------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(MAKERS)),
     st.booleans(),
