@@ -131,6 +131,8 @@ def _keys_of(treedef: TreeDef) -> Sequence[Any]:
         return range(len(treedef.children))
     if kind is dict:
         return treedef.aux  # type: ignore[return-value]
+    if kind is type(None):
+        return ()
     assert kind is not None
     return _node_of(kind).keys(treedef)  # type: ignore[union-attr]
 

@@ -64,6 +64,12 @@ class ShapeDtypeStruct:
 
 def aval_of(x: Any) -> ShapeDtypeStruct:
     """The abstract value of an array, a tracer, a `ShapeDtypeStruct` or a Python number."""
+    if type(x) is np.ndarray:
+        aval = ShapeDtypeStruct.__new__(ShapeDtypeStruct)
+        aval.shape = x.shape
+        aval.dtype = x.dtype
+        aval.weak = False
+        return aval
     weak = _WEAK.get(type(x))
     if weak is not None:
         return ShapeDtypeStruct((), weak, weak=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct
 from fnflare.core.trace import bind
+from fnflare.core.tracer import Tracer
 from fnflare.errors import UnsupportedError
 
 __all__ = ["NOTHING", "SHAPE", "VALUE", "Plan", "Primitive", "primitive", "primitives"]
@@ -43,11 +44,16 @@ class Plan:
     for all of them where the primitive has that instead; ``inputs`` and ``answer`` say what to keep.
     """
 
-    __slots__ = ("answer", "inputs", "joint", "keeps_all", "keeps_none", "rules")
+    __slots__ = ("answer", "argnum", "argnums", "inputs", "joint", "keeps_all", "keeps_none", "many", "rules", "single")
 
-    def __init__(self, rules: tuple[tuple[int, Rule], ...], joint: Rule | None, inputs: tuple[int, ...], answer: int):
+    def __init__(
+        self, rules: tuple[tuple[int, Rule], ...], joint: Rule | None, inputs: tuple[int, ...], answer: int, many: bool
+    ) -> None:
         self.rules = rules
+        self.argnums = tuple([i for i, _ in rules])
+        self.argnum, self.single = rules[0] if len(rules) == 1 and joint is None else (0, None)
         self.joint = joint
+        self.many = many
         self.inputs = inputs
         self.answer = answer
         self.keeps_all = all(k == VALUE for k in inputs)
@@ -59,6 +65,7 @@ class Primitive:
 
     __slots__ = (
         "batch",
+        "binary_plans",
         "differentiable",
         "elementwise",
         "flops",
@@ -71,6 +78,7 @@ class Primitive:
         "name",
         "plans",
         "shape",
+        "unary_plan",
         "vjp_rules",
         "vjps_joint",
     )
@@ -84,6 +92,8 @@ class Primitive:
         self.multilinear = False
         self.many = False
         self.vjp_rules: tuple[Rule | None, ...] = ()
+        self.unary_plan: Plan | None = None
+        self.binary_plans: tuple[Plan | None, Plan | None, Plan | None] | None = None
         self.jvp_rules: tuple[Rule | None, ...] = ()
         self.vjps_joint: Rule | None = None
         self.jvps_joint: Rule | None = None
@@ -97,7 +107,10 @@ class Primitive:
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive to arrays or tracers."""
-        return bind(self, args, params or None)
+        out = bind(self, args, params or None)
+        if isinstance(out, Tracer):
+            out.mark()
+        return out
 
     # -- rules ----------------------------------------------------------------------------------
 
@@ -107,6 +120,10 @@ class Primitive:
         None stands for an argument that is never differentiated. Used with one rule it is a decorator.
         """
         self.vjp_rules = rules
+        if len(rules) == 1 and not self.many:
+            self.unary_plan = self._fast_plan((0,), 1)
+        elif len(rules) == 2 and (self.elementwise or self.multilinear):
+            self.binary_plans = (self._fast_plan((0,), 2), self._fast_plan((1,), 2), self._fast_plan((0, 1), 2))
         return rules[0] if len(rules) == 1 else rules
 
     def jvp(self, *rules: Rule | None) -> Any:
@@ -159,15 +176,22 @@ class Primitive:
             plan = self.plans[mode, traced, count] = self._make_plan(mode, traced, count)
         return plan
 
+    def _fast_plan(self, traced: tuple[int, ...], count: int) -> Plan | None:
+        """The plan of `Trace.unary` and `Trace.binary`, for operations without parameters."""
+        if any(self.vjp_rules[i] is None for i in traced):
+            return None
+        plan = self._make_plan("vjp", traced, count)
+        return None if plan.answer == SHAPE else plan
+
     def _make_plan(self, mode: str, traced: tuple[int, ...], count: int) -> Plan:
-        joint = self.vjps_joint if mode == "vjp" else self.jvps_joint
+        joint = self.jvps_joint if mode == "jvp" else self.vjps_joint
         if joint is not None:
-            answer, inputs = _wants(joint, count)
-            return Plan(tuple((i, joint) for i in traced), joint, inputs, answer)
+            answer, inputs = _wants(joint, count) if mode != "residuals" else (VALUE, ())
+            return Plan(tuple((i, joint) for i in traced), joint, inputs, answer, self.many)
         rules = tuple((i, self.rule(mode, i)) for i in traced)
         wants = [_wants(rule, count) for _, rule in rules]
         inputs = tuple(max(w[1][i] for w in wants) for i in range(count))
-        return Plan(rules, None, inputs, max(w[0] for w in wants))
+        return Plan(rules, None, inputs, max(w[0] for w in wants), self.many)
 
     def rule(self, mode: str, argnum: int) -> Rule:
         """The vjp or jvp rule for one argument."""

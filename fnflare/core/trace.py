@@ -42,6 +42,14 @@ class Trace:
         """Do with a primitive what this trace does; at least one of `args` is a tracer of this trace."""
         raise TypeError(f"{type(self).__name__} must define process")  # a base class that nobody opens
 
+    def unary(self, prim: Primitive, x: Any, params: dict[str, Any] | None = None) -> Any:
+        """`process` for one argument, a tracer of this trace."""
+        return self.process(prim, (x,), params)
+
+    def binary(self, prim: Primitive, x: Any, y: Any) -> Any:
+        """`process` for two arguments and no parameters."""
+        return self.process(prim, (x, y), None)
+
 
 class Redirect:
     """Where primitives go that touch a tracer of a closed trace, while a function is being captured."""
@@ -101,6 +109,11 @@ def bind(prim: Primitive, args: Any, params: dict[str, Any] | None = None) -> An
     Returns:
         The answer: a tracer of the innermost trace among the arguments, or a plain value.
     """
+    if len(args) == 1:
+        x = args[0]
+        if isinstance(x, Tracer):
+            return x._trace.unary(prim, x, params)
+        return prim.kernel(x) if params is None else prim.kernel(x, **params)
     top = None
     for a in args:
         if isinstance(a, Tracer):

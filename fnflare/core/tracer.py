@@ -41,7 +41,18 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 _ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OWN = (os.path.join(_ROOM, "core"), os.path.join(_ROOM, "ops"))
+_OWN_ROOMS = (os.path.join(_ROOM, "core"), os.path.join(_ROOM, "ops"))
+
+
+class _OwnFiles(dict[str, bool]):
+    """Whether a source file belongs to the operations themselves; worked out once a file."""
+
+    def __missing__(self, filename: str) -> bool:
+        own = self[filename] = filename.startswith(_OWN_ROOMS)
+        return own
+
+
+is_own_file = _OwnFiles().__getitem__
 
 
 class Tracer:
@@ -110,10 +121,16 @@ class Tracer:
             if prim is not None:
                 # What `bind` does, without its call: this is the hottest path of all.
                 top = self._trace
-                for x in inputs:
-                    if isinstance(x, Tracer) and x._trace.level > top.level:
-                        top = x._trace
-                return top.process(prim, inputs, None)
+                if len(inputs) == 1:
+                    return top.unary(prim, self)
+                x, y = inputs
+                other = y if x is self else x
+                if isinstance(other, Tracer):
+                    if other._trace.level > top.level:
+                        top = other._trace
+                elif isinstance(other, (list, tuple)):
+                    return self.__array_ufunc__(ufunc, method, *map(_as_operand, inputs))
+                return top.binary(prim, x, y)
         return _ufunc_call(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -169,10 +186,12 @@ class Tracer:
 
     def mark(self) -> None:
         """Remember the place in the source that is running, outside of the operations' own."""
-        frame = sys._getframe(2)
-        while frame.f_code.co_filename.startswith(_OWN) and frame.f_back is not None:
+        frame = sys._getframe(3)
+        code = frame.f_code
+        while is_own_file(code.co_filename) and frame.f_back is not None:
             frame = frame.f_back
-        self.code = frame.f_code
+            code = frame.f_code
+        self.code = code
         self.lasti = frame.f_lasti
 
     def origin(self) -> str:
@@ -188,6 +207,10 @@ class Tracer:
 
     def __format__(self, spec: str) -> str:
         return repr(self)
+
+
+def _as_operand(x: Any) -> Any:
+    return np.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
 def is_tracer(x: Any) -> bool:

@@ -37,7 +37,7 @@ UFUNCS[np.matmul] = matmul
 
 
 def _swap(x: Any) -> Any:
-    return np.swapaxes(x, -1, -2)
+    return x.swapaxes(-1, -2)
 
 
 def _sum_lead(ct: Any, shape: tuple[int, ...]) -> Any:
@@ -63,7 +63,7 @@ def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
     if x.ndim == 1:
         g = ct * x if y_like.ndim == 1 else x[:, None] * ct[..., None, :]
     elif y_like.ndim == 1:
-        g = np.matmul(_swap(x), ct[..., None])[..., 0]
+        g = np.matmul(ct, x) if x.ndim == 2 else np.matmul(_swap(x), ct[..., None])[..., 0]
     elif y_like.ndim == 2 and x.ndim > 2:
         # One large product over all rows of the batch instead of one a matrix and a sum.
         n = math.prod(x.shape[:-1])

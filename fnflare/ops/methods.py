@@ -22,10 +22,10 @@ _plain = (np.ndarray, float, int, np.generic)
 def _operator(prim: Primitive) -> Callable[[Any, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
         if isinstance(other, _plain):
-            return self._trace.process(prim, (self, other), None)
+            return self._trace.binary(prim, self, other)
         if isinstance(other, Tracer):
             top = self._trace if self._trace.level >= other._trace.level else other._trace
-            return top.process(prim, (self, other), None)
+            return top.binary(prim, self, other)
         return _other_operand(prim, self, other, False)
 
     return method
@@ -34,7 +34,7 @@ def _operator(prim: Primitive) -> Callable[[Any, Any], Any]:
 def _reflected(prim: Primitive) -> Callable[[Any, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
         if isinstance(other, _plain):
-            return self._trace.process(prim, (other, self), None)
+            return self._trace.binary(prim, other, self)
         return _other_operand(prim, self, other, True)
 
     return method
@@ -50,7 +50,7 @@ def _other_operand(prim: Primitive, x: Tracer, other: Any, reflected: bool) -> A
 
 def _unary(prim: Primitive) -> Callable[[Any], Any]:
     def method(self: Tracer) -> Any:
-        return self._trace.process(prim, (self,), None)
+        return self._trace.unary(prim, self)
 
     return method
 
@@ -83,9 +83,9 @@ def _pow(self: Tracer, other: Any) -> Any:
     # As arrays do: the exponents that have an operation of their own use it.
     if type(other) is int or type(other) is float:
         if other == 2:
-            return self._trace.process(elementwise.square, (self,), None)
+            return self._trace.unary(elementwise.square, self)
         if other == 0.5:
-            return self._trace.process(elementwise.sqrt, (self,), None)
+            return self._trace.unary(elementwise.sqrt, self)
         if other == 1:
             return self
     return _power(self, other)

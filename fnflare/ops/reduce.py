@@ -15,16 +15,21 @@ from fnflare.core import ShapeDtypeStruct, bind, primitive
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
+from fnflare.ops.shape import expand_to
 
 __all__ = ["reduce_max", "reduce_sum"]
 
 _no_value = np._NoValue  # type: ignore[attr-defined]  # what NumPy passes for an argument left out
 
+_ALL_AXES = tuple([tuple(range(n)) for n in range(8)])
+
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """NumPy's `axis` as a sorted tuple of axes from 0."""
     if axis is None:
-        return tuple(range(ndim))
+        return _ALL_AXES[ndim] if ndim < 8 else tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
         if not -ndim <= a < ndim:
@@ -76,7 +81,9 @@ reduce_sum.cost(lambda ans, x, **_: x.size)
 
 @reduce_sum.vjp
 def _(ct: Any, _ans: Any, x_like: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return np.broadcast_to(_expanded(ct, x_like.shape, axes, keepdims), x_like.shape)
+    if len(axes) < len(x_like.shape):
+        ct = _expanded(ct, x_like.shape, axes, keepdims)
+    return expand_to(ct, x_like.shape)
 
 
 def _is_set(keepdims: Any) -> bool:
@@ -98,7 +105,8 @@ def sum(
         _extras("np.sum", out, where, initial)
     if dtype is not None:
         a = convert(a, dtype)
-    return bind(reduce_sum, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    keep = keepdims is not False and _is_set(keepdims)
+    return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, a.ndim), "keepdims": keep})
 
 
 @implements(np.mean)

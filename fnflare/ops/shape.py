@@ -160,10 +160,24 @@ def _unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
     return np.reshape(np.sum(ct, axis=(*range(lead), *stretched), keepdims=True), shape)
 
 
-_broadcast_to = primitive(
-    "broadcast_to", lambda x, shape: np.broadcast_to(x, shape), _reshape_shape, multilinear=True
-)
+
+def _broadcast_kernel(x: Any, *, shape: tuple[int, ...]) -> Any:
+    if type(x) is np.ndarray and x.ndim:
+        return np.broadcast_to(x, shape)
+    # NumPy's own takes several microseconds; a scalar's memory read with strides of zero is the same.
+    if not isinstance(x, np.generic):
+        x = np.asarray(x)[()]
+    return np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))  # type: ignore[arg-type]
+
+
+_broadcast_to = primitive("broadcast_to", _broadcast_kernel, _reshape_shape, multilinear=True)
 _broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: _unbroadcast(ct, x_like.shape))
+
+
+def expand_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """`x` broadcast to a shape that it is known to broadcast to."""
+    return bind(_broadcast_to, (x,), {"shape": shape})
+
 
 
 @implements(np.broadcast_to)

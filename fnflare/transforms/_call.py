@@ -38,63 +38,48 @@ def concrete(x: Any) -> Any:
     return x
 
 
-def check_differentiable(x: Any, what: str, holomorphic: bool = False) -> Any:
-    """A leaf ready to be differentiated with respect to; a typed error where it cannot be."""
+def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False) -> Any:
+    """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be."""
     x = concrete(x)
+    if isinstance(x, (np.floating, float)) and not holomorphic:
+        return x
+    if hasattr(x, "dtype") and x.dtype.kind == ("c" if holomorphic else "f"):
+        return x
+    what = name()
     if not isinstance(x, (np.ndarray, Tracer, np.generic, float)):
         raise DtypeError(
             f"{what} is a {type(x).__name__}, which has no derivative; keep it out of the differentiated arguments "
             "(argnums=, argnames=, or tree.partition)"
         )
     kind = dtype_of(x).kind
-    if kind == "c" and not holomorphic:
+    if kind == "c":
         raise DtypeError(
             f"{what} has dtype {dtype_of(x)}; a gradient with respect to a complex number exists only for a "
             "holomorphic function: pass holomorphic=True if it is one, or differentiate real and imaginary parts"
         )
-    if holomorphic and kind != "c":
+    if holomorphic:
         raise DtypeError(f"{what} has dtype {dtype_of(x)}; with holomorphic=True it must be complex")
-    if kind not in "fc":
-        raise DtypeError(
-            f"{what} has dtype {dtype_of(x)} and cannot be differentiated with respect to; convert it, "
-            "x.astype(np.float32), or leave it out (argnums=, argnames=, or tree.partition)"
-        )
-    return x
+    raise DtypeError(
+        f"{what} has dtype {dtype_of(x)} and cannot be differentiated with respect to; convert it, "
+        "x.astype(np.float32), or leave it out (argnums=, argnames=, or tree.partition)"
+    )
 
 
-class Picked:
-    """The arguments of one call that a transform acts on, and the rest."""
-
-    __slots__ = ("args", "chosen", "kwargs", "names", "nums")
-
-    def __init__(self, nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:
-        for n in nums:
-            if not -len(args) <= n < len(args):
-                raise ArgumentError(
-                    f"argnums={n} but {name_of(fun)} was called with {len(args)} positional arguments; "
-                    "name keyword arguments with argnames="
-                )
-        for name in names:
-            if name not in kwargs:
-                raise ArgumentError(
-                    f"argnames={name!r} but {name_of(fun)} was called without that keyword "
-                    f"(keywords: {', '.join(kwargs) or 'none'})"
-                )
-        self.nums = nums
-        self.names = names
-        self.args = args
-        self.kwargs = kwargs
-        self.chosen = [args[n] for n in nums] + [kwargs[name] for name in names]
-
-    def call(self, fun: Any, values: Sequence[Any]) -> Any:
-        """Call `fun` with values in the place of the chosen arguments."""
-        args = list(self.args)
-        for n, value in zip(self.nums, values, strict=False):
-            args[n] = value
-        if not self.names:
-            return fun(*args, **self.kwargs)
-        named = dict(zip(self.names, values[len(self.nums) :], strict=True))
-        return fun(*args, **{**self.kwargs, **named})
+def check_argnums(nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:
+    """Raise `ArgumentError` where a call lacks an argument that was to be differentiated."""
+    count = len(args)
+    for n in nums:
+        if not -count <= n < count:
+            raise ArgumentError(
+                f"argnums={n} but {name_of(fun)} was called with {count} positional arguments; "
+                "name keyword arguments with argnames="
+            )
+    for name in names:
+        if name not in kwargs:
+            raise ArgumentError(
+                f"argnames={name!r} but {name_of(fun)} was called without that keyword "
+                f"(keywords: {', '.join(kwargs) or 'none'})"
+            )
 
 
 def normalise_argnums(argnums: Argnums | None, argnames: Argnames) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -111,6 +96,8 @@ def normalise_argnums(argnums: Argnums | None, argnames: Argnames) -> tuple[tupl
 
 def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argnames) -> Any:
     """The results for the chosen arguments, laid out as `argnums` and `argnames` were written."""
+    if argnames is None and (argnums is None or type(argnums) is int):
+        return values[0]
     nums, names = normalise_argnums(argnums, argnames)
     by_number: Any = tuple(values[: len(nums)])
     if argnums is None or isinstance(argnums, (int, np.integer)):
@@ -121,8 +108,7 @@ def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argna
     return by_name if not nums else (by_number, by_name)
 
 
-def path_name(index: int, picked: Picked, path: tree.Path) -> str:
-    """How a message names a leaf of a chosen argument."""
-    n = len(picked.nums)
-    base = f"argument {picked.nums[index]}" if index < n else f"argument {picked.names[index - n]!r}"
+def path_name(argument: str | int, path: tree.Path) -> str:
+    """How a message names a leaf of an argument, given by position or by keyword."""
+    base = f"argument {argument!r}"
     return f"{base}, leaf {tree.path_str(path)!r}" if path else base

@@ -8,6 +8,7 @@ structure, the shapes and the dtypes of the arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
-    Picked,
+    check_argnums,
     check_differentiable,
     concrete,
     copy_name,
@@ -34,30 +35,32 @@ __all__ = ["grad", "value_and_grad", "vjp"]
 float0 = np.dtype([("float0", np.void, 0)])
 
 
-def _lift(tape: Tape, picked: Picked, holomorphic: bool) -> tuple[list[Any], list[Any], list[int]]:
-    """Lay the chosen arguments on the tape: the arguments with tracers in them, structures, slots."""
-    lifted, structures, slots = [], [], []
-    for k, argument in enumerate(picked.chosen):
-        leaves, structure = tree.flatten(argument)
-        checked = []
-        for i, leaf in enumerate(leaves):
-            if type(leaf) is not np.ndarray or leaf.dtype.kind != "f":
-                path = tree.leaves_with_path(argument)[i][0]
-                leaf = check_differentiable(leaf, f"grad: {path_name(k, picked, path)}", holomorphic)
-            checked.append(tape.leaf(leaf))
-        slots += [t.slot for t in checked]
-        lifted.append(tree.unflatten(structure, checked))
-        structures.append((structure, leaves))
-    return lifted, structures, slots
+def _lift(tape: Tape, argument: Any, name: str | int, holomorphic: bool) -> tuple[Any, Any, list[Any]]:
+    """Lay an argument on the tape: the tree of its tracers, its structure (None for an array), its leaves."""
+    if type(argument) is np.ndarray and argument.dtype.kind == "f" and not holomorphic:
+        return tape.leaf(argument), None, [argument]
+    leaves, structure = tree.flatten(argument)
+    tracers = []
+    for i, leaf in enumerate(leaves):
+        if type(leaf) is not np.ndarray or leaf.dtype.kind != "f" or holomorphic:
+            leaf = check_differentiable(leaf, partial(_leaf_name, name, argument, i), holomorphic)
+        tracers.append(tape.leaf(leaf))
+    return tree.unflatten(structure, tracers), structure, leaves
 
 
-def _unlift(structures: list[Any], cotangents: list[Any]) -> list[Any]:
+def _leaf_name(name: str | int, argument: Any, i: int) -> str:
+    """How a message names leaf `i` of an argument."""
+    return f"grad: {path_name(name, tree.leaves_with_path(argument)[i][0])}"
+
+
+def _unlift(lifted: list[Any], cotangents: list[Any]) -> list[Any]:
     """The cotangents as trees like the arguments, zeros where there is none."""
-    out, i = [], 0
-    for structure, leaves in structures:
-        cts = cotangents[i : i + len(leaves)]
+    out: list[Any] = []
+    i = 0
+    for _, structure, leaves in lifted:
+        cts = [_or_zeros(ct, x) for ct, x in zip(cotangents[i : i + len(leaves)], leaves, strict=True)]
+        out.append(cts[0] if structure is None else tree.unflatten(structure, cts))
         i += len(leaves)
-        out.append(tree.unflatten(structure, [_or_zeros(ct, x) for ct, x in zip(cts, leaves, strict=True)]))
     return out
 
 
@@ -71,6 +74,8 @@ def _or_zeros(ct: Any, x: Any) -> Any:
 
 def _check_scalar(loss: Any, fun: Any, tape: Tape, holomorphic: bool) -> Any:
     value = tape.lower(loss)
+    if isinstance(value, np.floating) and not holomorphic:
+        return value
     leaves, structure = tree.flatten(value)
     if len(leaves) != 1 or leaves[0] is not value:
         raise NonScalarLossError(
@@ -92,6 +97,44 @@ def _check_scalar(loss: Any, fun: Any, tape: Tape, holomorphic: bool) -> Any:
             f"got dtype {aval.dtype}"
         )
     return value
+
+
+def _value_and_gradient(
+    fun: Callable[..., Any], argnums: Argnums | None, has_aux: bool, holomorphic: bool, argnames: Argnames
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """What `value_and_grad` and `grad` share: a function of the arguments as a tuple and a dict."""
+    nums, names = normalise_argnums(argnums, argnames)
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        check_argnums(nums, names, args, kwargs, fun)
+        values = list(args)
+        lifted = []
+        tape = Tape(fun)
+        open_trace(tape)
+        try:
+            for n in nums:
+                lifted.append(_lift(tape, values[n], n, holomorphic))
+                values[n] = lifted[-1][0]
+            for name in names:
+                lifted.append(_lift(tape, kwargs[name], name, holomorphic))
+                kwargs[name] = lifted[-1][0]
+            out = fun(*values, **kwargs)
+        finally:
+            close_trace(tape)
+        aux = None
+        if has_aux:
+            if not isinstance(out, (tuple, list)) or len(out) != 2:
+                raise NonScalarLossError(f"grad: with has_aux=True {name_of(fun)} must return a pair (loss, aux)")
+            out, aux = out
+            aux = tree.map(tape.lower, aux)
+        value = _check_scalar(out, fun, tape, holomorphic)
+        slot = tape.slot_of(out)
+        seed = {slot: dtype_of(value).type(1)} if slot >= 0 else {}
+        gradients = _unlift(lifted, tape.backward(seed, free=True))
+        result = shape_result(gradients, argnums, argnames)
+        return ((value, aux), result) if has_aux else (value, result)
+
+    return run
 
 
 def value_and_grad(
@@ -125,29 +168,10 @@ def value_and_grad(
     >>> value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
     (np.float64(5.0), array([2., 4.]))
     """
-    nums, names = normalise_argnums(argnums, argnames)
+    value_and_gradient = _value_and_gradient(fun, argnums, has_aux, holomorphic, argnames)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        picked = Picked(nums, names, args, kwargs, fun)
-        tape = Tape(fun)
-        open_trace(tape)
-        try:
-            lifted, structures, slots = _lift(tape, picked, holomorphic)
-            out = picked.call(fun, lifted)
-        finally:
-            close_trace(tape)
-        aux = None
-        if has_aux:
-            if not isinstance(out, (tuple, list)) or len(out) != 2:
-                raise NonScalarLossError(f"grad: with has_aux=True {name_of(fun)} must return a pair (loss, aux)")
-            out, aux = out
-            aux = tree.map(tape.lower, aux)
-        value = _check_scalar(out, fun, tape, holomorphic)
-        slot = tape.slot_of(out)
-        seed = {slot: np.ones((), dtype_of(value))[()]} if slot >= 0 else {}
-        gradients = _unlift(structures, tape.backward(seed, slots, free=True))
-        result = shape_result(gradients, argnums, argnames)
-        return ((value, aux), result) if has_aux else (value, result)
+        return value_and_gradient(args, kwargs)
 
     return copy_name(fun, run, "value_and_grad")
 
@@ -181,10 +205,10 @@ def grad(
     >>> float(grad(grad(lambda x: x**3))(2.0))
     12.0
     """
-    value_and_gradient = value_and_grad(fun, argnums, has_aux, holomorphic, argnames=argnames)
+    value_and_gradient = _value_and_gradient(fun, argnums, has_aux, holomorphic, argnames)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = value_and_gradient(*args, **kwargs)
+        value, gradient = value_and_gradient(args, kwargs)
         return (gradient, value[1]) if has_aux else gradient
 
     return copy_name(fun, run, "grad")
@@ -239,7 +263,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         for slot, c in zip(out_slots, cts, strict=True):
             if slot >= 0:
                 seeds[slot] = c if slot not in seeds else seeds[slot] + c
-        swept = iter(tape.backward(seeds, [s for s in slots if s >= 0], free=False))
+        swept = iter(tape.backward(seeds, free=False))
         back = [_or_zeros(next(swept), x) if s >= 0 else _no_cotangent(x) for s, x in zip(slots, leaves, strict=True)]
         return tree.unflatten(structure, back)  # type: ignore[no-any-return]
 

@@ -1,0 +1,134 @@
+"""Settings of the process: how many threads compute, and whether MKL is used.
+
+From the environment, before Python starts:
+
+- ``FNFLARE_MKL=0``: do not use MKL. NumPy's own loops and BLAS do the work.
+- ``MKL_NUM_THREADS``, ``OMP_NUM_THREADS`` (the first that is set counts): the number of threads. By default MKL takes
+  one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
+
+From a program, the functions below. Settings are of the process, not of a thread: change them while nothing else is
+computing. Computations themselves may run in any number of Python threads at once. Products that NumPy's own BLAS
+does (the small ones; all of them without MKL) obey its variable, ``OPENBLAS_NUM_THREADS``, which it reads when NumPy is
+imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+from collections.abc import Iterator
+
+from fnflare.errors import ArgumentError, DtypeError
+from fnflare.kernels import mkl
+
+__all__ = ["mkl_version", "num_threads", "override", "set_num_threads", "set_use_mkl", "use_mkl"]
+
+
+def num_threads() -> int:
+    """How many threads compute at most.
+
+    Returns:
+        What `set_num_threads` has set; otherwise what MKL takes; without MKL what the environment says, or the number
+        of processors that this process may run on.
+
+    >>> num_threads() >= 1
+    True
+    """
+    return mkl.requested().threads or mkl.max_threads() or _threads_of_environment() or _processors()
+
+
+def set_num_threads(count: int) -> None:
+    """Set how many threads compute at most, in the whole process.
+
+    Args:
+        count: at least 1.
+
+    Raises:
+        ArgumentError: the count is less.
+        DtypeError: it is not an int.
+
+    >>> with override():
+    ...     set_num_threads(1)
+    ...     num_threads()
+    1
+    """
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise DtypeError(f"count: an int is needed, got {type(count).__name__}") from None
+    if number < 1:
+        raise ArgumentError(f"count: at least one thread is needed, got {number}")
+    mkl.set_max_threads(number)
+
+
+def use_mkl() -> bool:
+    """Whether MKL is used: it is installed, it loads, and it is not switched off.
+
+    >>> use_mkl() in (True, False)
+    True
+    """
+    return mkl.enabled()
+
+
+def set_use_mkl(on: bool) -> None:
+    """Switch MKL on or off in the whole process; switching it on where it is not installed does nothing.
+
+    Args:
+        on: whether it may be used.
+
+    >>> with override():
+    ...     set_use_mkl(False)
+    ...     use_mkl()
+    False
+    """
+    mkl.enable(bool(on))
+
+
+def mkl_version() -> str | None:
+    """The version that MKL tells, for reports; None where it is not installed or does not load.
+
+    >>> version = mkl_version()
+    """
+    return mkl.version()
+
+
+@contextlib.contextmanager
+def override(*, num_threads: int | None = None, use_mkl: bool | None = None) -> Iterator[None]:
+    """Change settings for a block, and put them back after it; for tests and comparisons.
+
+    Args:
+        num_threads: as in `set_num_threads`; None leaves it.
+        use_mkl: as in `set_use_mkl`; None leaves it.
+
+    Raises:
+        ArgumentError, DtypeError: as `set_num_threads`.
+
+    >>> with override(use_mkl=False):
+    ...     set_use_mkl(True)
+    """
+    before = mkl.requested()
+    try:
+        if num_threads is not None:
+            set_num_threads(num_threads)
+        if use_mkl is not None:
+            set_use_mkl(use_mkl)
+        yield
+    finally:
+        mkl.enable(before.use)
+        mkl.set_max_threads(before.threads)
+
+
+def _threads_of_environment() -> int | None:
+    for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OMP_NUM_THREADS may give a number for each level of nesting.
+        first = os.environ.get(name, "").split(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return int(first)
+    return None
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
