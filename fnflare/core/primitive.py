@@ -51,7 +51,8 @@ class Plan:
     ) -> None:
         self.rules = rules
         self.argnums = tuple([i for i, _ in rules])
-        self.argnum, self.single = rules[0] if len(rules) == 1 and joint is None else (0, None)
+        self.argnum = rules[0][0] if rules else 0
+        self.single: Rule | None = rules[0][1] if len(rules) == 1 and joint is None else None
         self.joint = joint
         self.many = many
         self.inputs = inputs

@@ -197,7 +197,7 @@ class Tape(Trace):
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
                 fix = [aval_of(vx), aval_of(vy), aval_of(ans)]
-        elif not (sy < 0 and _is_weak(vy) or sx < 0 and _is_weak(vx)):
+        elif not ((sy < 0 and _is_weak(vy)) or (sx < 0 and _is_weak(vx))):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
@@ -520,6 +520,6 @@ def is_basic(index: Any) -> bool:
     """Whether an index is NumPy's basic kind (integers, slices, ellipsis, None), which reads each
     element at most once."""
     for i in index if type(index) is tuple else (index,):
-        if not (i is None or i is Ellipsis or isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool)):
+        if not (i is None or i is Ellipsis or (isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool))):
             return False
     return True

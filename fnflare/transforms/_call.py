@@ -104,7 +104,9 @@ def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argna
         by_number = by_number[0] if by_number else None
     if not names:
         return by_number
-    by_name: Any = values[len(nums)] if isinstance(argnames, str) else dict(zip(names, values[len(nums) :], strict=True))
+    by_name: Any = (
+        values[len(nums)] if isinstance(argnames, str) else dict(zip(names, values[len(nums) :], strict=True))
+    )
     return by_name if not nums else (by_number, by_name)
 
 

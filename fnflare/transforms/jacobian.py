@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def _basis(avals: list[Any]) -> list[list[Any]]:
 def _blocks(columns: list[Any], avals: list[Any]) -> list[list[Any]]:
     """Cut a list of results, one for each basis vector, by the arrays that the vectors belong to."""
     borders = np.cumsum([0, *[a.size for a in avals]]).tolist()
-    return [columns[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [columns[a:b] for a, b in pairwise(borders)]
 
 
 def _setup(
@@ -55,7 +56,8 @@ def _setup(
     nums, names = normalise_argnums(argnums, argnames)
     check_argnums(nums, names, args, kwargs, fun)
     chosen = []
-    for name, argument in [*[(n, args[n]) for n in nums], *[(name, kwargs[name]) for name in names]]:
+    picked: list[tuple[str | int, Any]] = [*[(n, args[n]) for n in nums], *[(name, kwargs[name]) for name in names]]
+    for name, argument in picked:
         leaves, structure = tree.flatten_with_path(argument)
         checked = [check_differentiable(x, partial(path_name, name, path), holomorphic) for path, x in leaves]
         chosen.append(tree.unflatten(structure, checked))

@@ -215,7 +215,7 @@ def grad(
 
 
 def _is_real(x: Any) -> bool:
-    return hasattr(x, "dtype") and x.dtype.kind in "fc" or type(x) is float
+    return (hasattr(x, "dtype") and x.dtype.kind in "fc") or type(x) is float
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -265,7 +265,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
                 seeds[slot] = c if slot not in seeds else seeds[slot] + c
         swept = iter(tape.backward(seeds, free=False))
         back = [_or_zeros(next(swept), x) if s >= 0 else _no_cotangent(x) for s, x in zip(slots, leaves, strict=True)]
-        return tree.unflatten(structure, back)  # type: ignore[no-any-return]
+        return tree.unflatten(structure, back)
 
     result = tree.unflatten(out_structure, values)
     return (result, pullback, aux) if has_aux else (result, pullback)
