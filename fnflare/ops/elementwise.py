@@ -123,9 +123,9 @@ cbrt.derivative(lambda ct, ans, _x: ct / (3 * ans * ans))
 
 
 def _logaddexp_rule(ct: Any, ans: Any, x: Any) -> Any:
-    # Where both arguments are the same infinity x - ans is nan; the shares are then taken as equal.
-    difference = np.where(x == ans, np.zeros_like(ans), x - ans)
-    return ct * np.exp(difference)
+    # Where both arguments are the same infinity x - ans would be nan; both shares are then taken as whole.
+    same = x == ans
+    return ct * np.exp(np.where(same, 0, x) - np.where(same, 0, ans))
 
 
 logaddexp = _ufunc(np.logaddexp)
