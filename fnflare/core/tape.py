@@ -10,8 +10,9 @@ A record's place in the list is the number of its answer, which the tracer holds
     (plan, slots, inputs, ans, params, fix)
 
 ``slots`` are the slots of the arguments (-1 for a constant), ``inputs`` and ``ans`` what the rules
-asked to have kept, and ``fix`` the shape and dtype of each argument where a cotangent has to be
-brought to them, because the operation broadcast or promoted.
+asked to have kept, and ``fix`` the shape and dtype of each argument, and of the answer last, where a
+cotangent has to be brought to them because the operation broadcast or promoted. Where only one
+argument is traced and has a rule of its own (``plan.single``), ``slots`` is its slot alone.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.trace import Trace, bind, closed_call
 from fnflare.core.tracer import Tracer
 
-__all__ = ["Scatter", "Tape", "TapeTracer"]
+__all__ = ["LinearTape", "Scatter", "Tape", "TapeTracer"]
 
 _ndarray = np.ndarray
 _getframe = sys._getframe
+_new = object.__new__
 
 
 class TapeTracer(Tracer):
@@ -45,8 +47,10 @@ class TapeTracer(Tracer):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        value = self.value
-        return value.shape if hasattr(value, "shape") else ()
+        try:
+            return self.value.shape
+        except AttributeError:  # a Python number
+            return ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -101,19 +105,19 @@ class _Pending:
 
 
 class Tape(Trace):
-    """A trace that records. ``mode`` is "vjp" for a backward sweep or "jvp" for forward ones: it says
-    for which rules the tape keeps inputs and answers."""
+    """A trace that records what the vjp rules read, for backward sweeps."""
 
-    __slots__ = ("leaves", "mode", "records")
+    __slots__ = ("leaves", "records")
+
+    mode = "vjp"  # for which rules inputs and answers are kept
 
     records: list[Any]
     leaves: int  # the first records of a tape are its leaves
 
-    def __init__(self, fun: Any = None, mode: str = "vjp") -> None:
+    def __init__(self, fun: Any = None) -> None:
         self.fun = fun
         self.level = -1
         self.closed = True
-        self.mode = mode
         self.records = []
         self.leaves = 0
 
@@ -140,7 +144,7 @@ class Tape(Trace):
 
     def unary(self, prim: Primitive, x: Any, params: dict[str, Any] | None = None) -> Any:
         plan = prim.unary_plan
-        if plan is None or self.closed or self.mode != "vjp":
+        if plan is None or self.closed:
             return self.process(prim, (x,), params)
         value = x.value
         if self.level:
@@ -150,13 +154,16 @@ class Tape(Trace):
         else:
             ans = prim.kernel(value, **params)
         want = plan.inputs[0]
-        inputs = _NONE_1 if not want else (value,) if want == VALUE else (aval_of(value),)
+        inputs = plan.keeps_none or ((value,) if want == VALUE else (aval_of(value),))
         fix = None
         if not prim.elementwise and (type(value) is float or value.dtype is not ans.dtype):
             fix = [aval_of(value), aval_of(ans)]
         records = self.records
-        tracer = TapeTracer(self, ans, len(records))
-        records.append((plan, (x.slot,), inputs, ans if plan.answer else None, params, fix))
+        tracer = _new(TapeTracer)  # a call of the class would cost as much again
+        tracer._trace = self
+        tracer.value = ans
+        tracer.slot = len(records)
+        records.append((plan, x.slot, inputs, ans if plan.answer else None, params, fix))
         if params is not None:
             tracer.mark()
             return tracer
@@ -167,7 +174,7 @@ class Tape(Trace):
 
     def binary(self, prim: Primitive, x: Any, y: Any) -> Any:
         plans = prim.binary_plans
-        if plans is None or self.closed or self.mode != "vjp":
+        if plans is None or self.closed:
             return self.process(prim, (x, y), None)
         if type(x) is TapeTracer and x._trace is self:
             vx = x.value
@@ -175,12 +182,14 @@ class Tape(Trace):
             if type(y) is TapeTracer and y._trace is self:
                 vy = y.value
                 sy = y.slot
+                slots: Any = (sx, sy)
                 plan = plans[2]
             elif isinstance(y, Tracer):
                 return self.process(prim, (x, y), None)
             else:
                 vy = y
                 sy = -1
+                slots = sx
                 plan = plans[0]
         elif isinstance(x, Tracer):
             return self.process(prim, (x, y), None)
@@ -188,7 +197,7 @@ class Tape(Trace):
             vx = x
             sx = -1
             vy = y.value
-            sy = y.slot
+            slots = sy = y.slot
             plan = plans[1]
         if plan is None:
             return self.process(prim, (x, y), None)
@@ -197,7 +206,9 @@ class Tape(Trace):
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
                 fix = [aval_of(vx), aval_of(vy), aval_of(ans)]
-        elif not ((sy < 0 and _is_weak(vy)) or (sx < 0 and _is_weak(vx))):
+        elif not (
+            (sy < 0 and (type(vy) is float or type(vy) is int)) or (sx < 0 and (type(vx) is float or type(vx) is int))
+        ):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
@@ -206,13 +217,19 @@ class Tape(Trace):
             ):
                 fix = _fix(True, (vx, vy), tuple([i for i, s in enumerate((sx, sy)) if s >= 0]), ans)
         records = self.records
-        tracer = TapeTracer(self, ans, len(records))
-        wx, wy = plan.inputs
-        inputs = (
-            vx if wx == VALUE else aval_of(vx) if wx else None,
-            vy if wy == VALUE else aval_of(vy) if wy else None,
-        )
-        records.append((plan, (sx, sy), inputs, ans if plan.answer else None, None, fix))
+        tracer = _new(TapeTracer)  # a call of the class would cost as much again
+        tracer._trace = self
+        tracer.value = ans
+        tracer.slot = len(records)
+        inputs = plan.keeps_none
+        if inputs is None:
+            wx, wy = plan.inputs
+            leaves = self.leaves  # a leaf lives as long as the caller's argument: kept for its shape, it costs nothing
+            inputs = (
+                (vx if wx == VALUE or 0 <= sx < leaves else aval_of(vx)) if wx else None,
+                (vy if wy == VALUE or 0 <= sy < leaves else aval_of(vy)) if wy else None,
+            )
+        records.append((plan, slots, inputs, ans if plan.answer else None, None, fix))
         frame = _getframe(2)
         tracer.code = frame.f_code
         tracer.lasti = frame.f_lasti
@@ -258,6 +275,8 @@ class Tape(Trace):
             # Rules of these read the answers' shapes at most.
             record = (plan, slots, kept, [aval_of(a) for a in ans], params, _fix_many(values, traced))
             return self._record_many(record, ans)
+        if plan.single is not None:
+            slots = slots[plan.argnum]
         want = plan.answer
         kept_ans = ans if want == VALUE else None if not want else _keep(ans, want)
         return self._record((plan, slots, kept, kept_ans, params, _fix(prim.elementwise, values, traced, ans)), ans)
@@ -319,12 +338,10 @@ class Tape(Trace):
             rule = plan.single
             if rule is not None:
                 g = rule(ct, ans, *inputs) if params is None else rule(ct, ans, *inputs, **params)
-                argnum = plan.argnum
-                slot = slots[argnum]
-                if cts[slot] is None and fix is None and type(g) is not Scatter:
-                    cts[slot] = g
+                if cts[slots] is None and fix is None and type(g) is not Scatter:
+                    cts[slots] = g
                 else:
-                    _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
+                    _add_to(cts, owned, slots, g if fix is None else _match(g, fix[plan.argnum]))
             elif plan is _HAND_ON:
                 _hand_on(cts, record, ct)
             elif plan.joint is not None:
@@ -343,10 +360,18 @@ class Tape(Trace):
                         _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
         return [ct.total() if type(ct) is _Pending else ct for ct in cts]
 
-    # -- the forward sweep ----------------------------------------------------------------------
+
+class LinearTape(Tape):
+    """A tape that records what the jvp rules read, for forward sweeps."""
+
+    __slots__ = ()
+
+    mode = "jvp"
+    unary = Trace.unary
+    binary = Trace.binary
 
     def push(self, tangents: dict[int, Any], outputs: Sequence[int]) -> list[Any]:
-        """Walk from the start to the end, on a tape of mode "jvp".
+        """Walk from the start to the end.
 
         Args:
             tangents: the tangent of each leaf that has one, by slot.
@@ -365,9 +390,14 @@ class Tape(Trace):
                 if whole is not None and whole[inputs] is not None:
                     ts[i] = whole[inputs]
                 continue
+            kwargs = params or {}
+            if plan.single is not None:
+                if slots in ts:
+                    t = plan.single(ts[slots], ans, *inputs, **kwargs)
+                    ts[i] = t if fix is None else expand(t, fix[-1])
+                continue
             if not any(s in ts for s in slots):
                 continue
-            kwargs = params or {}
             if plan.joint is not None:
                 ts[i] = plan.joint([ts.get(s) for s in slots], ans, *inputs, **kwargs)
                 continue
@@ -379,13 +409,8 @@ class Tape(Trace):
         return [ts.get(s) for s in outputs]
 
 
-_NONE_1 = (None,)
 #: The plan of a record that stands for one of several answers of the record before it.
 _HAND_ON = Plan((), None, (), 0, False)
-
-
-def _is_weak(x: Any) -> bool:
-    return type(x) is float or type(x) is int
 
 
 def _add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
