@@ -221,7 +221,7 @@ class Tape(Trace):
         tracer._trace = self
         tracer.value = ans
         tracer.slot = len(records)
-        inputs = plan.keeps_none
+        inputs: Any = plan.keeps_none
         if inputs is None:
             wx, wy = plan.inputs
             leaves = self.leaves  # a leaf lives as long as the caller's argument: kept for its shape, it costs nothing
@@ -239,7 +239,7 @@ class Tape(Trace):
         if self.closed:
             return closed_call(self, prim, args, params)
         values = []
-        slots = []
+        slots: Any = []
         traced: Any = ()
         nested = self.level > 0
         for i, a in enumerate(args):

@@ -54,7 +54,9 @@ def _leaf_name(name: str | int, argument: Any, i: int) -> str:
 
 
 def _unlift(lifted: list[Any], cotangents: list[Any]) -> list[Any]:
-    """The cotangents as trees like the arguments, zeros where there is none."""
+    """The cotangents as trees like the arguments, zeros where there is none, no two in the same memory."""
+    if len(cotangents) > 1:
+        cotangents = _apart(cotangents)
     out: list[Any] = []
     i = 0
     for _, structure, leaves in lifted:
@@ -68,10 +70,23 @@ def _unlift(lifted: list[Any], cotangents: list[Any]) -> list[Any]:
     return out
 
 
+def _apart(cotangents: list[Any]) -> list[Any]:
+    """Copies of the arrays that occur more than once, as those of ``a + b`` do."""
+    seen: set[int] = set()
+    out = []
+    for ct in cotangents:
+        if type(ct) is np.ndarray:
+            if id(ct) in seen:
+                ct = ct.copy()
+            seen.add(id(ct))
+        out.append(ct)
+    return out
+
+
 def _or_zeros(ct: Any, x: Any) -> Any:
+    """A cotangent in memory of its own: a view (a broadcast one is even read-only) is copied."""
     if type(ct) is np.ndarray:
-        # A broadcast cotangent, of a sum say, is read-only and shares its memory: the caller gets an array.
-        return ct if ct.flags.writeable else np.array(ct)
+        return ct if ct.base is None else ct.copy()
     if ct is not None:
         return ct
     aval = aval_of(x)
