@@ -524,7 +524,7 @@ def _gathered(parts: list[Scatter]) -> list[tuple[Any, Any]]:
     for p in parts:
         index = p.index[0] if type(p.index) is tuple and len(p.index) == 1 else p.index
         if type(index) is _ndarray and index.dtype.kind in "iu":
-            integers.append((index.reshape(-1), p.rows.reshape(-1, *p.aval.shape[1:])))
+            integers.append((index.reshape(-1), p.rows.reshape(index.size, *p.aval.shape[1:])))
         else:
             others.append((p.index, p.rows))
     if integers:

@@ -98,6 +98,10 @@ def _divmod(self: Tracer, other: Any) -> tuple[Any, Any]:
     return self // other, self % other
 
 
+def _rdivmod(self: Tracer, other: Any) -> tuple[Any, Any]:
+    return other // self, other % self
+
+
 def _reshape(self: Tracer, *new: Any, order: Any = "C") -> Any:
     """NumPy's ``reshape``, as a method: ``x.reshape(2, 3)`` or ``x.reshape((2, 3))``."""
     return shape.reshape(self, new[0] if len(new) == 1 else new, order)
@@ -165,6 +169,7 @@ def _attach() -> None:
         "__pow__": _pow,
         "__rpow__": _reflected(elementwise.power),
         "__divmod__": _divmod,
+        "__rdivmod__": _rdivmod,
         "__getitem__": index.getitem,
         "reshape": _reshape,
         "transpose": _transpose,

@@ -66,9 +66,13 @@ def _extras(name: str, out: Any = None, where: Any = _no_value, initial: Any = _
 # -- sum ----------------------------------------------------------------------------------------
 
 
+def _summed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which NumPy adds up or multiplies elements: integers in 64 bits."""
+    return np.dtype(np.uint64) if dtype.kind == "u" else np.dtype(np.int64) if dtype.kind in "bi" else dtype
+
+
 def _sum_shape(x: ShapeDtypeStruct, *, axes: tuple[int, ...], keepdims: bool) -> ShapeDtypeStruct:
-    dtype = np.dtype(np.int64) if x.dtype.kind in "bi" else x.dtype
-    return ShapeDtypeStruct(_reduced(x, axes, keepdims), dtype)
+    return ShapeDtypeStruct(_reduced(x, axes, keepdims), _summed(x.dtype))
 
 
 _add_reduce: Any = np.add.reduce  # what np.sum comes to, without its checks of the arguments
@@ -228,8 +232,8 @@ def prod(
 ) -> Any:
     """NumPy's ``prod``, by halving: differentiates to any order, also at zeros."""
     _extras("np.prod", out, where, initial)
-    if dtype is not None:
-        a = convert(a, dtype)
+    if dtype is not None or _summed(a.dtype) != a.dtype:
+        a = convert(a, dtype or _summed(a.dtype))
     axes = axes_of(axis, a.ndim)
     rest = [i for i in range(a.ndim) if i not in axes]
     count = math.prod([a.shape[i] for i in axes])
@@ -249,7 +253,7 @@ def prod(
 
 
 def _same(x: ShapeDtypeStruct, *, axis: int) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(x.shape, np.dtype(np.int64) if x.dtype.kind in "bi" else x.dtype)
+    return ShapeDtypeStruct(x.shape, _summed(x.dtype))
 
 
 _cumsum = primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), _same, multilinear=True)
