@@ -1,0 +1,60 @@
+"""Who runs what: the libraries and modes of each workload, and what fnflare promises against them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple
+
+from benchmarks.sizes import Step
+
+OWN = "fnflare"
+
+MODULES = {
+    OWN: "benchmarks.workloads",
+    "torch": "benchmarks.peers.torch_side",
+    "jax": "benchmarks.peers.jax_side",
+    "autograd": "benchmarks.peers.autograd_side",
+    "numpy": "benchmarks.arithmetic",
+}
+"""Where each library's functions stand; each function is named after the workload and takes the mode."""
+
+
+class Contestant(NamedTuple):
+    """A library, used in one of its ways."""
+
+    library: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.mode}"
+
+    def make(self, workload: str) -> Step:
+        """Set the workload up; the step that comes back runs one unit of it."""
+        return getattr(importlib.import_module(MODULES[self.library]), workload)(self.mode)
+
+
+SGEMM = Contestant("numpy", "sgemm")
+"""Runs beside the others in each workload: the speed of the arithmetic at that time on that machine."""
+
+
+def _contestants(names: str) -> tuple[Contestant, ...]:
+    return tuple(Contestant(*name.split()) for name in names.split(", "))
+
+
+CONTESTANTS = {
+    "bilstm": _contestants("fnflare eager, torch eager, torch packed, jax jit"),
+    "mlp": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "lenet": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "tree": _contestants("fnflare eager, torch eager"),
+    "tiny": _contestants("fnflare eager, torch eager, torch func, autograd eager, jax eager, jax jit"),
+    "gpt": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "textcnn": _contestants("fnflare eager, torch eager, torch compile, jax jit"),
+    "pergrad": _contestants("fnflare loop, torch eager, jax jit"),
+}
+
+TARGETS = {
+    ("tiny", "torch eager"): 0.5,
+    ("tiny", "autograd eager"): 0.25,
+    ("mlp", "torch eager"): 1.0,
+}
+"""The largest ratio of fnflare's time to the contestant's that the project allows itself."""

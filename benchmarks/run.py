@@ -1,0 +1,216 @@
+"""Runs fnflare beside its peers and prints the ratios.
+
+``python -m benchmarks.run [NAME ...] [--peers torch,jax,autograd] [--seconds 1.5] [--json FILE] [--png FILE]``
+
+Only ratios from one run mean anything, since the machine's speed drifts and others may use it. So every
+contestant of a workload is a process of its own that stays alive, and they take turns of a fraction of a
+second, in an order that rotates; a ratio is the median, over the rounds, of the quotient of two turns of the
+same round. Between its turns a process is stopped, for an idle thread pool would spin and slow the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from benchmarks import report
+from benchmarks.arithmetic import SGEMM_GFLOP
+from benchmarks.contestants import CONTESTANTS, OWN, SGEMM, Contestant
+from benchmarks.sizes import FLOOR_GFLOP, NAMES
+
+TURN_SECONDS = 0.25
+LEAST_ROUNDS = 5
+
+
+class ContestantError(Exception):
+    """A contestant could not run; the message says why."""
+
+
+class Worker:
+    """A contestant's process, seen from outside."""
+
+    def __init__(self, workload: str, contestant: Contestant, threads: int, log: IO[str]) -> None:
+        count = str(threads)
+        variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        # JAX and NumPy's loops take what the scheduler gives: the same cores for everyone.
+        cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
+        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
+        self._log = log
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", workload, *contestant],
+            env=os.environ | dict.fromkeys(variables, count),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            preexec_fn=pin,  # noqa: PLW1509 (this process has one thread)
+        )
+        self.ready = self._read()
+        self._signal("SIGSTOP")
+
+    def turn(self, seconds: float) -> float:
+        """Let the contestant work for so long; the median time of a unit in seconds."""
+        assert self._process.stdin is not None
+        self._signal("SIGCONT")
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        answer = self._read()
+        self._signal("SIGSTOP")
+        return float(answer["seconds"])
+
+    def close(self) -> None:
+        """End the process and all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": f"ended with status {self._process.wait()}"}
+        if "error" in answer:
+            self._log.seek(0)
+            self.close()
+            raise ContestantError(answer["error"], self._log.read())
+        return answer
+
+    def _signal(self, name: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, getattr(signal, name))
+
+
+class Outcome(NamedTuple):
+    """What came of one contestant: the seconds of a unit, round by round, or why there are none."""
+
+    turns: list[float]
+    first_call: float | None
+    imported: float | None
+    error: str | None = None
+
+
+@contextlib.contextmanager
+def _workers(workload: str, contestants: list[Contestant], threads: int) -> Iterator[dict[Contestant, Worker | str]]:
+    """The processes of all contestants, ready and waiting; a reason where there is none."""
+    with contextlib.ExitStack() as stack:
+        running: dict[Contestant, Worker | str] = {}
+        for contestant in contestants:
+            log = stack.enter_context(tempfile.TemporaryFile("w+"))
+            try:
+                worker = Worker("sgemm" if contestant == SGEMM else workload, contestant, threads, log)
+            except ContestantError as error:
+                running[contestant] = error.args[0]
+                if contestant.library == OWN:
+                    print(error.args[1], file=sys.stderr)
+                continue
+            stack.callback(worker.close)
+            running[contestant] = worker
+        yield running
+
+
+def race(workload: str, contestants: list[Contestant], seconds: float, threads: int) -> dict[Contestant, Outcome]:
+    """Let contestants do the same work in turn.
+
+    Args:
+        workload: one of `benchmarks.sizes.NAMES`.
+        contestants: who takes part.
+        seconds: how long each of them works in all, about.
+        threads: how many threads, and cores, each may use.
+    """
+    with _workers(workload, contestants, threads) as workers:
+        able = [(c, w) for c, w in workers.items() if isinstance(w, Worker)]
+        turns: dict[Contestant, list[float]] = {c: [] for c, _ in able}
+        for number in range(max(LEAST_ROUNDS, math.ceil(seconds / TURN_SECONDS))):
+            first = number % max(1, len(able))
+            for contestant, worker in able[first:] + able[:first]:
+                turns[contestant].append(worker.turn(TURN_SECONDS))
+        return {
+            c: Outcome([], None, None, w)
+            if isinstance(w, str)
+            else Outcome(turns[c], w.ready["first_call"], w.ready["import"])
+            for c, w in workers.items()
+        }
+
+
+def _quotient(a: Outcome, b: Outcome) -> float:
+    return statistics.median(x / y for x, y in zip(a.turns, b.turns, strict=True))
+
+
+def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Workload:
+    """The medians and ratios of a race."""
+    own = next((o for c, o in outcomes.items() if c.library == OWN), None)
+    sgemm = outcomes.get(SGEMM)
+    gflop = FLOOR_GFLOP.get(workload)
+    floor = None
+    if gflop is not None and sgemm is not None and sgemm.turns:
+        floor = statistics.median(sgemm.turns) * gflop / SGEMM_GFLOP
+    rows = [
+        report.Row(
+            contestant=str(c),
+            own=c.library == OWN,
+            milliseconds=statistics.median(o.turns) * 1e3 if o.turns else None,
+            ratio=_quotient(own, o) if own and own.turns and o.turns else None,
+            first_call_seconds=o.first_call,
+            import_seconds=o.imported,
+            error=o.error,
+        )
+        for c, o in outcomes.items()
+        if c != SGEMM
+    ]
+    return report.Workload(workload, rows, None if floor is None else floor * 1e3)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.run", description="fnflare beside its peers")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads, of {', '.join(NAMES)}; all by default")
+    parser.add_argument("--peers", default="torch,jax,autograd", help="libraries to run beside, joined by commas")
+    parser.add_argument("--seconds", type=float, default=1.5, help="working time of each contestant (default 1.5)")
+    parser.add_argument("--threads", type=int, default=2, help="threads and cores of each contestant (default 2)")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--png", type=Path, help="draw the ratios here (with matplotlib)")
+    args = parser.parse_args(argv)
+    unknown = [name for name in args.names if name not in NAMES]
+    if unknown:
+        parser.error(f"unknown workloads {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the workloads that the command line names; 1 if fnflare failed in one or missed a target, else 0."""
+    args = _arguments(argv)
+    libraries = {OWN, *filter(None, args.peers.split(","))}
+    results = []
+    for name in args.names or NAMES:
+        contestants = [c for c in CONTESTANTS[name] if c.library in libraries]
+        extra = [SGEMM] if name in FLOOR_GFLOP else []
+        results.append(summarize(name, race(name, contestants + extra, args.seconds, args.threads)))
+        print(report.table(results[-1]), flush=True)
+    print(report.summary(results))
+    about = {
+        "threads": args.threads,
+        "seconds": args.seconds,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+    if args.json:
+        report.write_json(args.json, results, about)
+    if args.png:
+        report.draw(args.png, results)
+    return int(any(report.missed(result) for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

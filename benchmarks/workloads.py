@@ -1,0 +1,214 @@
+"""fnflare's side of the workloads, as a user would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fnflare as ff
+from benchmarks.sizes import (
+    BILSTM,
+    GPT,
+    LENET,
+    MLP,
+    TEXTCNN,
+    TINY,
+    TREE,
+    Step,
+    Tree,
+    generator,
+    random_trees,
+    sentence_lengths,
+)
+from fnflare import nn, optim
+
+Loss = Callable[..., Any]
+
+
+def _train(loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
+    """A train step of ``loss(params, key, *batch)``, run again and again on its own result."""
+    gradient = ff.grad(loss)
+    state, key, count = optimizer.init(params), ff.random.key(0), 0
+
+    def step() -> None:
+        nonlocal params, state, count
+        grads = gradient(params, ff.random.fold_in(key, count), *batch)
+        updates, state = optimizer.update(grads, state, params)
+        params = optim.apply_updates(params, updates)
+        count += 1
+
+    return step
+
+
+def _classifier(model: nn.Layer) -> Loss:
+    """The mean cross-entropy of a model's logits."""
+
+    def loss(params: Any, key: Any, x: Any, y: Any) -> Any:
+        logits = model.apply(params, x, key=key, train=True)
+        return np.mean(nn.softmax_cross_entropy_with_integer_labels(logits, y))
+
+    return loss
+
+
+def _train_classifier(model: nn.Layer, shape: tuple[int, ...], optimizer: Any, x: Any, y: Any) -> Step:
+    _, params = model.init(ff.random.key(1), shape)
+    return _train(_classifier(model), params, optimizer, x, y)
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def bilstm(mode: str) -> Step:
+    """All sentences in one padded batch."""
+    c, rng, lengths = BILSTM, generator(), sentence_lengths()
+    values = np.zeros((len(lengths), int(lengths.max()), c.features), np.float32)
+    for i, t in enumerate(lengths):
+        values[i, :t] = _normal(rng, int(t), c.features)
+    labels = rng.integers(0, c.classes, len(lengths))
+    model = nn.serial(
+        lstm=nn.LSTM(c.hidden, bidirectional=True, last=True), drop=nn.Dropout(c.dropout), head=nn.Dense(c.classes)
+    )
+    return _train_classifier(model, (-1, -1, c.features), optim.adadelta(), nn.Padded(values, lengths), labels)
+
+
+def mlp(mode: str) -> Step:
+    """Dense, relu, dropout, dense."""
+    c, rng = MLP, generator()
+    model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dropout(c.dropout), nn.Dense(c.classes))
+    x, y = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
+    return _train_classifier(model, (-1, c.inputs), optim.adam(1e-3), x, y)
+
+
+def lenet(mode: str) -> Step:
+    """Two convolutions with pools, two dense layers."""
+    c, rng = LENET, generator()
+    window = (c.window, c.window)
+    model = nn.serial(
+        nn.Conv(c.filters[0], window, padding="VALID"),
+        nn.MaxPool((2, 2)),
+        nn.Relu,
+        nn.Conv(c.filters[1], window, padding="VALID"),
+        nn.MaxPool((2, 2)),
+        nn.Relu,
+        nn.Flatten,
+        nn.Dense(c.hidden),
+        nn.Relu,
+        nn.Dense(c.classes),
+    )
+    x, y = _normal(rng, c.batch, c.side, c.side, 1), rng.integers(0, c.classes, c.batch)
+    return _train_classifier(model, (-1, c.side, c.side, 1), optim.adam(1e-3), x, y)
+
+
+def tree(mode: str) -> Step:
+    """A Tree-LSTM by plain recursion."""
+    c, rng = TREE, generator()
+    trees = random_trees(rng)
+    labels = rng.integers(0, c.classes, c.trees)
+    logistic = ff.ops.logistic
+    params = {
+        "embedding": _normal(rng, c.tokens, c.features),
+        "leaf": {"W": 0.1 * _normal(rng, c.features, 3 * c.hidden), "b": np.zeros(3 * c.hidden, np.float32)},
+        "compose": {"W": 0.1 * _normal(rng, 2 * c.hidden, 5 * c.hidden), "b": np.zeros(5 * c.hidden, np.float32)},
+        "head": {"W": 0.1 * _normal(rng, c.hidden, c.classes), "b": np.zeros(c.classes, np.float32)},
+    }
+
+    def dense(p: Any, x: Any) -> Any:
+        return x @ p["W"] + p["b"]
+
+    def encode(p: Any, node: Tree) -> tuple[Any, Any]:
+        if isinstance(node, int):
+            i, o, u = np.split(dense(p["leaf"], p["embedding"][node]), 3)
+            cell = logistic(i) * np.tanh(u)
+        else:
+            (h_left, c_left), (h_right, c_right) = encode(p, node[0]), encode(p, node[1])
+            i, f_left, f_right, o, u = np.split(dense(p["compose"], np.concatenate([h_left, h_right])), 5)
+            cell = logistic(i) * np.tanh(u) + logistic(f_left) * c_left + logistic(f_right) * c_right
+        return logistic(o) * np.tanh(cell), cell
+
+    def loss(p: Any, key: Any, trees: list[Tree], labels: np.ndarray) -> Any:
+        logits = np.stack([dense(p["head"], encode(p, t)[0]) for t in trees])
+        return np.mean(nn.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+    return _train(loss, params, optim.adam(1e-3), trees, labels)
+
+
+def tiny(mode: str) -> Step:
+    """`ff.grad` of a loss in plain NumPy."""
+    c, rng = TINY, generator()
+    x = rng.standard_normal((c.examples, c.features))
+    y = rng.integers(0, 2, c.examples).astype(np.float64)
+    w = np.zeros(c.features)
+
+    def loss(w: Any) -> Any:
+        p = 0.5 * (np.tanh(x @ w) + 1)
+        return -np.sum(np.log(p * y + (1 - p) * (1 - y)))
+
+    gradient = ff.grad(loss)
+    return lambda: gradient(w)
+
+
+def _positions() -> nn.Layer:
+    """Adds a trained vector for each position."""
+
+    def init(key: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+        return shape, np.zeros((GPT.length, GPT.width), np.float32)
+
+    def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+        return x + params
+
+    return nn.Layer(init, apply)
+
+
+def _block() -> nn.Layer:
+    """A pre-norm transformer block."""
+    attention = nn.serial(nn.LayerNorm(), nn.MultiHeadAttention(GPT.heads, causal=True))
+    gelu = nn.elementwise(lambda x: nn.gelu(x, approximate=True), name="gelu")
+    forward = nn.serial(nn.LayerNorm(), nn.Dense(4 * GPT.width), gelu, nn.Dense(GPT.width))
+    return nn.serial(attention=nn.residual(attention), forward=nn.residual(forward))
+
+
+def gpt(mode: str) -> Step:
+    """The transformer."""
+    c, rng = GPT, generator()
+    model = nn.serial(
+        nn.Embedding(c.vocabulary, c.width),
+        _positions(),
+        *[_block() for _ in range(c.blocks)],
+        nn.LayerNorm(),
+        nn.Dense(c.vocabulary),
+    )
+    tokens, labels = (rng.integers(0, c.vocabulary, (c.batch, c.length)) for _ in range(2))
+    return _train_classifier(model, (-1, c.length), optim.adamw(c.learning_rate), tokens, labels)
+
+
+def textcnn(mode: str) -> Step:
+    """Convolutions of three widths, each with relu and the maximum over time."""
+    c, rng = TEXTCNN, generator()
+    branches = [nn.serial(nn.Conv(c.filters, (k,), padding="VALID"), nn.Relu, nn.GlobalMaxPool) for k in c.windows]
+    model = nn.serial(
+        nn.FanOut(len(branches)), nn.parallel(*branches), nn.FanInConcat(), nn.Dropout(c.dropout), nn.Dense(c.classes)
+    )
+    x, y = _normal(rng, c.batch, c.length, c.features), rng.integers(0, c.classes, c.batch)
+    return _train_classifier(model, (-1, c.length, c.features), optim.adadelta(), x, y)
+
+
+def pergrad(mode: str) -> Step:
+    """One gradient after the other, stacked: what there is without `vmap`."""
+    c, rng = MLP, generator()
+    model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dense(c.classes))
+    _, params = model.init(ff.random.key(1), (-1, c.inputs))
+    xs, ys = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
+
+    def loss(p: Any, x: np.ndarray, y: np.integer) -> Any:
+        return nn.softmax_cross_entropy_with_integer_labels(model.apply(p, x), y)
+
+    gradient = ff.grad(loss)
+
+    def step() -> Any:
+        each = [gradient(params, x, y) for x, y in zip(xs, ys, strict=True)]
+        return ff.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+    return step

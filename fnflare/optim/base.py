@@ -1,0 +1,160 @@
+"""What an optimiser is: a pair of pure functions on pytrees.
+
+``init(params)`` makes a state and ``update(updates, state, params)`` turns gradients into updates, which
+`apply_updates` adds to the parameters. Nothing is changed in place, so an old state stays good: a step can
+be repeated, compared, differentiated or thrown away. The interface and the names are those of optax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.errors import TreeError
+from fnflare.optim.leaves import map_leaves
+
+__all__ = [
+    "EmptyState",
+    "GradientTransformation",
+    "ScalarOrSchedule",
+    "Schedule",
+    "UpdateFn",
+    "apply_updates",
+    "global_norm",
+    "identity",
+    "safe_increment",
+    "set_to_zero",
+]
+
+Schedule = Callable[[Any], Any]
+"""A function of the step count (0 for the first update), such as those of `fnflare.optim.schedules`."""
+
+ScalarOrSchedule = float | Schedule
+
+
+class UpdateFn(Protocol):
+    """``update(updates, state, params=None) -> (updates, state)``."""
+
+    def __call__(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]: ...
+
+
+class GradientTransformation(NamedTuple):
+    """An optimiser, or a part of one, as a pair of pure functions.
+
+    Attributes:
+        init: takes the parameters, returns the state, a pytree of arrays.
+        update: takes the updates (at first the gradients), the state and the parameters; returns new updates
+            of the same structure, shapes and dtypes, and the new state. The parameters may be left out where
+            the transformation does not need them.
+    """
+
+    init: Callable[[Any], Any]
+    update: UpdateFn
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+def stateless(function: Callable[[Any, Any], Any]) -> GradientTransformation:
+    """The transformation that applies ``function(updates, params)`` and keeps no state."""
+
+    def init(params: Any) -> EmptyState:
+        return EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return function(updates, params), state
+
+    return GradientTransformation(init, update)
+
+
+def identity() -> GradientTransformation:
+    """Leaves the updates as they are.
+
+    >>> identity().update({"w": 2.0}, EmptyState())
+    ({'w': 2.0}, EmptyState())
+    """
+    return stateless(lambda updates, params: updates)
+
+
+def set_to_zero() -> GradientTransformation:
+    """Replaces every update by zeros: freezes the parameters that it is given by `multi_transform`.
+
+    >>> set_to_zero().update({"w": np.ones(2)}, EmptyState())[0]
+    {'w': array([0., 0.])}
+    """
+    return stateless(lambda updates, params: tree.map(np.zeros_like, updates))
+
+
+def apply_updates(params: Any, updates: Any) -> Any:
+    """Add updates to parameters.
+
+    Args:
+        params: a pytree of arrays.
+        updates: a pytree of the same structure and shapes, from an optimiser's ``update``.
+
+    Returns:
+        New parameters, each with the dtype of the old one.
+
+    Raises:
+        TreeError: the structures differ; names the first path that does.
+        ShapeError: an update does not have its parameter's shape; names the path.
+
+    >>> apply_updates({"w": np.float32([1, 2])}, {"w": np.float32([0.5, -1])})
+    {'w': array([1.5, 1. ], dtype=float32)}
+    """
+
+    def add(param: Any, update: Any) -> tuple[Any]:
+        new = param + update
+        dtype = getattr(param, "dtype", None)
+        return (new if dtype is None or new.dtype == dtype else new.astype(dtype),)
+
+    (new,) = map_leaves("apply_updates", add, {"params": params, "updates": updates}, outputs=1)
+    return new
+
+
+def sum_of_squares(updates: Any) -> Any:
+    """The sum of the squares of all elements of a pytree."""
+    return sum((np.sum(np.square(leaf)) for leaf in tree.leaves(updates)), 0.0)
+
+
+def global_norm(updates: Any) -> Any:
+    """The Euclidean norm of all elements of a pytree taken as one vector.
+
+    Args:
+        updates: a pytree of arrays of any shapes.
+
+    Returns:
+        A scalar in the dtype to which the leaves promote; 0.0 for a tree without leaves.
+
+    >>> float(global_norm({"w": np.array([3.0]), "b": np.array(4.0)}))
+    5.0
+    """
+    return np.sqrt(sum_of_squares(updates))
+
+
+def safe_increment(count: Any) -> Any:
+    """The next step count, which stays at the largest integer of its dtype instead of wrapping around.
+
+    >>> int(safe_increment(np.int32(7))), int(safe_increment(np.int32(2**31 - 1)))
+    (8, 2147483647)
+    """
+    return np.minimum(count, np.iinfo(count.dtype).max - 1) + 1
+
+
+def zero_count() -> np.ndarray:
+    """The step count of a fresh state."""
+    return np.zeros((), np.int32)
+
+
+def state_of(kind: type, state: Any, who: str) -> Any:
+    """`state`, or an error where another transformation made it."""
+    if type(state) is not kind:
+        raise TreeError(
+            f"{who}: update got a state of type {type(state).__name__}, expected {kind.__name__}; "
+            "pass the state that this transformation's own init or update returned"
+        )
+    return state

@@ -1,0 +1,213 @@
+"""Putting transformations together: one after another, or each on its own part of the parameters."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fnflare import tree
+from fnflare.errors import ArgumentError, TreeError
+from fnflare.optim.base import GradientTransformation, state_of
+
+__all__ = [
+    "Mask",
+    "MaskedState",
+    "MultiTransformState",
+    "chain",
+    "labels_by_path",
+    "mask_by_path",
+    "masked",
+    "multi_transform",
+]
+
+Mask = Any
+"""A tree of booleans of which the parameters may be an extension, or a function from a tree to such a mask."""
+
+
+def chain(*transforms: GradientTransformation) -> GradientTransformation:
+    """Applies transformations in order, each to the updates that the one before it returned.
+
+    The state is the tuple of their states.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import clip, scale
+    >>> opt = chain(clip(1.0), scale(-0.1))
+    >>> opt.update(np.array([5.0]), opt.init(np.array([0.0])))[0]
+    array([-0.1])
+    """
+    for i, transform in enumerate(transforms):
+        if not isinstance(transform, GradientTransformation):
+            raise ArgumentError(
+                f"chain: argument {i} is {transform!r}, not a GradientTransformation; "
+                "write chain(clip(1.0), adam(1e-3)), not a list and not the function without its call"
+            )
+
+    def init(params: Any) -> tuple[Any, ...]:
+        return tuple([t.init(params) for t in transforms])
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, tuple[Any, ...]]:
+        if not isinstance(state, tuple) or len(state) != len(transforms):
+            raise TreeError(
+                f"chain: update got a state of type {type(state).__name__}, expected a tuple of "
+                f"{len(transforms)} states; pass the state that this chain's own init or update returned"
+            )
+        states = []
+        for transform, old in zip(transforms, state, strict=True):
+            updates, new = transform.update(updates, old, params)
+            states.append(new)
+        return updates, tuple(states)
+
+    return GradientTransformation(init, update)
+
+
+class MaskedState(NamedTuple):
+    """``inner_state``: the inner state, with None for the parameters that are masked out."""
+
+    inner_state: Any
+
+
+def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformation:
+    """Applies a transformation where a mask holds; other updates pass through unchanged.
+
+    Args:
+        inner: the transformation; it sees None in place of what is masked out.
+        mask: a tree of booleans with the structure of the parameters or a prefix of it, or a function that
+            takes the parameters (or the updates) and returns such a tree, for example `mask_by_path`.
+
+    Raises:
+        TreeError: the mask does not fit the parameters; names the first path at which it does not.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import scale
+    >>> opt = masked(scale(10.0), {"w": True, "b": False})
+    >>> grads = {"w": np.array([1.0]), "b": np.array([1.0])}
+    >>> opt.update(grads, opt.init(grads))[0]
+    {'b': array([1.]), 'w': array([10.])}
+    """
+
+    def select(values: Any) -> tuple[Any, Any]:
+        return tree.partition(values, mask(values) if callable(mask) else mask)
+
+    def init(params: Any) -> MaskedState:
+        return MaskedState(inner.init(select(params)[0]))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MaskedState]:
+        inner_state = state_of(MaskedState, state, "masked").inner_state
+        chosen, others = select(updates)
+        chosen, inner_state = inner.update(chosen, inner_state, None if params is None else select(params)[0])
+        return tree.combine(chosen, others), MaskedState(inner_state)
+
+    return GradientTransformation(init, update)
+
+
+class MultiTransformState(NamedTuple):
+    """``inner_states``: the state of each transformation by its label."""
+
+    inner_states: dict[str, Any]
+
+
+def multi_transform(transforms: Mapping[str, GradientTransformation], param_labels: Any) -> GradientTransformation:
+    """Applies to each parameter the transformation that its label names.
+
+    Args:
+        transforms: transformations by label.
+        param_labels: a tree of labels with the structure of the parameters or a prefix of it, or a function
+            that takes the parameters (or the updates) and returns such a tree, for example `labels_by_path`.
+
+    Raises:
+        ArgumentError: a label is not among the transformations; names the path.
+        TreeError: the labels do not fit the parameters; names the first path at which they do not.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import scale, set_to_zero
+    >>> opt = multi_transform({"train": scale(-1.0), "freeze": set_to_zero()}, {"w": "train", "table": "freeze"})
+    >>> grads = {"w": np.array([1.0]), "table": np.array([1.0])}
+    >>> opt.update(grads, opt.init(grads))[0]
+    {'table': array([0.]), 'w': array([-1.])}
+    """
+    if not transforms:
+        raise ArgumentError("multi_transform: transforms is empty; give at least one, such as {'all': adam(1e-3)}")
+
+    def split(values: Any) -> dict[str, Any]:
+        labels = param_labels(values) if callable(param_labels) else param_labels
+        for path, label in tree.leaves_with_path(labels):
+            if label not in transforms:
+                raise ArgumentError(
+                    f"multi_transform: the label {label!r} at {tree.path_str(path)!r} names no transformation; "
+                    f"there are {sorted(transforms)}"
+                )
+        return {name: tree.partition(values, _where(labels, name))[0] for name in transforms}
+
+    def init(params: Any) -> MultiTransformState:
+        return MultiTransformState({name: transforms[name].init(part) for name, part in split(params).items()})
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MultiTransformState]:
+        states = state_of(MultiTransformState, state, "multi_transform").inner_states
+        parts = split(updates)
+        params_of = dict.fromkeys(transforms) if params is None else split(params)
+        done = {name: t.update(parts[name], states[name], params_of[name]) for name, t in transforms.items()}
+        merged = tree.combine(*[part for part, _ in done.values()])
+        return merged, MultiTransformState({name: new for name, (_, new) in done.items()})
+
+    return GradientTransformation(init, update)
+
+
+def _where(labels: Any, name: str) -> Any:
+    return tree.map(lambda label: label == name, labels)
+
+
+def mask_by_path(*patterns: str) -> Callable[[Any], Any]:
+    """A mask that holds where a parameter's path matches a pattern.
+
+    Args:
+        *patterns: shell patterns of whole paths: ``"*/W"`` is every W below the root, ``"embed/*"`` all
+            below embed. A star matches slashes too.
+
+    Returns:
+        A function from parameters to a tree of booleans, for `masked`, `adamw` and others. It raises
+        ArgumentError where a pattern matches no path, which is what a misspelt one does.
+
+    >>> mask_by_path("*/W")({"dense": {"W": 1.0, "b": 2.0}})
+    {'dense': {'W': True, 'b': False}}
+    """
+    labels = labels_by_path(dict.fromkeys(patterns, "yes"), default="no")
+
+    def mask(params: Any) -> Any:
+        return _where(labels(params), "yes")
+
+    return mask
+
+
+def labels_by_path(patterns: Mapping[str, str], default: str | None = None) -> Callable[[Any], Any]:
+    """Labels for `multi_transform` from patterns of parameter paths; the first that matches decides.
+
+    Args:
+        patterns: labels by pattern, as in `mask_by_path`.
+        default: the label of a path that matches no pattern.
+
+    Returns:
+        A function from parameters to a tree of labels. It raises ArgumentError where a pattern matches no
+        path, or where a path matches no pattern and there is no default.
+
+    >>> labels_by_path({"embed/*": "freeze"}, default="train")({"embed": {"table": 1.0}, "out": {"W": 2.0}})
+    {'embed': {'table': 'freeze'}, 'out': {'W': 'train'}}
+    """
+
+    def label(path: tuple[Any, ...], leaf: Any) -> str:
+        text = tree.path_str(path)
+        found = next((lab for pattern, lab in patterns.items() if fnmatch.fnmatchcase(text, pattern)), default)
+        if found is None:
+            raise ArgumentError(
+                f"the path {text!r} matches none of the patterns {list(patterns)}; add a pattern for it or a default"
+            )
+        return found
+
+    def labels(params: Any) -> Any:
+        paths = [tree.path_str(path) for path, _ in tree.leaves_with_path(params)]
+        for pattern in patterns:
+            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+                raise ArgumentError(f"the pattern {pattern!r} matches no path; the paths are {paths}")
+        return tree.map_with_path(label, params)
+
+    return labels

@@ -1,0 +1,148 @@
+"""The small building blocks: scaling, clipping, weight decay."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.errors import ArgumentError
+from fnflare.optim.base import (
+    GradientTransformation,
+    ScalarOrSchedule,
+    Schedule,
+    safe_increment,
+    state_of,
+    stateless,
+    sum_of_squares,
+    zero_count,
+)
+from fnflare.optim.combine import Mask, masked
+from fnflare.optim.leaves import map_leaves
+
+__all__ = [
+    "ScaleByScheduleState",
+    "add_decayed_weights",
+    "clip",
+    "clip_by_global_norm",
+    "scale",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+]
+
+
+def _times(updates: Any, factor: Any) -> Any:
+    return map_leaves("scale", lambda g, c: (c * g,), {"updates": updates}, factor, outputs=1)[0]
+
+
+def scale(step_size: float) -> GradientTransformation:
+    """Multiplies the updates by a constant.
+
+    >>> opt = scale(-0.5)
+    >>> opt.update({"w": np.float32([2.0])}, opt.init(None))[0]
+    {'w': array([-1.], dtype=float32)}
+    """
+    return stateless(lambda updates, params: _times(updates, step_size))
+
+
+class ScaleByScheduleState(NamedTuple):
+    """``count``: how many updates were made, an int32 scalar."""
+
+    count: Any
+
+
+def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
+    """Multiplies the updates by a function of the step count, which is 0 in the first update."""
+
+    def init(params: Any) -> ScaleByScheduleState:
+        return ScaleByScheduleState(zero_count())
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByScheduleState]:
+        count = state_of(ScaleByScheduleState, state, "scale_by_schedule").count
+        return _times(updates, step_size_fn(count)), ScaleByScheduleState(safe_increment(count))
+
+    return GradientTransformation(init, update)
+
+
+def descending(learning_rate: ScalarOrSchedule) -> ScalarOrSchedule:
+    """Minus the learning rate: the step size that goes downhill."""
+    if callable(learning_rate):
+        return lambda count: -learning_rate(count)
+    return -learning_rate
+
+
+def scale_by_learning_rate(learning_rate: ScalarOrSchedule, *, flip_sign: bool = True) -> GradientTransformation:
+    """Multiplies the updates by minus the learning rate, so that adding them goes downhill.
+
+    Args:
+        learning_rate: a number or a schedule.
+        flip_sign: False multiplies by plus the learning rate.
+    """
+    step_size = descending(learning_rate) if flip_sign else learning_rate
+    return scale_by_schedule(step_size) if callable(step_size) else scale(step_size)
+
+
+def clip(max_delta: float) -> GradientTransformation:
+    """Clips every element of the updates to ``[-max_delta, max_delta]``.
+
+    >>> opt = clip(1.0)
+    >>> opt.update(np.array([-3.0, 0.5]), opt.init(None))[0]
+    array([-1. ,  0.5])
+    """
+    if max_delta <= 0:
+        raise ArgumentError(f"clip: max_delta must be positive, got {max_delta!r}")
+
+    def clipped(updates: Any, params: Any) -> Any:
+        return map_leaves("clip", lambda g, d: (np.clip(g, -d, d),), {"updates": updates}, max_delta, outputs=1)[0]
+
+    return stateless(clipped)
+
+
+def clip_by_global_norm(max_norm: float) -> GradientTransformation:
+    """Scales all updates down together where their `global_norm` is greater than `max_norm`.
+
+    Updates within the norm pass through unchanged, to the last bit (Pascanu et al., 2013, "On the difficulty
+    of training recurrent neural networks").
+
+    >>> opt = clip_by_global_norm(1.0)
+    >>> opt.update({"w": np.array([3.0]), "b": np.array([4.0])}, opt.init(None))[0]
+    {'b': array([0.8]), 'w': array([0.6])}
+    """
+    if max_norm <= 0:
+        raise ArgumentError(f"clip_by_global_norm: max_norm must be positive, got {max_norm!r}")
+
+    def clipped(updates: Any, params: Any) -> Any:
+        squares = sum_of_squares(updates)
+        too_long = squares > max_norm * max_norm
+        # The root is taken only of what is far from zero, where its derivative is finite.
+        norm = np.sqrt(np.where(too_long, squares, 1.0))
+        return _times(updates, np.where(too_long, max_norm / norm, 1.0))
+
+    return stateless(clipped)
+
+
+def add_decayed_weights(weight_decay: float = 0.0, mask: Mask | None = None) -> GradientTransformation:
+    """Adds ``weight_decay`` times the parameters to the updates.
+
+    Before the scaling by an adaptive method this is an L2 penalty; after it, the decoupled weight decay of
+    AdamW (Loshchilov & Hutter, 2019, "Decoupled weight decay regularization").
+
+    Args:
+        weight_decay: the factor.
+        mask: which parameters decay, as in `masked`; all by default.
+
+    Raises:
+        ArgumentError: ``update`` was called without the parameters.
+    """
+
+    def decayed(updates: Any, params: Any) -> Any:
+        if params is None and tree.leaves(updates):
+            raise ArgumentError(
+                "add_decayed_weights: update needs the parameters; write opt.update(grads, state, params)"
+            )
+        trees = {"updates": updates, "params": params}
+        return map_leaves("add_decayed_weights", lambda g, p, c: (g + c * p,), trees, weight_decay, outputs=1)[0]
+
+    decay = stateless(decayed)
+    return decay if mask is None else masked(decay, mask)

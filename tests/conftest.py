@@ -1,0 +1,56 @@
+"""What every test runs under: Hypothesis' profiles, and a guard against state that leaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fnflare.core import trace_depth
+
+# No deadlines: a test must not fail because the machine was busy.
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile(
+    "thorough",
+    max_examples=2000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def _global_state() -> dict[str, Any]:
+    """Everything global that a function of the library might touch and has to put back."""
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (nobody may draw from it)
+    return {
+        "the open traces": trace_depth(),
+        "NumPy's error handling (np.errstate)": np.geterr(),
+        "NumPy's print options": np.get_printoptions(),
+        "NumPy's global random state": (legacy["state"]["pos"], legacy["state"]["key"].tobytes()),
+        "the working directory": Path.cwd(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks() -> Iterator[None]:
+    """Fails a test that leaves a trace open, a thread count or any other global setting changed."""
+    before = _global_state()
+    yield
+    after = _global_state()
+    leaked = [f"{name}: was {was!r}, is {after[name]!r}" for name, was in before.items() if was != after[name]]
+    assert not leaked, "the test leaked global state\n" + "\n".join(leaked)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder with the real data sets, from FNFLARE_DATA; the test is skipped where there is none."""
+    where = os.environ.get("FNFLARE_DATA")
+    if not where or not Path(where).is_dir():
+        pytest.skip("FNFLARE_DATA does not name a folder with data sets")
+    return Path(where)

@@ -1,0 +1,258 @@
+"""The optimisers against the papers' formulas written out by hand, PyTorch and optax; and where they lead."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from optimisers_under_test import OPTIMISERS, Make, run, steps
+
+from fnflare import optim
+
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+# --- convergence ------------------------------------------------------------------------------------------------
+
+
+def quadratic_grad(params: Any) -> Any:
+    return {"x": 2 * (params["x"] - np.asarray([1, -2], params["x"].dtype)), "y": 2 * (params["y"] - 3)}
+
+
+def rosenbrock_grad(params: Any) -> Any:
+    x, y = params["x"], params["y"]
+    return {"x": -2 * (1 - x) - 400 * x * (y - x * x), "y": 200 * (y - x * x)}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@every_dtype
+def test_converges_on_a_quadratic(name: str, dtype: Any) -> None:
+    start = {"x": np.zeros(2, dtype), "y": np.zeros((), dtype)}
+    end, _ = run(OPTIMISERS[name](), start, quadratic_grad, 4000)
+    assert np.allclose(end["x"], [1, -2], atol=0.02)
+    assert np.allclose(end["y"], 3, atol=0.02)
+    assert {k: v.dtype for k, v in end.items()} == {"x": dtype, "y": dtype}
+
+
+ROSENBROCK: dict[str, Make] = {
+    "sgd": lambda: optim.sgd(1.5e-3),
+    "momentum": lambda: optim.sgd(2e-4, momentum=0.9),
+    "nesterov": lambda: optim.sgd(2e-4, momentum=0.9, nesterov=True),
+    "adadelta": lambda: optim.adadelta(0.1),
+    "adagrad": lambda: optim.adagrad(1.0),
+    "rmsprop": lambda: optim.rmsprop(2e-3),
+    "adam": lambda: optim.adam(2e-2),
+    "nadam": lambda: optim.adam(2e-2, nesterov=True),
+    "adamw": lambda: optim.adamw(2e-2, weight_decay=1e-5),
+    "adamax": lambda: optim.adamax(2e-2),
+    "lion": lambda: optim.lion(optim.linear_schedule(1e-2, 0.0, 6000), weight_decay=0.0),
+}
+
+
+@pytest.mark.parametrize("name", ROSENBROCK)
+@every_dtype
+def test_converges_on_rosenbrock(name: str, dtype: Any) -> None:
+    start = {"x": np.array([-0.5], dtype), "y": np.array([1.0], dtype)}
+    end, _ = run(ROSENBROCK[name](), start, rosenbrock_grad, 6000)
+    assert np.allclose([end["x"], end["y"]], 1, atol=0.1)
+
+
+# --- the formulas -------------------------------------------------------------------------------------------------
+
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)) * np.array([1.0, 1e-3, 10.0, 0.5, 0.0])
+START = np.array([0.3, -1.0, 2.0, 0.0, 5.0])
+
+
+def ref_sgd(lr: float, decay: float = 0.0, nesterov: bool = False) -> Iterator[Any]:
+    x, v = START, 0.0
+    for g in GRADIENTS:
+        v = decay * v + g
+        x = x - lr * (decay * v + g if nesterov else v)
+        yield x
+
+
+def ref_adam(
+    lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, root: float = 0.0, wd: float = 0.0
+) -> Iterator[Any]:
+    x, m, v = START, 0.0, 0.0
+    for t, g in enumerate(GRADIENTS, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+        x = x - lr * (m_hat / (np.sqrt(v_hat + root) + eps) + wd * x)
+        yield x
+
+
+def ref_nadam(lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Iterator[Any]:
+    x, m, v = START, 0.0, 0.0
+    for t, g in enumerate(GRADIENTS, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        x = x - lr * m_hat / (np.sqrt(v / (1 - b2**t)) + eps)
+        yield x
+
+
+def ref_adamax(lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Iterator[Any]:
+    x, m, u = START, 0.0, 0.0
+    for t, g in enumerate(GRADIENTS, 1):
+        m, u = b1 * m + (1 - b1) * g, np.maximum(b2 * u, np.abs(g) + eps)
+        x = x - lr / (1 - b1**t) * m / u
+        yield x
+
+
+def ref_rmsprop(
+    lr: float, decay: float = 0.9, eps: float = 1e-8, outside: bool = False, centered: bool = False
+) -> Iterator[Any]:
+    x, m, v = START, 0.0, 0.0
+    for g in GRADIENTS:
+        m, v = decay * m + (1 - decay) * g, decay * v + (1 - decay) * g**2
+        variance = v - m**2 if centered else v
+        x = x - lr * g / (np.sqrt(variance) + eps if outside else np.sqrt(variance + eps))
+        yield x
+
+
+def ref_adagrad(lr: float, total: Any = 0.1, eps: float = 1e-7) -> Iterator[Any]:
+    x = START
+    for g in GRADIENTS:
+        total = total + g**2
+        x = x - lr * g / np.sqrt(total + eps)
+        yield x
+
+
+def ref_adadelta(lr: float, rho: float = 0.9, eps: float = 1e-6) -> Iterator[Any]:
+    x, e_g, e_x = START, 0.0, 0.0
+    for g in GRADIENTS:
+        e_g = rho * e_g + (1 - rho) * g**2
+        step = np.sqrt(e_x + eps) / np.sqrt(e_g + eps) * g
+        e_x = rho * e_x + (1 - rho) * step**2
+        x = x - lr * step
+        yield x
+
+
+def ref_lion(lr: float, b1: float = 0.9, b2: float = 0.99, wd: float = 1e-3) -> Iterator[Any]:
+    x, m = START, 0.0
+    for g in GRADIENTS:
+        x = x - lr * (np.sign(b1 * m + (1 - b1) * g) + wd * x)
+        m = b2 * m + (1 - b2) * g
+        yield x
+
+
+FORMULAS: dict[str, tuple[optim.GradientTransformation, Callable[[], Iterator[Any]]]] = {
+    "sgd": (optim.sgd(0.1), lambda: ref_sgd(0.1)),
+    "momentum": (optim.sgd(0.1, momentum=0.8), lambda: ref_sgd(0.1, 0.8)),
+    "nesterov": (optim.sgd(0.1, 0.8, nesterov=True), lambda: ref_sgd(0.1, 0.8, True)),
+    "adam": (optim.adam(0.1), lambda: ref_adam(0.1)),
+    "adam_root": (optim.adam(0.1, 0.8, 0.95, 1e-3, 1e-2), lambda: ref_adam(0.1, 0.8, 0.95, 1e-3, 1e-2)),
+    "adamw": (optim.adamw(0.1, weight_decay=0.3), lambda: ref_adam(0.1, wd=0.3)),
+    "nadam": (optim.adam(0.1, nesterov=True), lambda: ref_nadam(0.1)),
+    "adamax": (optim.adamax(0.1), lambda: ref_adamax(0.1)),
+    "rmsprop": (optim.rmsprop(0.1), lambda: ref_rmsprop(0.1)),
+    "rmsprop_outside": (
+        optim.rmsprop(0.1, 0.8, 1e-3, eps_in_sqrt=False),
+        lambda: ref_rmsprop(0.1, 0.8, 1e-3, outside=True),
+    ),
+    "rmsprop_centered": (
+        optim.rmsprop(0.1, eps=1e-3, centered=True),
+        lambda: ref_rmsprop(0.1, 0.9, 1e-3, centered=True),
+    ),
+    "rmsprop_centered_outside": (
+        optim.rmsprop(0.1, eps=1e-3, centered=True, eps_in_sqrt=False),
+        lambda: ref_rmsprop(0.1, 0.9, 1e-3, outside=True, centered=True),
+    ),
+    "adagrad": (optim.adagrad(0.1), lambda: ref_adagrad(0.1)),
+    "adadelta": (optim.adadelta(0.5), lambda: ref_adadelta(0.5)),
+    "adadelta_default": (optim.adadelta(), lambda: ref_adadelta(1.0)),
+    "lion": (optim.lion(0.1), lambda: ref_lion(0.1)),
+}
+
+
+def trajectory(opt: optim.GradientTransformation, dtype: Any) -> list[np.ndarray]:
+    gradients = iter(GRADIENTS.astype(dtype))
+    return [params for params, _ in steps(opt, START.astype(dtype), lambda _: next(gradients), len(GRADIENTS))]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_follows_the_formula(name: str, dtype: Any, rtol: float) -> None:
+    opt, formula = FORMULAS[name]
+    got = trajectory(opt, dtype)
+    assert np.allclose(got, list(formula()), rtol=rtol, atol=rtol)
+    assert {p.dtype for p in got} == {np.dtype(dtype)}
+
+
+TORCH: dict[str, tuple[optim.GradientTransformation, str, dict[str, Any]]] = {
+    "sgd": (optim.sgd(0.1), "SGD", {}),
+    "momentum": (optim.sgd(0.1, 0.9), "SGD", {"momentum": 0.9}),
+    "nesterov": (optim.sgd(0.1, 0.9, True), "SGD", {"momentum": 0.9, "nesterov": True}),
+    "adam": (optim.adam(0.1), "Adam", {}),
+    "adamw": (optim.adamw(0.1, weight_decay=0.2), "AdamW", {"weight_decay": 0.2}),
+    "adamax": (optim.adamax(0.1), "Adamax", {}),
+    "rmsprop": (
+        optim.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, momentum=0.5),
+        "RMSprop",
+        {"alpha": 0.99, "momentum": 0.5},
+    ),
+    "rmsprop_centered": (
+        optim.rmsprop(0.1, eps=1e-3, eps_in_sqrt=False, centered=True),
+        "RMSprop",
+        {"alpha": 0.9, "eps": 1e-3, "centered": True},
+    ),
+    "adagrad": (optim.adagrad(0.1, eps=0.0), "Adagrad", {"initial_accumulator_value": 0.1, "eps": 0.0}),
+    "adadelta": (optim.adadelta(0.1), "Adadelta", {"rho": 0.9, "eps": 1e-6}),
+    "adadelta_decay": (
+        optim.adadelta(0.1, weight_decay=0.1),
+        "Adadelta",
+        {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_agrees_with_pytorch(name: str, dtype: Any, rtol: float) -> None:
+    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    opt, torch_name, arguments = TORCH[name]
+    param = torch.nn.Parameter(torch.from_numpy(START.astype(dtype)))
+    torch_opt = getattr(torch.optim, torch_name)([param], lr=0.1, **arguments)
+    theirs = []
+    for g in GRADIENTS.astype(dtype):
+        param.grad = torch.from_numpy(g.copy())
+        torch_opt.step()
+        theirs.append(param.detach().numpy().copy())
+    assert np.allclose(trajectory(opt, dtype), theirs, rtol=rtol, atol=rtol)
+
+
+OPTAX: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "adadelta": {"weight_decay": 0.1},
+    "adagrad": {},
+    "rmsprop": {"momentum": 0.9},
+    "adam": {"nesterov": True, "eps_root": 1e-4},
+    "adamw": {},
+    "adamax": {},
+    "lion": {},
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_agrees_with_optax(name: str) -> None:
+    optax = pytest.importorskip("optax", reason="the oracle is optax")
+    opt = getattr(optax, name)(0.1, **OPTAX[name])
+    params = START.astype(np.float32)
+    state = opt.init(params)
+    theirs = []
+    for g in GRADIENTS.astype(np.float32):
+        updates, state = opt.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        theirs.append(np.asarray(params))
+    assert np.allclose(trajectory(getattr(optim, name)(0.1, **OPTAX[name]), np.float32), theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_arguments_and_defaults_are_those_of_optax(name: str) -> None:
+    optax = pytest.importorskip("optax", reason="the oracle is optax")
+    theirs = inspect.signature(getattr(optax, name)).parameters
+    for parameter in inspect.signature(getattr(optim, name)).parameters.values():
+        if (name, parameter.name) != ("adadelta", "learning_rate"):  # optax's None makes the updates climb
+            assert parameter.default == theirs[parameter.name].default, parameter.name
