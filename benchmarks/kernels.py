@@ -2,9 +2,10 @@
 
     python benchmarks/kernels.py [--quick] [--threads N] [--only gemm|batch|FUNCTION ...]
 
-prints tables in Markdown: the median time of a call of each, in microseconds, and their ratio (below 1: MKL is faster), and
-under each table the size from which on MKL is ahead for good. The two take turns, so that what disturbs the machine
-disturbs both. Set ``OPENBLAS_NUM_THREADS`` beside ``--threads`` for a fair comparison.
+prints tables in Markdown: the median time of a call of each, in microseconds, and their ratio (below 1: MKL is
+faster), and under each table the size from which on MKL is ahead for good. The two take turns, so that what disturbs
+the machine disturbs both. Threads of one pool that still wait for work disturb the other: ``KMP_BLOCKTIME=0`` makes
+MKL's sleep at once. Set ``OPENBLAS_NUM_THREADS`` beside ``--threads`` for a fair comparison.
 """
 
 from __future__ import annotations

@@ -1,4 +1,66 @@
-"""fnflare: functional neural nets on NumPy and MKL."""
-from fnflare import tree
+"""fnflare: functional neural nets for dynamic models on CPUs, on NumPy and MKL.
+
+A model is a pure function of an explicit parameter pytree. Write NumPy; `grad` records a tape and
+returns gradients that mirror the parameters; layers are ``(init, apply)`` pairs.
+
+>>> import numpy as np
+>>> import fnflare as ff
+>>> loss = lambda params, x, y: np.mean((x @ params["w"] + params["b"] - y) ** 2)
+>>> params = {"w": np.zeros(2), "b": 0.0}
+>>> ff.grad(loss)(params, np.eye(2), np.array([1.0, 2.0]))
+{'b': np.float64(-3.0), 'w': array([-1., -2.])}
+"""
+
+from fnflare import config, data, errors, io, nn, ops, optim, random, train, tree
+from fnflare.core import ShapeDtypeStruct
+from fnflare.io import load, save
 from fnflare.ops import at
-from fnflare.transforms import *
+from fnflare.transforms import (
+    checkpoint,
+    custom_jvp,
+    custom_vjp,
+    eval_shape,
+    float0,
+    grad,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    linearize,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ShapeDtypeStruct",
+    "at",
+    "checkpoint",
+    "config",
+    "custom_jvp",
+    "custom_vjp",
+    "data",
+    "errors",
+    "eval_shape",
+    "float0",
+    "grad",
+    "hessian",
+    "io",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "load",
+    "nn",
+    "ops",
+    "optim",
+    "random",
+    "save",
+    "stop_gradient",
+    "train",
+    "tree",
+    "value_and_grad",
+    "vjp",
+]

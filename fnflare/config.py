@@ -7,8 +7,9 @@ From the environment, before Python starts:
   one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
 
 From a program, the functions below. Settings are of the process, not of a thread: change them while nothing else is
-computing. Computations themselves may run in any number of Python threads at once. Products that NumPy's own BLAS does
-(the small ones; all of them without MKL) obey its variable, ``OPENBLAS_NUM_THREADS``, which it reads when NumPy is imported.
+computing. Computations themselves may run in any number of Python threads at once. Products that NumPy's own BLAS
+does (the small ones; all of them without MKL) obey its variable, ``OPENBLAS_NUM_THREADS``, which it reads when NumPy is
+imported.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def num_threads() -> int:
     """How many threads compute at most.
 
     Returns:
-        What `set_num_threads` has set; otherwise what MKL takes; without MKL what the environment says, or the number of
-        processors that this process may run on.
+        What `set_num_threads` has set; otherwise what MKL takes; without MKL what the environment says, or the number
+        of processors that this process may run on.
 
     >>> num_threads() >= 1
     True

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fnflare._keys import Shape, check_shape, fold_in, key, random_bits, split
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
-from fnflare.kernels import philox, variates
+from fnflare.kernels import variates
 
 __all__ = [
     "bernoulli",
@@ -43,176 +43,10 @@ __all__ = [
     "uniform",
 ]
 
-Shape = int | Sequence[int]
-
-_UINT64 = np.dtype(np.uint64)
-_NO_KEY = np.zeros(2, np.uint64)
-_UNSIGNED = tuple(np.dtype(t) for t in (np.uint8, np.uint16, np.uint32, np.uint64))
 _WORD_OF_FLOAT: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.float32): np.dtype(np.uint32),
-    np.dtype(np.float64): _UINT64,
+    np.dtype(np.float64): np.dtype(np.uint64),
 }
-
-
-# --- keys -----------------------------------------------------------------------------------------------------
-
-
-def key(seed: SupportsIndex) -> np.ndarray:
-    """Make a key from a seed.
-
-    Args:
-        seed: any Python int, negative and large ones too.
-
-    Returns:
-        A key: uint64, shape (2,). The seed is mixed, so neighbouring seeds give unrelated keys.
-
-    Raises:
-        DtypeError: the seed is not an integer.
-
-    >>> key(0)
-    array([7168695127807431096, 2261885601541050564], dtype=uint64)
-    """
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise DtypeError(f"seed: an int is needed, got {type(seed).__name__}; write ff.random.key(0)") from None
-    sign, rest = int(number < 0), abs(number)
-    # The limbs of 64 bits are absorbed one by one; the last one is marked, so no seed's limbs begin another's.
-    state = _NO_KEY
-    while rest >= 2**64:
-        state = philox.words(state, philox.SEED, rest % 2**64 | sign << 64, 2)
-        rest >>= 64
-    return philox.words(state, philox.SEED, rest | sign << 64 | 1 << 65, 2)
-
-
-def split(key: np.ndarray, num: int = 2) -> np.ndarray:
-    """Make new keys from one, independent of each other and of what is drawn from it.
-
-    Args:
-        key: a key, which is not to be used again.
-        num: how many keys.
-
-    Returns:
-        Keys: uint64, shape (num, 2); ``a, b = split(key)`` unpacks them.
-
-    Raises:
-        DtypeError, ShapeError: ``key`` is not a key.
-        ArgumentError: ``num`` is negative.
-
-    >>> split(key(0)).shape
-    (2, 2)
-    """
-    _check_key(key)
-    if num < 0:
-        raise ArgumentError(f"num: the number of keys cannot be negative, got {num}")
-    return philox.words(key, philox.SPLIT, 0, 2 * num).reshape(num, 2)
-
-
-def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
-    """Make a new key from a key and a number, such as the number of a step.
-
-    Args:
-        key: a key.
-        data: an int in [-2**127, 2**127).
-
-    Returns:
-        A key: uint64, shape (2,).
-
-    Raises:
-        DtypeError, ShapeError: ``key`` is not a key, or ``data`` not an integer.
-        ArgumentError: ``data`` is out of range.
-
-    >>> fold_in(key(0), 7).shape
-    (2,)
-    """
-    _check_key(key)
-    try:
-        number = operator.index(data)
-    except TypeError:
-        raise DtypeError(f"data: an int is needed, got {type(data).__name__}; write fold_in(key, step)") from None
-    if not -(2**127) <= number < 2**127:
-        raise ArgumentError(f"data: an int in [-2**127, 2**127) is needed, got {number}; fold in its parts one by one")
-    return philox.words(key, philox.FOLD, number, 2)
-
-
-def _check_key(key: Any) -> None:
-    if type(key) is np.ndarray and key.dtype == _UINT64 and key.shape == (2,):
-        return
-    dtype = getattr(key, "dtype", None)
-    if dtype is None:
-        raise DtypeError(
-            f"key: a key is a uint64 array of shape (2,), got {type(key).__name__}; "
-            "make one with ff.random.key(seed), and more with ff.random.split(key)"
-        )
-    if dtype != _UINT64:
-        raise DtypeError(
-            f"key: a key is a uint64 array of shape (2,), got dtype {dtype}; make one with ff.random.key(seed)"
-        )
-    shape = tuple(np.shape(key))
-    if shape != (2,):
-        raise ShapeError(
-            f"key: a key has shape (2,), got {shape}; take one key of a batch, as in `for k in ff.random.split(key, n)`"
-        )
-
-
-# --- bits -----------------------------------------------------------------------------------------------------
-
-
-def random_bits(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.uint32) -> np.ndarray:
-    """Draw random bits: unsigned integers, uniform over their whole range.
-
-    Every function below draws through this one.
-
-    Args:
-        key: a key.
-        shape: the shape of the result.
-        dtype: uint8, uint16, uint32 or uint64.
-
-    Returns:
-        An array of this shape and dtype, the caller's own. A narrow dtype cuts each 64-bit word of the stream into
-        pieces, low bits first.
-
-    Raises:
-        DtypeError: the dtype is another one, or ``key`` is not a key.
-        ShapeError: ``shape`` has a negative dimension, or ``key`` is not of shape (2,).
-
-    >>> random_bits(key(0), (3,), np.uint8)
-    array([186,  92, 184], dtype=uint8)
-    """
-    _check_key(key)
-    target = np.dtype(dtype)
-    if target not in _UNSIGNED:
-        raise DtypeError(f"dtype: uint8, uint16, uint32 or uint64 is needed, got {target}")
-    dims = _check_shape(shape)
-    count = math.prod(dims)
-    per_word = 8 // target.itemsize
-    words = philox.words(key, philox.BITS, 0, -(-count // per_word))
-    if per_word > 1:
-        # Little-endian on every machine, so that the pieces come in the same order.
-        words = words.astype("<u8", copy=False).view(target.newbyteorder("<"))[:count].astype(target, copy=False)
-    return words.reshape(dims)
-
-
-def _check_shape(shape: Shape) -> tuple[int, ...]:
-    try:
-        dims = (operator.index(shape),) if not isinstance(shape, Sequence) else tuple(map(operator.index, shape))
-    except TypeError:
-        raise ShapeError(f"shape: an int or a tuple of ints is needed, got {shape!r}") from None
-    if dims and min(dims) < 0:
-        raise ShapeError(f"shape: dimensions cannot be negative, got {dims}")
-    return dims
-
-
-def _check_float(dtype: DTypeLike) -> np.dtype:
-    target = np.dtype(dtype)
-    if target not in _WORD_OF_FLOAT:
-        raise DtypeError(f"dtype: float32 or float64 is needed, got {target}; draw float32 and cast it with astype")
-    return target
-
-
-def _float_words(key: np.ndarray, shape: Shape, dtype: DTypeLike) -> np.ndarray:
-    """Words of the size of the floats that are to be made of them."""
-    return random_bits(key, shape, _WORD_OF_FLOAT[_check_float(dtype)])
 
 
 # --- distributions --------------------------------------------------------------------------------------------
@@ -308,7 +142,7 @@ def truncated_normal(
     low, high = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
     if not np.all(low < high):
         raise ArgumentError("lower, upper: every lower bound must be below its upper bound")
-    dims = np.broadcast_shapes(low.shape, high.shape) if shape is None else _check_shape(shape)
+    dims = np.broadcast_shapes(low.shape, high.shape) if shape is None else check_shape(shape)
     low, high = _broadcast("lower", low, dims), _broadcast("upper", high, dims)
     target = _check_float(dtype)
     # An interval above zero is mirrored: probabilities close to 1 have no digits left for the tail.
@@ -388,7 +222,7 @@ def bernoulli(key: np.ndarray, p: ArrayLike = 0.5, shape: Shape | None = None) -
     >>> bernoulli(key(0), 0.25, (4,))
     array([False, False, False,  True])
     """
-    dims = np.shape(p) if shape is None else _check_shape(shape)
+    dims = np.shape(p) if shape is None else check_shape(shape)
     if isinstance(p, (int, float, np.number)):
         if not 0.0 <= p <= 1.0:
             raise ArgumentError(f"p: a probability in [0, 1] is needed, got {p}")
@@ -424,7 +258,7 @@ def categorical(key: np.ndarray, logits: ArrayLike, axis: int = -1, shape: Shape
     array: Any = logits if hasattr(logits, "shape") else np.asarray(logits)
     place = _check_axis("logits", axis, array.ndim)
     batch = array.shape[:place] + array.shape[place + 1 :]
-    dims = batch if shape is None else _check_shape(shape)
+    dims = batch if shape is None else check_shape(shape)
     _check_broadcast("logits without the axis of categories", batch, dims)
     if array.shape[place] == 0:
         raise ShapeError(f"logits: there must be a category along axis {axis}, got shape {array.shape}")
@@ -448,8 +282,8 @@ def randint(
     Returns:
         An array of this shape and dtype: the upper half of the product of a random word with the number of choices n
         (Lemire, "Fast random integer generation in an interval", 2019) without his rejection, so every draw takes
-        equally many bits. The word has 64 bits for n <= 2**32 and 128 beyond: a probability is off by less than one part in
-        2**32 (2**64), and by nothing where n is a power of two.
+        equally many bits. The word has 64 bits for n <= 2**32 and 128 beyond: a probability is off by less than one
+        part in 2**32 (2**64), and by nothing where n is a power of two.
 
     Raises:
         ArgumentError: a minval is not below its maxval, or does not fit the dtype.
@@ -458,7 +292,7 @@ def randint(
     >>> randint(key(0), (5,), 0, 10)
     array([9, 0, 1, 9, 1])
     """
-    dims = _check_shape(shape)
+    dims = check_shape(shape)
     target = np.dtype(dtype)
     if target.kind not in "iu":
         raise DtypeError(f"dtype: an integer dtype is needed, got {target}; for floats write ff.random.uniform")
@@ -571,7 +405,7 @@ def choice(
     array(['b', 'a', 'a', 'b'], dtype='<U1')
     """
     array, count = _items("a", a, axis)
-    dims = _check_shape(shape)
+    dims = check_shape(shape)
     drawn = math.prod(dims)
     weights = None if p is None else _check_weights(p, count)
     available = count if weights is None else int(np.count_nonzero(weights))
@@ -632,6 +466,18 @@ def _order(key: np.ndarray, shape: Shape, axis: int) -> np.ndarray:
 
 
 # --- checks ---------------------------------------------------------------------------------------------------
+
+
+def _check_float(dtype: DTypeLike) -> np.dtype:
+    target = np.dtype(dtype)
+    if target not in _WORD_OF_FLOAT:
+        raise DtypeError(f"dtype: float32 or float64 is needed, got {target}; draw float32 and cast it with astype")
+    return target
+
+
+def _float_words(key: np.ndarray, shape: Shape, dtype: DTypeLike) -> np.ndarray:
+    """Words of the size of the floats that are to be made of them."""
+    return random_bits(key, shape, _WORD_OF_FLOAT[_check_float(dtype)])
 
 
 def _check_axis(name: str, axis: int, ndim: int) -> int:

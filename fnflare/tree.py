@@ -16,7 +16,7 @@ import dataclasses
 import functools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def _keys_of(treedef: TreeDef) -> Sequence[Any]:
     if kind is tuple or kind is list:
         return range(len(treedef.children))
     if kind is dict:
-        return treedef.aux  # type: ignore[return-value]
+        return cast(tuple[Any, ...], treedef.aux)
     if kind is type(None):
         return ()
     assert kind is not None
@@ -174,7 +174,7 @@ def _flatten(tree: Any, out: list[Any], is_leaf: IsLeaf | None) -> TreeDef:
     aux: Hashable = None
     if kind is dict:
         aux = _sorted_keys(tree)
-        items: Iterable[Any] = [tree[k] for k in aux]  # type: ignore[attr-defined]
+        items: Iterable[Any] = [tree[k] for k in aux]
     elif kind is tuple or kind is list:
         items = tree
     elif tree is None:
@@ -559,8 +559,10 @@ def register_node(
     """
     if cls in _registry or cls in (tuple, list, dict, type(None)):
         raise ArgumentError(f"{cls.__name__} is already registered as a pytree node")
-    of_aux = keys or (lambda aux: None)
-    _registry[cls] = _Node(flatten, unflatten, lambda td: of_aux(td.aux) or range(len(td.children)))
+    names = keys
+    _registry[cls] = _Node(
+        flatten, unflatten, lambda td: range(len(td.children)) if names is None else names(td.aux)
+    )
 
 
 def register_dataclass(

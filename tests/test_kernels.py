@@ -25,6 +25,12 @@ needs_mkl = pytest.mark.skipif(config.mkl_version() is None, reason="MKL is not 
 generator = np.random.default_rng(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _whatever_the_environment_says() -> Iterator[None]:
+    with config.override(use_mkl=True):
+        yield
+
+
 @pytest.fixture(params=[True, False], ids=["mkl", "numpy"])
 def _either(request: pytest.FixtureRequest) -> Iterator[None]:
     with config.override(use_mkl=request.param):

@@ -29,8 +29,9 @@ def problems(draw):
 def torch_conv(x, w, strides, padding, dilation):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     rank = w.ndim - 2
-    tx = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
-    tw = torch.tensor(np.transpose(w, (rank + 1, rank, *range(rank))), requires_grad=True)
+    # Contiguous: PyTorch itself cannot take the gradient of some filters that are not.
+    tx = torch.tensor(np.ascontiguousarray(np.moveaxis(x, -1, 1)), requires_grad=True)
+    tw = torch.tensor(np.ascontiguousarray(np.transpose(w, (rank + 1, rank, *range(rank)))), requires_grad=True)
     flat = [n for pair in reversed(padding) for n in pair]
     function = getattr(torch.nn.functional, f"conv{rank}d")
     return tx, tw, function(torch.nn.functional.pad(tx, flat), tw, stride=strides, dilation=dilation)

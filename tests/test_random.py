@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fnflare as ff
 from fnflare import random
 from fnflare.errors import ArgumentError, DtypeError, FnflareError, ShapeError
 from fnflare.kernels import philox, variates
@@ -544,6 +545,39 @@ def test_truncated_normal_bounds() -> None:
         random.truncated_normal(KEY, 1, 1, (2,))
     with pytest.raises(ShapeError, match="lower"):
         random.truncated_normal(KEY, np.zeros(3), 1, (2,))
+
+
+# --- under grad -----------------------------------------------------------------------------------------------------
+
+TABLE = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def test_bounds_of_the_uniform_have_derivatives() -> None:
+    unit = random.uniform(KEY, (3,))
+    low, high = ff.grad(lambda a, b: np.sum(random.uniform(KEY, (3,), np.float32, a, b)), argnums=(0, 1))(
+        np.float32(1.0), np.float32(2.0)
+    )
+    assert low == pytest.approx(np.sum(1 - unit)) and high == pytest.approx(np.sum(unit))
+    assert low.dtype == high.dtype == np.float32
+
+
+def test_items_have_derivatives() -> None:
+    order = random.permutation(KEY, 3)
+    grad = ff.grad(lambda x: np.sum(random.permutation(KEY, x, axis=1)[:, 0]))(TABLE)
+    assert grad.tolist() == [np.eye(3)[order[0]].tolist()] * 2
+    index = random.choice(KEY, 3, (4,))
+    grad = ff.grad(lambda x: np.sum(random.choice(KEY, x, (4,), axis=1)))(TABLE)
+    assert grad.tolist() == [np.bincount(index, minlength=3).tolist()] * 2
+    loose = ff.grad(lambda x: np.sum(random.permutation(KEY, x, axis=1, independent=True)[:, 0]))(TABLE)
+    assert loose.sum(axis=1).tolist() == [1, 1]
+
+
+def test_draws_under_grad_are_the_draws_outside() -> None:
+    mask = random.bernoulli(KEY, TABLE / 10)
+    assert np.array_equal(ff.grad(lambda x: np.sum(x * random.bernoulli(KEY, x / 10)))(TABLE), mask)
+    index = random.categorical(KEY, TABLE)
+    grad = ff.grad(lambda x: np.sum(x[np.arange(2), random.categorical(KEY, x)]))(TABLE)
+    assert np.array_equal(grad, np.eye(3)[index])
 
 
 # --- the kernels --------------------------------------------------------------------------------------------------

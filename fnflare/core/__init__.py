@@ -12,7 +12,7 @@ from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.tape import Scatter, Tape, TapeTracer
-from fnflare.core.trace import Trace, bind, open_trace, close_trace, trace_depth
+from fnflare.core.trace import Trace, bind, close_trace, open_trace, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
 
 __all__ = [

@@ -44,13 +44,15 @@ class Plan:
     for all of them where the primitive has that instead; ``inputs`` and ``answer`` say what to keep.
     """
 
-    __slots__ = ("answer", "argnum", "inputs", "joint", "keeps_all", "keeps_none", "many", "rules", "single")
+    __slots__ = ("answer", "argnum", "argnums", "inputs", "joint", "keeps_all", "keeps_none", "many", "rules", "single")
 
     def __init__(
         self, rules: tuple[tuple[int, Rule], ...], joint: Rule | None, inputs: tuple[int, ...], answer: int, many: bool
     ) -> None:
         self.rules = rules
-        self.argnum, self.single = rules[0] if len(rules) == 1 and joint is None else (0, None)
+        self.argnums = tuple([i for i, _ in rules])
+        self.argnum = rules[0][0] if rules else 0
+        self.single: Rule | None = rules[0][1] if len(rules) == 1 and joint is None else None
         self.joint = joint
         self.many = many
         self.inputs = inputs

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
-from fnflare.core.primitive import SHAPE, VALUE, Primitive
+from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.trace import Trace, bind, closed_call
 from fnflare.core.tracer import Tracer
 
@@ -104,9 +104,10 @@ class Tape(Trace):
     """A trace that records. ``mode`` is "vjp" for a backward sweep or "jvp" for forward ones: it says
     for which rules the tape keeps inputs and answers."""
 
-    __slots__ = ("mode", "records")
+    __slots__ = ("leaves", "mode", "records")
 
     records: list[Any]
+    leaves: int  # the first records of a tape are its leaves
 
     def __init__(self, fun: Any = None, mode: str = "vjp") -> None:
         self.fun = fun
@@ -114,12 +115,14 @@ class Tape(Trace):
         self.closed = True
         self.mode = mode
         self.records = []
+        self.leaves = 0
 
     def leaf(self, value: Any) -> TapeTracer:
-        """Put a value on the tape that the sweeps differentiate with respect to."""
-        tracer = TapeTracer(self, value, len(self.records))
+        """Put a value on the tape that the sweeps differentiate with respect to, before anything else."""
+        tracer = TapeTracer(self, value, self.leaves)
         tracer.code = None
         self.records.append(None)
+        self.leaves += 1
         return tracer
 
     def slot_of(self, x: Any) -> int:
@@ -194,7 +197,7 @@ class Tape(Trace):
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
                 fix = [aval_of(vx), aval_of(vy), aval_of(ans)]
-        elif not (sy < 0 and _is_weak(vy) or sx < 0 and _is_weak(vx)):
+        elif not ((sy < 0 and _is_weak(vy)) or (sx < 0 and _is_weak(vx))):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
@@ -283,42 +286,36 @@ class Tape(Trace):
         out = []
         for k, a in enumerate(answers):
             differentiable = dtype_of(a).kind in "fc"
-            out.append(self._record((None, (base,), k, len(answers), None, None), a) if differentiable else a)
+            out.append(self._record((_HAND_ON, (base,), k, len(answers), None, None), a) if differentiable else a)
         return tuple(out)
 
     # -- the backward sweep ---------------------------------------------------------------------
 
-    def backward(self, cotangents: dict[int, Any], leaves: Sequence[int], free: bool) -> list[Any]:
+    def backward(self, cotangents: dict[int, Any], free: bool) -> list[Any]:
         """Walk from the end to the start.
 
         Args:
             cotangents: the cotangent of each output, by slot.
-            leaves: the slots whose cotangents are wanted.
             free: whether to drop each record as it is passed. The tape can then not be walked again.
 
         Returns:
             The cotangent of each leaf; None where the outputs do not depend on it.
         """
-        records = self.records
+        records = self.records if free else self.records.copy()
         cts: list[Any] = [None] * len(records)
         owned: set[int] = set()
         for slot, ct in cotangents.items():
             cts[slot] = ct
-        result: dict[int, Any] = {}
-        for i in range(len(records) - 1, -1, -1):
-            record = records.pop() if free else records[i]
-            ct = cts.pop()
+        next_record = records.pop
+        next_ct = cts.pop
+        for _ in range(len(records) - self.leaves):
+            record = next_record()
+            ct = next_ct()
             if ct is None:
                 continue
             if type(ct) is _Pending:
                 ct = ct.total()
-            if record is None:
-                result[i] = ct
-                continue
             plan, slots, inputs, ans, params, fix = record
-            if plan is None:
-                _hand_on(cts, record, ct)
-                continue
             rule = plan.single
             if rule is not None:
                 g = rule(ct, ans, *inputs) if params is None else rule(ct, ans, *inputs, **params)
@@ -328,9 +325,11 @@ class Tape(Trace):
                     cts[slot] = g
                 else:
                     _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
+            elif plan is _HAND_ON:
+                _hand_on(cts, record, ct)
             elif plan.joint is not None:
                 gs = _joint_cotangents(record, ct)
-                for argnum, _ in plan.rules:
+                for argnum in plan.argnums:
                     g = gs[argnum]
                     if g is not None:
                         _add_to(cts, owned, slots[argnum], g if fix is None else _match(g, fix[argnum]))
@@ -342,7 +341,7 @@ class Tape(Trace):
                         cts[slot] = g
                     else:
                         _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
-        return [result.get(slot) for slot in leaves]
+        return [ct.total() if type(ct) is _Pending else ct for ct in cts]
 
     # -- the forward sweep ----------------------------------------------------------------------
 
@@ -361,7 +360,7 @@ class Tape(Trace):
             if record is None:
                 continue
             plan, slots, inputs, ans, params, fix = record[:6]
-            if plan is None:
+            if plan is _HAND_ON:
                 whole = ts.get(slots[0])
                 if whole is not None and whole[inputs] is not None:
                     ts[i] = whole[inputs]
@@ -381,6 +380,8 @@ class Tape(Trace):
 
 
 _NONE_1 = (None,)
+#: The plan of a record that stands for one of several answers of the record before it.
+_HAND_ON = Plan((), None, (), 0, False)
 
 
 def _is_weak(x: Any) -> bool:
@@ -519,6 +520,6 @@ def is_basic(index: Any) -> bool:
     """Whether an index is NumPy's basic kind (integers, slices, ellipsis, None), which reads each
     element at most once."""
     for i in index if type(index) is tuple else (index,):
-        if not (i is None or i is Ellipsis or isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool)):
+        if not (i is None or i is Ellipsis or (isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool))):
             return False
     return True

@@ -85,7 +85,7 @@ def read_lines(path: StrPath, what: str, source: str) -> Iterator[tuple[int, str
             for number, line in enumerate(file, 1):
                 yield number, line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise DataFileError(f"{path}, line {number + 1}: expected {what} in UTF-8 ({error})") from error
+            raise DataFileError(f"{path}, line {number}: expected {what} in UTF-8 ({error})") from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             where = f"after line {number}"
             raise DataFileError(f"{path}, {where}: the gzip file is truncated or damaged ({error})") from error

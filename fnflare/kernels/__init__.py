@@ -1,10 +1,10 @@
 """Kernels: what the primitives run on plain arrays, each by the fastest library that can take the operands.
 
-Every function here is NumPy's of the same name (`erf`, which NumPy lacks, is one more ufunc): same shapes, dtypes and
-special values for whatever it is given, values within a few units in the last place. Large float32 and float64 arrays go to
-MKL (`fnflare.kernels.mkl`) where it is installed and switched on, from the sizes in `fnflare.kernels.thresholds`
-on; all else goes to NumPy, after a test that costs a small array next to nothing. MKL does not give NumPy's
-warnings of overflow, division by zero and invalid values.
+Every function here is NumPy's of the same name (`erf`, which NumPy lacks, is one more ufunc): same shapes,
+dtypes and special values for whatever it is given, values within a few units in the last place. Large float32
+and float64 arrays go to MKL (`fnflare.kernels.mkl`) where it is installed and switched on, from the sizes in
+`fnflare.kernels.thresholds` on; all else goes to NumPy, after a test that costs a small array next to nothing.
+MKL does not give NumPy's warnings of overflow, division by zero and invalid values.
 """
 
 from __future__ import annotations

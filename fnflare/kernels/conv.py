@@ -20,6 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from fnflare.kernels import matmul, matmul_add
+
 __all__ = ["conv", "conv_filter_grad", "conv_input_grad", "fold", "output_size", "windows"]
 
 Ints = tuple[int, ...]
@@ -115,7 +117,10 @@ def conv(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, dilation
     y = np.empty((x.shape[0], *out, filters), dtype)
     matrix = w.reshape(-1, filters)
     for block, rows in _window_rows(_pad(x, padding), window, out, strides, dilation, dtype):
-        np.matmul(rows, matrix, out=y[block].reshape(-1, filters))
+        product = matmul(rows, matrix).reshape(-1, *out, filters)
+        if len(product) == len(y):  # the whole batch in one block: nothing to copy
+            return product
+        y[block] = product
     return y
 
 
@@ -139,7 +144,7 @@ def conv_filter_grad(
     dtype = np.result_type(x, ct)
     w = np.zeros((math.prod(filter_shape[:-1]), filters), dtype)
     for block, rows in _window_rows(_pad(x, padding), window, ct.shape[1:-1], strides, dilation, dtype):
-        w += np.matmul(rows.T, ct[block].reshape(-1, filters))
+        matmul_add(rows.T, ct[block].reshape(-1, filters), w)
     return w.reshape(filter_shape)
 
 
@@ -164,7 +169,7 @@ def conv_input_grad(
     dtype = np.result_type(ct, w)
     matrix = w.reshape(-1, filters)
     if _is_pointwise(window, strides, padding):
-        return np.matmul(ct.reshape(-1, filters), matrix.T).reshape(input_shape)
+        return matmul(ct.reshape(-1, filters), matrix.T).reshape(input_shape)
     out = ct.shape[1:-1]
     padded = tuple(size + low + high for size, (low, high) in zip(spatial, padding, strict=True))
     x = np.empty((batch, *spatial, channels), dtype)
@@ -176,13 +181,13 @@ def conv_input_grad(
         rows = ct[block].reshape(-1, filters)
         count = block.stop - block.start
         if channels_first:
-            parts = np.matmul(matrix, rows.T).reshape(*window, channels, count, *out)
+            parts = matmul(matrix, rows.T).reshape(*window, channels, count, *out)
             total = np.zeros((channels, count, *padded), dtype)
             for position in np.ndindex(*window):
                 total[(slice(None), slice(None), *_places(position, out, strides, dilation))] += parts[position]
             x[block] = np.moveaxis(total[(slice(None), slice(None), *interior)], 0, -1)
         else:
-            parts = np.matmul(rows, matrix.T).reshape(count, *out, *window, channels)
+            parts = matmul(rows, matrix.T).reshape(count, *out, *window, channels)
             total = np.zeros((count, *padded, channels), dtype)
             for position in np.ndindex(*window):
                 taken = (..., *position, slice(None))

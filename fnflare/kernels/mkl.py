@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import fnmatch
 import functools
-import importlib.metadata
 import math
 import os
 from pathlib import Path
@@ -47,6 +46,8 @@ _OPENMP = ("intel-openmp", ("libiomp5.so", "libiomp5md.dll"))
 
 def _find(distribution: str, patterns: tuple[str, ...]) -> Path | None:
     """The file of an installed distribution with such a name."""
+    import importlib.metadata  # takes longer to import than the rest of this package's kernels together
+
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:

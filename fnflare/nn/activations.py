@@ -61,8 +61,18 @@ def _pointwise(name: str, f: Callable[[Any], Any], flops_each: int) -> Layer:
     return layer(name, init, apply, lambda shape, out, params: flops_each * units_of(out))
 
 
-#: The layer that returns its inputs.
-Identity = _pointwise("Identity", lambda x: x, 0)
+def _identity() -> Layer:
+    def init(key: Any, input_shape: Any) -> tuple[Any, Any]:
+        return input_shape, ()
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        return inputs
+
+    return layer("Identity", init, apply, lambda shape, out, params: 0, several=True)
+
+
+#: The layer that returns its inputs, whatever they are.
+Identity = _identity()
 Relu = _pointwise("Relu", F.relu, 1)
 LeakyRelu = _pointwise("LeakyRelu", F.leaky_relu, 2)
 Elu = _pointwise("Elu", F.elu, 3)

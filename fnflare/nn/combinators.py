@@ -16,7 +16,7 @@ import numpy as np
 from fnflare import random
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, checked_shape, named, positive_int
+from fnflare.nn.layer import Layer, Shape, checked_shape, layer, named, positive_int, units_of
 from fnflare.padded import Padded
 
 __all__ = ["FanInConcat", "FanInSum", "FanOut", "parallel", "residual", "serial", "shape_dependent"]
@@ -229,7 +229,7 @@ def FanOut(count: int) -> Layer:
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         return (inputs,) * count
 
-    return named("FanOut", Layer(init, apply))
+    return layer("FanOut", init, apply, lambda shape, out, params: 0, several=True)
 
 
 def _fan_in_sum() -> Layer:
@@ -244,7 +244,10 @@ def _fan_in_sum() -> Layer:
             total = add(total, x)
         return total
 
-    return named("FanInSum", Layer(init, apply))
+    def flops(shape: Any, out: Shape, params: Any) -> int:
+        return (len(shape) - 1) * units_of(out)
+
+    return layer("FanInSum", init, apply, flops, several=True)
 
 
 #: The layer that adds up a tuple of inputs.
@@ -279,7 +282,7 @@ def FanInConcat(axis: int = -1) -> Layer:
             )
         return Padded(np.concatenate([x.values for x in inputs], axis=axis), first.lengths)
 
-    return named("FanInConcat", Layer(init, apply))
+    return layer("FanInConcat", init, apply, lambda shape, out, params: 0, several=True)
 
 
 def _merged(kind: str, shapes: list[Shape], axis: int | None) -> Shape:
@@ -318,8 +321,9 @@ def residual(inner: Layer) -> Layer:
         output_shape, params = inner_init(key, input_shape)
         if tuple(output_shape) != tuple(input_shape):
             raise ShapeError(
-                f"{scoping.where()}residual: the layer within maps {tuple(input_shape)} to {tuple(output_shape)}; it has to "
-                "keep the shape. With a shortcut that maps it too: serial(FanOut(2), parallel(layer, shortcut), FanInSum)"
+                f"{scoping.where()}residual: the layer within maps {tuple(input_shape)} to {tuple(output_shape)}; it "
+                "has to keep the shape. For a shortcut that maps it too write "
+                "serial(FanOut(2), parallel(layer, shortcut), FanInSum)"
             )
         return output_shape, params
 

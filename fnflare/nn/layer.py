@@ -44,7 +44,7 @@ class Layer(NamedTuple):
     apply: Apply
 
 
-def layer(kind: str, init: Init, apply: Apply, flops: Flops | None = None) -> Layer:
+def layer(kind: str, init: Init, apply: Apply, flops: Flops | None = None, *, several: bool = False) -> Layer:
     """Make a layer that knows its kind: Python's own messages name it, and `summary` sees its `init` run.
 
     Args:
@@ -52,10 +52,11 @@ def layer(kind: str, init: Init, apply: Apply, flops: Flops | None = None) -> La
         init: as in `Layer`; gets its input shape as a tuple of integers.
         apply: as in `Layer`.
         flops: counts its floating-point operations, free dimensions as 1; None where it cannot know.
+        several: whether it takes or gives several arrays, whose shapes come as a tuple.
     """
 
     def recorded_init(key: Any, input_shape: Any) -> tuple[Any, Any]:
-        shape = checked_shape(kind, input_shape)
+        shape = input_shape if several else checked_shape(kind, input_shape)
         output_shape, params = init(key, shape)
         recorder = scoping.local.recorder
         if recorder is not None:

@@ -58,7 +58,6 @@ reciprocal = _ufunc(np.reciprocal)
 reciprocal.derivative(lambda ct, ans, _x: -ct * ans * ans)
 
 
-
 def _power_kernel(x: Any, y: Any) -> Any:
     # The operator has fast paths for exponents such as 2 that the ufunc has not.
     return x**y if type(x) is np.ndarray and (type(y) is int or type(y) is float) else np.power(x, y)
@@ -156,9 +155,7 @@ arctan = _ufunc(np.arctan)
 arctan.derivative(lambda ct, _ans, x: ct / (1 + x * x))
 
 arctan2 = _ufunc(np.arctan2)
-arctan2.derivative(
-    lambda ct, _ans, y, x: ct * x / (x * x + y * y), lambda ct, _ans, y, x: -ct * y / (x * x + y * y)
-)
+arctan2.derivative(lambda ct, _ans, y, x: ct * x / (x * x + y * y), lambda ct, _ans, y, x: -ct * y / (x * x + y * y))
 
 sinh = _ufunc(np.sinh)
 sinh.derivative(lambda ct, _ans, x: ct * np.cosh(x))

@@ -59,7 +59,9 @@ def _static(i: Any, holes: list[Any]) -> Any:
                 "write np.where(mask, x, y)"
             )
         if i.dtype.kind == "f":
-            raise ConcretizationError(f"an index must be of integers, got {i!r}, made {i.origin()}; see ff.stop_gradient")
+            raise ConcretizationError(
+                f"an index must be of integers, got {i!r}, made {i.origin()}; see ff.stop_gradient"
+            )
         holes.append(i)
         return _Hole(len(holes) - 1)
     if isinstance(i, (list, tuple)):
@@ -289,9 +291,9 @@ def clip(
     """NumPy's ``clip``; at a border the gradient is shared, as that of np.minimum and np.maximum is."""
     if out is not None or kwargs:
         raise UnsupportedError(f"np.clip: {['out', *kwargs][0]}= has no rule for tracers; leave it out")
-    low = min if a_min is None or a_min is np._NoValue else a_min  # type: ignore[attr-defined]
-    high = max if a_max is None or a_max is np._NoValue else a_max  # type: ignore[attr-defined]
-    absent = (None, np._NoValue)  # type: ignore[attr-defined]
+    low = min if a_min is None or a_min is np._NoValue else a_min
+    high = max if a_max is None or a_max is np._NoValue else a_max
+    absent = (None, np._NoValue)
     if not any(low is n for n in absent):
         a = np.maximum(a, low)
     return a if any(high is n for n in absent) else np.minimum(a, high)
@@ -357,13 +359,13 @@ def diag(v: Any, k: int = 0) -> Any:
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     """NumPy's ``tril``."""
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
+    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k, dtype=bool), m, np.zeros((), m.dtype))
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     """NumPy's ``triu``."""
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
+    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
 
 
 @implements(np.roll)
@@ -426,7 +428,9 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
 
 
 _sort = primitive(
-    "sort", lambda x, axis, kind: np.sort(x, axis=axis, kind=kind), lambda x, axis, kind: ShapeDtypeStruct(x.shape, x.dtype)
+    "sort",
+    lambda x, axis, kind: np.sort(x, axis=axis, kind=kind),
+    lambda x, axis, kind: ShapeDtypeStruct(x.shape, x.dtype),
 )
 
 

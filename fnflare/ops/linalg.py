@@ -248,8 +248,9 @@ def _is_matrix_product(terms: tuple[str, ...], out: str) -> bool:
     """Whether it is ``...ij,...jk->...ik``, which matmul serves faster."""
     if len(terms) != 2 or len(terms[0]) != len(terms[1]) or len(terms[0]) < 2:
         return False
-    (*b0, i, j), (*b1, j2, k) = terms
-    return b0 == b1 and j == j2 and out == "".join(b0) + i + k and len({*b0, i, j, k}) == len(b0) + 3
+    batch, i, j = terms[0][:-2], terms[0][-2], terms[0][-1]
+    k = terms[1][-1]
+    return terms[1][:-1] == batch + j and out == batch + i + k and len({*batch, i, j, k}) == len(batch) + 3
 
 
 # -- norms --------------------------------------------------------------------------------------
@@ -274,7 +275,12 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
     order = axis if isinstance(axis, tuple) else axes
     row, column = [int(a) % x.ndim for a in order]
-    reduce = {1: (row, column, np.max), -1: (row, column, np.min), np.inf: (column, row, np.max), -np.inf: (column, row, np.min)}
+    reduce = {
+        1: (row, column, np.max),
+        -1: (row, column, np.min),
+        np.inf: (column, row, np.max),
+        -np.inf: (column, row, np.min),
+    }
     if ord not in reduce:
         raise UnsupportedError(f"np.linalg.norm: ord={ord!r} of a matrix has no rule for tracers")
     summed, compared, extreme = reduce[ord]

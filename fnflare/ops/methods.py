@@ -95,7 +95,7 @@ _power = _operator(elementwise.power)
 
 
 def _divmod(self: Tracer, other: Any) -> tuple[Any, Any]:
-    return self // other, self % other  # type: ignore[operator]
+    return self // other, self % other
 
 
 def _method(function: Any) -> Callable[..., Any]:
@@ -119,9 +119,13 @@ def _transpose(self: Tracer, *axes: Any) -> Any:
     return shape.transpose(self, axes[0] if isinstance(axes[0], (tuple, list)) else axes)
 
 
-def _astype(self: Tracer, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True) -> Any:
+def _astype(
+    self: Tracer, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True
+) -> Any:
     """NumPy's ``astype``, as a method."""
-    return self if np.dtype(dtype) == self.dtype and not getattr(self, "weak", False) else elementwise.convert(self, dtype)
+    return (
+        self if np.dtype(dtype) == self.dtype and not getattr(self, "weak", False) else elementwise.convert(self, dtype)
+    )
 
 
 def _flatten(self: Tracer, order: Any = "C") -> Any:
@@ -163,7 +167,7 @@ def _attach() -> None:
         setattr(Tracer, f"__r{name}__", _reflected(prim))
     for name, ufunc in _COMPARE.items():
         setattr(Tracer, f"__{name}__", _operator(elementwise.primitive_of(ufunc)))
-    unary = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+    unary: dict[str, Any] = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
     for name, ufunc in unary.items():
         setattr(Tracer, f"__{name}__", _unary(elementwise.primitive_of(ufunc)))
     special_methods = {

@@ -19,7 +19,7 @@ from fnflare.ops.shape import expand_to
 
 __all__ = ["reduce_max", "reduce_sum"]
 
-_no_value = np._NoValue  # type: ignore[attr-defined]  # what NumPy passes for an argument left out
+_no_value = np._NoValue  # what NumPy passes for an argument left out
 
 _ALL_AXES = tuple([tuple(range(n)) for n in range(8)])
 
@@ -71,8 +71,11 @@ def _sum_shape(x: ShapeDtypeStruct, *, axes: tuple[int, ...], keepdims: bool) ->
     return ShapeDtypeStruct(_reduced(x, axes, keepdims), dtype)
 
 
+_add_reduce: Any = np.add.reduce  # what np.sum comes to, without its checks of the arguments
+
+
 def _sum_kernel(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return np.add.reduce(x, axis=axes, keepdims=keepdims)
+    return _add_reduce(x, axis=axes, keepdims=keepdims)
 
 
 reduce_sum = primitive("sum", _sum_kernel, _sum_shape, multilinear=True)
@@ -105,7 +108,8 @@ def sum(
         _extras("np.sum", out, where, initial)
     if dtype is not None:
         a = convert(a, dtype)
-    return bind(reduce_sum, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    keep = keepdims is not False and _is_set(keepdims)
+    return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, a.ndim), "keepdims": keep})
 
 
 @implements(np.mean)

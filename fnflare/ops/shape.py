@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -160,14 +161,13 @@ def _unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
     return np.reshape(np.sum(ct, axis=(*range(lead), *stretched), keepdims=True), shape)
 
 
-
 def _broadcast_kernel(x: Any, *, shape: tuple[int, ...]) -> Any:
     if type(x) is np.ndarray and x.ndim:
         return np.broadcast_to(x, shape)
     # NumPy's own takes several microseconds; a scalar's memory read with strides of zero is the same.
     if not isinstance(x, np.generic):
         x = np.asarray(x)[()]
-    return np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))  # type: ignore[arg-type]
+    return np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
 
 
 _broadcast_to = primitive("broadcast_to", _broadcast_kernel, _reshape_shape, multilinear=True)
@@ -177,7 +177,6 @@ _broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: _unbroadcast(ct, x_like.sha
 def expand_to(x: Any, shape: tuple[int, ...]) -> Any:
     """`x` broadcast to a shape that it is known to broadcast to."""
     return bind(_broadcast_to, (x,), {"shape": shape})
-
 
 
 @implements(np.broadcast_to)
@@ -212,7 +211,7 @@ _concatenate = primitive("concatenate", lambda *xs, axis: np.concatenate(xs, axi
 def _(ct: Any, _ans: Any, *xs_like: Any, axis: int) -> list[Any]:
     borders = np.cumsum([0, *[x.shape[axis] for x in xs_like]]).tolist()
     lead = (slice(None),) * axis
-    return [ct[(*lead, slice(a, b))] for a, b in zip(borders, borders[1:], strict=False)]
+    return [ct[(*lead, slice(a, b))] for a, b in pairwise(borders)]
 
 
 @_concatenate.jvp_joint
@@ -226,7 +225,9 @@ def _dense(ts: Any, avals: Any, dtype: Any) -> list[Any]:
 
 
 @implements(np.concatenate, np.concat)
-def concatenate(arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
+def concatenate(
+    arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
+) -> Any:
     """NumPy's ``concatenate``."""
     _no_out("np.concatenate", out)
     xs = list(arrays)
@@ -236,7 +237,9 @@ def concatenate(arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = 
         xs, axis = [np.reshape(x, -1) for x in xs], 0
     shapes = [np.shape(x) for x in xs]
     (axis,) = _axes(axis, len(shapes[0]))
-    if any(len(s) != len(shapes[0]) or s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes):
+    if any(
+        len(s) != len(shapes[0]) or s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes
+    ):
         raise ValueError(f"np.concatenate along axis {axis}: all other axes must agree, got shapes {shapes}")
     return bind(_concatenate, [x if hasattr(x, "dtype") else np.asarray(x) for x in xs], {"axis": axis})
 
@@ -304,7 +307,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     else:
         borders = [0, *[int(i) for i in indices_or_sections], n]
     lead = (slice(None),) * axis
-    return [ary[(*lead, slice(a, b))] for a, b in zip(borders, borders[1:], strict=False)]
+    return [ary[(*lead, slice(a, b))] for a, b in pairwise(borders)]
 
 
 @implements(np.split)

@@ -65,40 +65,21 @@ def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = Fa
     )
 
 
-class Picked:
-    """The arguments of one call that a transform acts on, and the rest."""
-
-    __slots__ = ("args", "chosen", "kwargs", "names", "nums")
-
-    def __init__(self, nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:
-        count = len(args)
-        for n in nums:
-            if not -count <= n < count:
-                raise ArgumentError(
-                    f"argnums={n} but {name_of(fun)} was called with {len(args)} positional arguments; "
-                    "name keyword arguments with argnames="
-                )
-        for name in names:
-            if name not in kwargs:
-                raise ArgumentError(
-                    f"argnames={name!r} but {name_of(fun)} was called without that keyword "
-                    f"(keywords: {', '.join(kwargs) or 'none'})"
-                )
-        self.nums = nums
-        self.names = names
-        self.args = args
-        self.kwargs = kwargs
-        self.chosen = [args[n] for n in nums] + [kwargs[name] for name in names]
-
-    def call(self, fun: Any, values: Sequence[Any]) -> Any:
-        """Call `fun` with values in the place of the chosen arguments."""
-        args = list(self.args)
-        for n, value in zip(self.nums, values, strict=False):
-            args[n] = value
-        if not self.names:
-            return fun(*args, **self.kwargs)
-        named = dict(zip(self.names, values[len(self.nums) :], strict=True))
-        return fun(*args, **{**self.kwargs, **named})
+def check_argnums(nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:
+    """Raise `ArgumentError` where a call lacks an argument that was to be differentiated."""
+    count = len(args)
+    for n in nums:
+        if not -count <= n < count:
+            raise ArgumentError(
+                f"argnums={n} but {name_of(fun)} was called with {count} positional arguments; "
+                "name keyword arguments with argnames="
+            )
+    for name in names:
+        if name not in kwargs:
+            raise ArgumentError(
+                f"argnames={name!r} but {name_of(fun)} was called without that keyword "
+                f"(keywords: {', '.join(kwargs) or 'none'})"
+            )
 
 
 def normalise_argnums(argnums: Argnums | None, argnames: Argnames) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -123,12 +104,13 @@ def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argna
         by_number = by_number[0] if by_number else None
     if not names:
         return by_number
-    by_name: Any = values[len(nums)] if isinstance(argnames, str) else dict(zip(names, values[len(nums) :], strict=True))
+    by_name: Any = (
+        values[len(nums)] if isinstance(argnames, str) else dict(zip(names, values[len(nums) :], strict=True))
+    )
     return by_name if not nums else (by_number, by_name)
 
 
-def path_name(index: int, picked: Picked, path: tree.Path) -> str:
-    """How a message names a leaf of a chosen argument."""
-    n = len(picked.nums)
-    base = f"argument {picked.nums[index]}" if index < n else f"argument {picked.names[index - n]!r}"
+def path_name(argument: str | int, path: tree.Path) -> str:
+    """How a message names a leaf of an argument, given by position or by keyword."""
+    base = f"argument {argument!r}"
     return f"{base}, leaf {tree.path_str(path)!r}" if path else base

@@ -34,12 +34,12 @@ class _Segment:
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         if self.first is not None:
             first, self.first = self.first, None
-            return first  # type: ignore[no-any-return]
+            return first
         return self.run(*args)
 
 
 def _segment_shape(*avals: Any, segment: _Segment) -> tuple[Any, ...]:
-    return eval_shape(segment.run, *avals)  # type: ignore[no-any-return]
+    return eval_shape(segment.run, *avals)
 
 
 _checkpoint: Primitive = primitive("checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True)

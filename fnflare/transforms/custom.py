@@ -26,11 +26,12 @@ __all__ = ["custom_jvp", "custom_vjp"]
 class _Call:
     """One call of a custom function: how its flat arguments become the user's, and what it returned."""
 
-    __slots__ = ("arrays", "fun", "leaves", "out_structure", "owner", "structure")
+    __slots__ = ("arrays", "fixed", "fun", "leaves", "out_structure", "owner", "structure")
 
-    def __init__(self, owner: Any, fun: Callable[..., Any], args: Any) -> None:
+    def __init__(self, owner: Any, fun: Callable[..., Any], args: Any, fixed: tuple[Any, ...]) -> None:
         self.owner = owner
         self.fun = fun
+        self.fixed = fixed  # the arguments at nondiff_argnums
         leaves, self.structure = tree.flatten(args)
         self.leaves = [concrete(x) for x in leaves]
         self.arrays = [i for i, x in enumerate(self.leaves) if isinstance(x, (np.ndarray, np.generic, float, Tracer))]
@@ -51,6 +52,15 @@ class _Call:
 
     def run(self, *values: Any) -> tuple[Any, ...]:
         return self.flat_out(self.fun(*self.args(values)))
+
+    def forward_args(self, args: tuple[Any, ...]) -> list[Any]:
+        """The arguments of the forward rule: the fixed ones back in their places."""
+        total = len(args) + len(self.fixed)
+        places = sorted(i % total for i in self.owner.nondiff_argnums)
+        out = list(args)
+        for place, value in zip(places, self.fixed, strict=True):
+            out.insert(place, value)
+        return out
 
     def flat_like_inputs(self, cts: Any) -> list[Any]:
         """The user's cotangents for the arguments, flat; None where an argument has None."""
@@ -176,25 +186,11 @@ class custom_vjp:
         if self._fwd is None:
             raise ArgumentError(f"custom_vjp: {name_of(self.fun)} has no rule yet; call its defvjp(fwd, bwd)")
         rest, fixed, filled = _bind_arguments(self.fun, self.nondiff_argnums, args, kwargs)
-        call = _RuleCall(self, filled, rest)
-        call.fixed = fixed
+        call = _Call(self, filled, rest, fixed)
         inputs = call.inputs()
         _refuse_closure(filled, call, inputs, "custom_vjp")
         out = bind(_custom_vjp, inputs, {"call": call})
         return tree.unflatten(call.out_structure, out)
-
-
-class _RuleCall(_Call):
-    __slots__ = ("fixed",)
-
-    def forward_args(self, args: tuple[Any, ...]) -> list[Any]:
-        """The arguments of the forward rule: the fixed ones back in their places."""
-        total = len(args) + len(self.fixed)
-        places = sorted(i % total for i in self.owner.nondiff_argnums)
-        out = list(args)
-        for place, value in zip(places, self.fixed, strict=True):
-            out.insert(place, value)
-        return out
 
 
 def _refuse_closure(fun: Any, call: _Call, inputs: list[Any], what: str) -> None:
@@ -321,10 +317,8 @@ class custom_jvp:
         if self._jvp is None:
             raise ArgumentError(f"custom_jvp: {name_of(self.fun)} has no rule yet; call its defjvp(rule)")
         rest, fixed, filled = _bind_arguments(self.fun, self.nondiff_argnums, args, kwargs)
-        call = _RuleCall(self, filled, rest)
-        call.fixed = fixed
+        call = _Call(self, filled, rest, fixed)
         inputs = call.inputs()
         _refuse_closure(filled, call, inputs, "custom_jvp")
         out = bind(_custom_jvp, inputs, {"call": call})
         return tree.unflatten(call.out_structure, out)
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fnflare.core import aval_of
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
-    Picked,
+    check_argnums,
     check_differentiable,
     copy_name,
     normalise_argnums,
@@ -45,18 +46,29 @@ def _basis(avals: list[Any]) -> list[list[Any]]:
 def _blocks(columns: list[Any], avals: list[Any]) -> list[list[Any]]:
     """Cut a list of results, one for each basis vector, by the arrays that the vectors belong to."""
     borders = np.cumsum([0, *[a.size for a in avals]]).tolist()
-    return [columns[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [columns[a:b] for a, b in pairwise(borders)]
 
 
-def _setup(fun: Any, argnums: Any, argnames: Any, has_aux: bool, holomorphic: bool, args: Any, kwargs: Any) -> Any:
+def _setup(
+    fun: Any, argnums: Any, argnames: Any, holomorphic: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], Callable[..., Any]]:
+    """The chosen arguments, checked, and `fun` as a function of them alone."""
     nums, names = normalise_argnums(argnums, argnames)
-    picked = Picked(nums, names, args, kwargs, fun)
+    check_argnums(nums, names, args, kwargs, fun)
     chosen = []
-    for k, argument in enumerate(picked.chosen):
+    picked: list[tuple[str | int, Any]] = [*[(n, args[n]) for n in nums], *[(name, kwargs[name]) for name in names]]
+    for name, argument in picked:
         leaves, structure = tree.flatten_with_path(argument)
-        checked = [check_differentiable(x, partial(path_name, k, picked, path), holomorphic) for path, x in leaves]
+        checked = [check_differentiable(x, partial(path_name, name, path), holomorphic) for path, x in leaves]
         chosen.append(tree.unflatten(structure, checked))
-    return picked, chosen, lambda *values: picked.call(fun, values)
+
+    def call(*values: Any) -> Any:
+        positional = list(args)
+        for n, value in zip(nums, values, strict=False):
+            positional[n] = value
+        return fun(*positional, **kwargs | dict(zip(names, values[len(nums) :], strict=True)))
+
+    return chosen, call
 
 
 def jacrev(
@@ -84,7 +96,7 @@ def jacrev(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        _, chosen, call = _setup(fun, argnums, argnames, has_aux, holomorphic, args, kwargs)
+        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs)
         out, pullback, *aux = vjp(call, *chosen, has_aux=has_aux)
         out_leaves, out_structure = tree.flatten(out)
         avals = [aval_of(x) for x in out_leaves]
@@ -129,7 +141,7 @@ def jacfwd(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        _, chosen, call = _setup(fun, argnums, argnames, has_aux, holomorphic, args, kwargs)
+        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs)
         out, pushforward, *aux = linearize(call, *chosen, has_aux=has_aux)
         leaves, structure = tree.flatten(tuple(chosen))
         avals = [aval_of(x) for x in leaves]

@@ -19,7 +19,7 @@ from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
-    Picked,
+    check_argnums,
     check_differentiable,
     concrete,
     copy_name,
@@ -35,46 +35,32 @@ __all__ = ["grad", "value_and_grad", "vjp"]
 float0 = np.dtype([("float0", np.void, 0)])
 
 
-def _lift(tape: Tape, picked: Picked, holomorphic: bool) -> tuple[list[Any], list[Any], list[int]]:
-    """Lay the chosen arguments on the tape: the arguments with tracers in them, structures, slots."""
-    lifted, structures, slots = [], [], []
-    for k, argument in enumerate(picked.chosen):
-        if type(argument) is np.ndarray and argument.dtype.kind == "f" and not holomorphic:
-            tracer = tape.leaf(argument)  # the same as below, for one array
-            slots.append(tracer.slot)
-            lifted.append(tracer)
-            structures.append((None, [argument]))
-            continue
-        leaves, structure = tree.flatten(argument)
-        tracers = []
-        for i, leaf in enumerate(leaves):
-            if type(leaf) is not np.ndarray or leaf.dtype.kind != "f" or holomorphic:
-                leaf = check_differentiable(leaf, partial(_leaf_name, picked, k, i), holomorphic)
-            tracer = tape.leaf(leaf)
-            slots.append(tracer.slot)
-            tracers.append(tracer)
-        lifted.append(tree.unflatten(structure, tracers))
-        structures.append((structure, leaves))
-    return lifted, structures, slots
+def _lift(tape: Tape, argument: Any, name: str | int, holomorphic: bool) -> tuple[Any, Any, list[Any]]:
+    """Lay an argument on the tape: the tree of its tracers, its structure (None for an array), its leaves."""
+    if type(argument) is np.ndarray and argument.dtype.kind == "f" and not holomorphic:
+        return tape.leaf(argument), None, [argument]
+    leaves, structure = tree.flatten(argument)
+    tracers = []
+    for i, leaf in enumerate(leaves):
+        if type(leaf) is not np.ndarray or leaf.dtype.kind != "f" or holomorphic:
+            leaf = check_differentiable(leaf, partial(_leaf_name, name, argument, i), holomorphic)
+        tracers.append(tape.leaf(leaf))
+    return tree.unflatten(structure, tracers), structure, leaves
 
 
-def _leaf_name(picked: Picked, k: int, i: int) -> str:
-    """How a message names leaf `i` of the chosen argument `k`."""
-    return f"grad: {path_name(k, picked, tree.leaves_with_path(picked.chosen[k])[i][0])}"
+def _leaf_name(name: str | int, argument: Any, i: int) -> str:
+    """How a message names leaf `i` of an argument."""
+    return f"grad: {path_name(name, tree.leaves_with_path(argument)[i][0])}"
 
 
-def _unlift(structures: list[Any], cotangents: list[Any]) -> list[Any]:
+def _unlift(lifted: list[Any], cotangents: list[Any]) -> list[Any]:
     """The cotangents as trees like the arguments, zeros where there is none."""
     out: list[Any] = []
     i = 0
-    for structure, leaves in structures:
-        if structure is None:
-            out.append(_or_zeros(cotangents[i], leaves[0]))
-            i += 1
-            continue
-        cts = cotangents[i : i + len(leaves)]
+    for _, structure, leaves in lifted:
+        cts = [_or_zeros(ct, x) for ct, x in zip(cotangents[i : i + len(leaves)], leaves, strict=True)]
+        out.append(cts[0] if structure is None else tree.unflatten(structure, cts))
         i += len(leaves)
-        out.append(tree.unflatten(structure, [_or_zeros(ct, x) for ct, x in zip(cts, leaves, strict=True)]))
     return out
 
 
@@ -120,12 +106,19 @@ def _value_and_gradient(
     nums, names = normalise_argnums(argnums, argnames)
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        picked = Picked(nums, names, args, kwargs, fun)
+        check_argnums(nums, names, args, kwargs, fun)
+        values = list(args)
+        lifted = []
         tape = Tape(fun)
         open_trace(tape)
         try:
-            lifted, structures, slots = _lift(tape, picked, holomorphic)
-            out = picked.call(fun, lifted)
+            for n in nums:
+                lifted.append(_lift(tape, values[n], n, holomorphic))
+                values[n] = lifted[-1][0]
+            for name in names:
+                lifted.append(_lift(tape, kwargs[name], name, holomorphic))
+                kwargs[name] = lifted[-1][0]
+            out = fun(*values, **kwargs)
         finally:
             close_trace(tape)
         aux = None
@@ -137,7 +130,7 @@ def _value_and_gradient(
         value = _check_scalar(out, fun, tape, holomorphic)
         slot = tape.slot_of(out)
         seed = {slot: dtype_of(value).type(1)} if slot >= 0 else {}
-        gradients = _unlift(structures, tape.backward(seed, slots, free=True))
+        gradients = _unlift(lifted, tape.backward(seed, free=True))
         result = shape_result(gradients, argnums, argnames)
         return ((value, aux), result) if has_aux else (value, result)
 
@@ -222,7 +215,7 @@ def grad(
 
 
 def _is_real(x: Any) -> bool:
-    return hasattr(x, "dtype") and x.dtype.kind in "fc" or type(x) is float
+    return (hasattr(x, "dtype") and x.dtype.kind in "fc") or type(x) is float
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -270,9 +263,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         for slot, c in zip(out_slots, cts, strict=True):
             if slot >= 0:
                 seeds[slot] = c if slot not in seeds else seeds[slot] + c
-        swept = iter(tape.backward(seeds, [s for s in slots if s >= 0], free=False))
+        swept = iter(tape.backward(seeds, free=False))
         back = [_or_zeros(next(swept), x) if s >= 0 else _no_cotangent(x) for s, x in zip(slots, leaves, strict=True)]
-        return tree.unflatten(structure, back)  # type: ignore[no-any-return]
+        return tree.unflatten(structure, back)
 
     result = tree.unflatten(out_structure, values)
     return (result, pullback, aux) if has_aux else (result, pullback)
