@@ -162,6 +162,7 @@ class _Run:
         reporters: Sequence[ReporterFn],
     ) -> None:
         self._step, self._loader, self._key = step, loader, key
+        self._position = loader if isinstance(loader, _KeepsPosition) else None
         self._stopping, self._reporters = stopping, reporters
         self._state = self._before = state
         self._batch = 0  # how many of this epoch were done
@@ -213,11 +214,7 @@ class _Run:
 
     def _batches(self) -> Iterable[Any]:
         # A loader that keeps its position has been put there; another one begins anew.
-        return (
-            self._loader
-            if isinstance(self._loader, _KeepsPosition)
-            else itertools.islice(self._loader, self._batch, None)
-        )
+        return self._loader if self._position is not None else itertools.islice(self._loader, self._batch, None)
 
     def _one_step(self, batch: Any) -> dict[str, float]:
         """One step, its reports, and a checkpoint where one is due."""
@@ -283,15 +280,15 @@ class _Run:
         self._history.restore(saved["history"])
         if self._stopping is not None:
             self._stopping.restore(saved["stopping"])
-        if isinstance(self._loader, _KeepsPosition):
-            self._loader.restore(saved["loader"])
+        if self._position is not None:
+            self._position.restore(saved["loader"])
 
     def _settle(self) -> None:
         if self._checkpointer is not None:
             self._saved = self._now()
 
     def _now(self) -> _Saved:
-        loader = self._loader.state() if isinstance(self._loader, _KeepsPosition) else None
+        loader = None if self._position is None else self._position.state()
         stopping = None if self._stopping is None else self._stopping.state(self._state.params)
         return _Saved(self._state, self._batch, loader, stopping, self._history.mark())
 
@@ -301,8 +298,8 @@ class _Run:
         path = first_not_finite(self._saved.state.params)
         if path is not None:
             error = NonFiniteError(
-                f"after {self._saved.state.step} steps the parameter {path!r} is not finite, though the loss still was. "
-                "The state before the last step is in the error's .state; the checkpoint "
+                f"after {self._saved.state.step} steps the parameter {path!r} is not finite, though the loss "
+                "still was. The state before the last step is in the error's .state; the checkpoint "
                 f"{self._checkpointer.path} stays as it was"
             )
             error.state = self._before

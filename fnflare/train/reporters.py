@@ -236,7 +236,7 @@ def call(reporters: Iterable[ReporterFn], moment: Moment) -> dict[str, float]:
             continue
         if not isinstance(given, Mapping):
             raise ArgumentError(
-                f"a reporter, {reporter!r}, returned a {type(given).__name__}; expected a dict of numbers by name or None"
+                f"a reporter, {reporter!r}, returned a {type(given).__name__}; expected numbers by name, or None"
             )
         reports.update(numbers(f"the report of {reporter!r}", given))
     return reports
