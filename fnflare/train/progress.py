@@ -35,7 +35,7 @@ class Progress:
         *,
         total: int | None = None,
         done: int = 0,
-        unit: str = "step",
+        unit: str = "steps",
         shown: bool = True,
     ) -> None:
         """A progress that is shown from the first step on.
@@ -45,7 +45,7 @@ class Progress:
             description: stands in front.
             total: how many steps there are; by default as many as `batches` says, or unknown.
             done: how many of them were done before.
-            unit: what a step is called.
+            unit: what steps are called, in the plural.
             shown: False shows nothing at all.
         """
         self._batches = batches
@@ -110,7 +110,7 @@ def _display(description: str, total: int | None, done: int, unit: str) -> _Disp
             from tqdm import tqdm
         except ImportError:
             return _Lines(description, total, done, unit)
-        return _Bar(tqdm(desc=description, total=total, initial=done, unit=f" {unit}s", dynamic_ncols=True, leave=True))
+        return _Bar(tqdm(desc=description, total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, leave=True))
     return _Lines(description, total, done, unit)
 
 
@@ -155,7 +155,7 @@ class _Lines:
         seconds = self._last - self._start
         rate = (self._done - self._first) / max(seconds, 1e-9)
         total = "" if self._total is None else f"/{self._total}"
-        parts = [f"{self._done}{total} {self._unit}s", f"{rate:.1f}/s"]
+        parts = [f"{self._done}{total} {self._unit}", f"{rate:.1f}/s"]
         if ended:
             parts.append(f"in {seconds:.1f} s")
         elif self._total is not None and rate:
