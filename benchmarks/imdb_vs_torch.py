@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,21 +51,6 @@ def read(folder: Path, reviews: int, test_reviews: int, length: int) -> Corpus:
         return [vocabulary.encode(data.tokenize(texts[i])[:length]) for i in chosen], labels[chosen]
 
     return Corpus(split("train", reviews), split("test", test_reviews), matrix)
-
-
-def batches(
-    part: tuple[list[np.ndarray], np.ndarray], size: int, rng: np.random.Generator | None = None
-) -> Iterator[tuple[nn.Padded, np.ndarray]]:
-    """Padded batches of reviews of like length; in random order, if there is a generator."""
-    reviews, labels = part
-    lengths = np.array([len(review) for review in reviews])
-    noise = rng.uniform(0, 20, len(lengths)) if rng else 0  # so that the batches differ from epoch to epoch
-    order = np.argsort(lengths + noise, kind="stable")
-    chunks = [order[i : i + size] for i in range(0, len(order), size)]
-    if rng:
-        rng.shuffle(chunks)
-    for chunk in chunks:
-        yield nn.pad([reviews[i] for i in chunk]), labels[chunk]
 
 
 def fnflare_classifier(vectors: np.ndarray, dropout: float, seed: int) -> tuple[Classifier, Any]:
@@ -141,12 +126,12 @@ def torch_classifier(vectors: np.ndarray, dropout: float, seed: int, start: Any 
     return Classifier(learn, predict)
 
 
-def epoch(net: Classifier, corpus: Corpus, size: int, seed: int) -> tuple[float, float, float]:
+def epoch(net: Classifier, train: data.DataLoader, test: data.DataLoader) -> tuple[float, float, float]:
     """Train once on all reviews: the mean loss, the accuracy on the test reviews, the seconds of training."""
     start = time.perf_counter()
-    losses = [net.learn(x, y) for x, y in batches(corpus.train, size, np.random.default_rng(seed))]
+    losses = [net.learn(x, y) for x, y in train]
     seconds = time.perf_counter() - start
-    right = [np.argmax(net.predict(x), axis=-1) == y for x, y in batches(corpus.test, 100)]
+    right = [np.argmax(net.predict(x), axis=-1) == y for x, y in test]
     return float(np.mean(losses)), float(np.mean(np.concatenate(right))), seconds
 
 
@@ -177,11 +162,16 @@ def main() -> None:
     print(f"{len(corpus.train[0])} reviews to train on, {len(corpus.test[0])} to test on, cut at {args.length} words")
     own, start = fnflare_classifier(corpus.vectors, args.dropout, args.seed)
     peer = torch_classifier(corpus.vectors, args.dropout, args.seed, start if args.start == "same" else None)
-    nets = {"fnflare": own, "torch": peer}
+    test = data.DataLoader(corpus.test, 100, bucket=250)
+    # A loader for each, with the same key and so with the same batches.
+    runs = {
+        name: (net, data.DataLoader(corpus.train, args.batch, key=ff.random.key(args.seed), bucket=50))
+        for name, net in (("fnflare", own), ("torch", peer))
+    }
     print(f"{'epoch':>5s}  {'':8s}{'loss':>8s}{'test accuracy':>15s}{'seconds':>9s}")
     for number in range(args.epochs):
-        for name, net in nets.items():
-            loss, accuracy, seconds = epoch(net, corpus, args.batch, args.seed + number)
+        for name, (net, train) in runs.items():
+            loss, accuracy, seconds = epoch(net, train, test)
             print(f"{number + 1:5d}  {name:8s}{loss:8.4f}{accuracy:14.2%} {seconds:9.1f}", flush=True)
 
 

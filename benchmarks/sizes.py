@@ -3,8 +3,8 @@
 ========  ============================================================================================
 name      one unit of work
 ========  ============================================================================================
-bilstm    32 sentences of IMDB-like length (mean 230, 300 features), bidirectional LSTM of 25 units a
-          direction, dropout, 2 classes, one Adadelta step
+bilstm    32 sentences of IMDB-like length (300 features), bidirectional LSTM of 25 units a direction,
+          dropout, 2 classes, one Adadelta step
 mlp       784-128-10, relu, dropout 0.2, batch 128, one Adam step
 lenet     conv 5x5x20, pool, relu, conv 5x5x50, pool, relu, 500, 10; 28x28x1, batch 100, one Adam step
 tree      32 random binary trees of about 19 leaves, Tree-LSTM of 100 units, one Adam step
@@ -143,7 +143,7 @@ def generator() -> np.random.Generator:
 
 
 def sentence_lengths() -> np.ndarray:
-    """Lengths of sentences in words, spread as IMDB's reviews are: mean about 230, from 10 to 1000."""
+    """Lengths of sentences in words, spread as IMDB's reviews are: mean about 230 (187 in this draw), 10 to 1000."""
     return np.clip(generator().lognormal(5.2, 0.65, BILSTM.sentences).astype(int), 10, 1000)
 
 

@@ -28,16 +28,17 @@ Loss = Callable[..., Any]
 
 
 def _train(loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
-    """A train step of ``loss(params, key, *batch)``, run again and again on its own result."""
+    """A train step of ``loss(params, key, *batch)``, run again and again on its own result, the parameters."""
     gradient = ff.grad(loss)
     state, key, count = optimizer.init(params), ff.random.key(0), 0
 
-    def step() -> None:
+    def step() -> Any:
         nonlocal params, state, count
         grads = gradient(params, ff.random.fold_in(key, count), *batch)
         updates, state = optimizer.update(grads, state, params)
         params = optim.apply_updates(params, updates)
         count += 1
+        return params
 
     return step
 

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -311,7 +310,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     folder = target.parent
     if not folder.is_dir():
         raise MissingFileError(f"{path}: there is no folder {str(folder)!r}; make it before saving into it")
-    temporary = folder / f".{target.name[:100]}.{secrets.token_hex(8)}.tmp"
+    temporary = folder / f".{target.name[:100]}.{os.urandom(8).hex()}.tmp"
     try:
         with temporary.open("xb") as file:
             yield file

@@ -560,9 +560,7 @@ def register_node(
     if cls in _registry or cls in (tuple, list, dict, type(None)):
         raise ArgumentError(f"{cls.__name__} is already registered as a pytree node")
     names = keys
-    _registry[cls] = _Node(
-        flatten, unflatten, lambda td: range(len(td.children)) if names is None else names(td.aux)
-    )
+    _registry[cls] = _Node(flatten, unflatten, lambda td: range(len(td.children)) if names is None else names(td.aux))
 
 
 def register_dataclass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fnflare import config
 from fnflare.core import trace_depth
 
 # No deadlines: a test must not fail because the machine was busy.
@@ -29,10 +31,12 @@ def _global_state() -> dict[str, Any]:
     """Everything global that a function of the library might touch and has to put back."""
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (nobody may draw from it)
     return {
-        "the open traces": trace_depth(),
+        "the number of open traces": trace_depth(),
+        "the number of threads": config.num_threads(),
+        "whether MKL is used": config.use_mkl(),
         "NumPy's error handling (np.errstate)": np.geterr(),
         "NumPy's print options": np.get_printoptions(),
-        "NumPy's global random state": (legacy["state"]["pos"], legacy["state"]["key"].tobytes()),
+        "NumPy's global random state": zlib.crc32(legacy["state"]["key"].tobytes(), legacy["state"]["pos"]),
         "the working directory": Path.cwd(),
     }
 

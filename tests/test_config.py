@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,11 +138,10 @@ print(config.use_mkl(), config.mkl_version(), float(y[0, 0]), float(kernels.erf(
     "action",
     ["raise importlib.metadata.PackageNotFoundError(name)", "return None", "return []", "return [File()]"],
 )
-def test_without_a_working_mkl(action: str, tmp_path: os.PathLike[str]) -> None:
-    path = os.path.join(tmp_path, "libmkl_rt.so.2")
-    with open(path, "wb") as file:
-        file.write(b"no library")
-    assert python(BROKEN.format(path=path, action=action)) == "False None 300.0 True"
+def test_without_a_working_mkl(action: str, tmp_path: Path) -> None:
+    path = tmp_path / "libmkl_rt.so.2"
+    path.write_bytes(b"no library")
+    assert python(BROKEN.format(path=str(path), action=action)) == "False None 300.0 True"
 
 
 def test_a_listed_file_that_is_gone() -> None:

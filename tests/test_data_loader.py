@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fnflare import random, tree
@@ -37,14 +37,12 @@ ORDERS = st.fixed_dictionaries(
         st.fixed_dictionaries({"borders": st.lists(st.integers(0, 12), unique=True).map(sorted)}),
     ).map(lambda extra: common | extra)
 )
-QUICK = settings(deadline=None, max_examples=60)
 
 
 def ids_of(batches):
     return [batch["id"].tolist() for batch in batches]
 
 
-@QUICK
 @given(LENGTHS, ORDERS)
 def test_each_example_comes_once_an_epoch_with_its_own_sequence(lengths, order):
     loader = DataLoader(make_data(lengths), **order)
@@ -62,7 +60,6 @@ def test_each_example_comes_once_an_epoch_with_its_own_sequence(lengths, order):
             np.testing.assert_array_equal(batch["seq"].values, expected)
 
 
-@QUICK
 @given(LENGTHS, ORDERS)
 def test_drop_last_keeps_whole_batches_alone(lengths, order):
     try:
@@ -77,7 +74,6 @@ def test_drop_last_keeps_whole_batches_alone(lengths, order):
     assert len({i for ids in batches for i in ids}) == order["batch_size"] * len(loader)
 
 
-@QUICK
 @given(LENGTHS, ORDERS)
 def test_same_key_same_order_prefetched_or_not(lengths, order):
     first = DataLoader(make_data(lengths), **order)
@@ -101,7 +97,6 @@ def test_epochs_and_keys_differ_and_no_key_keeps_the_order():
 # ---------------------------------------------------------------- resuming
 
 
-@QUICK
 @given(LENGTHS, ORDERS, st.integers(0, 30))
 def test_resumed_run_is_the_uninterrupted_run(lengths, order, stop):
     whole = [batch for loader in [DataLoader(make_data(lengths), **order)] for _ in range(3) for batch in loader]
@@ -292,7 +287,6 @@ def threads():
 
 
 @given(st.lists(st.integers()), st.integers(1, 4), st.integers(0, 9))
-@settings(deadline=None)
 def test_prefetch_keeps_items_and_ends_its_thread(items, size, taken):
     ahead = prefetch(iter(items), size)
     got = [x for x, _ in zip(ahead, range(taken), strict=False)]

@@ -5,9 +5,7 @@ Run with FNFLARE_DATA set to a folder that holds some of mnist, imdb, glove, sst
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +13,18 @@ import pytest
 from fnflare import data, random
 
 
-def folder(name):
-    root = os.environ.get("FNFLARE_DATA")
-    if not root or not (Path(root) / name).is_dir():
-        pytest.skip(f"FNFLARE_DATA names no folder with {name} in it")
-    return Path(root) / name
+@pytest.fixture
+def folder(data_dir):
+    def part(name):
+        if not (data_dir / name).is_dir():
+            pytest.skip(f"FNFLARE_DATA names a folder without {name} in it")
+        return data_dir / name
+
+    return part
 
 
 @pytest.mark.parametrize(("split", "size", "zeros"), [("train", 60_000, 5923), ("test", 10_000, 980)])
-def test_mnist(split, size, zeros):
+def test_mnist(folder, split, size, zeros):
     images, labels = data.mnist(folder("mnist"), split)
     assert (images.shape, images.dtype) == ((size, 28, 28), np.uint8)
     assert (labels.shape, np.bincount(labels)[0], len(np.bincount(labels))) == ((size,), zeros, 10)
@@ -34,7 +35,7 @@ def test_mnist(split, size, zeros):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_imdb(split):
+def test_imdb(folder, split):
     reviews = data.imdb(folder("imdb"), split)
     assert len(reviews.texts) == 25_000
     assert np.bincount(reviews.labels).tolist() == [12_500, 12_500]
@@ -42,7 +43,7 @@ def test_imdb(split):
     assert not any("<br" in text for text in reviews.texts)
 
 
-def test_imdb_is_loaded_in_buckets_with_little_padding():
+def test_imdb_is_loaded_in_buckets_with_little_padding(folder):
     texts, labels, _ = data.imdb(folder("imdb"))
     tokens = [data.tokenize(text)[:400] for text in texts[::25]]
     vocabulary = data.Vocabulary.build((word for review in tokens for word in review), max_size=5000)
@@ -54,7 +55,7 @@ def test_imdb_is_loaded_in_buckets_with_little_padding():
     assert np.mean(np.concatenate([mask.ravel() for mask in masks])) > 0.9
 
 
-def test_glove():
+def test_glove(folder):
     path = folder("glove") / "glove.6B.50d.9163words.txt"
     words, vectors = data.read_vectors(path)
     assert (vectors.shape, vectors.dtype, len(set(words))) == ((9163, 50), np.float32, 9163)
@@ -68,7 +69,7 @@ def test_glove():
 
 
 @pytest.mark.parametrize(("split", "size"), [("train", 8544), ("dev", 1101), ("test", 2210)])
-def test_sst(split, size):
+def test_sst(folder, split, size):
     path = folder("sst-trees") / f"{split}.txt"
     trees = data.sst(path.parent, split)
     assert len(trees) == size
@@ -86,13 +87,13 @@ def test_sst(split, size):
         ("iris.csv", (150, 4), range(4)),
     ],
 )
-def test_uci(name, shape, columns):
+def test_uci(folder, name, shape, columns):
     values, names = data.read_table(folder("uci") / name, columns=columns)
     assert (values.shape, names) == (shape, ())
     assert np.isfinite(values).all()
 
 
-def test_tinyshakespeare():
+def test_tinyshakespeare(folder):
     text = data.read_text(folder("tinyshakespeare") / "input.txt")
     vocabulary = data.Vocabulary.build(text, padding=None, unknown=None)
     assert (len(text), len(vocabulary)) == (1_115_394, 65)

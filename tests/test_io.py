@@ -66,7 +66,7 @@ TREES = st.recursive(
     ),
     max_leaves=6,
 )
-SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def assert_same(a, b):

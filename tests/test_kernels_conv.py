@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fnflare.kernels import conv as kernels
@@ -37,7 +37,6 @@ def torch_conv(x, w, strides, padding, dilation):
     return tx, tw, function(torch.nn.functional.pad(tx, flat), tw, stride=strides, dilation=dilation)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_conv_and_both_adjoints_are_those_of_torch(problem):
     x, w, strides, padding, dilation = problem
@@ -54,7 +53,6 @@ def test_conv_and_both_adjoints_are_those_of_torch(problem):
     np.testing.assert_allclose(dw, expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_the_gradients_are_adjoint_to_the_convolution(problem):
     x, w, strides, padding, dilation = problem
@@ -66,7 +64,6 @@ def test_the_gradients_are_adjoint_to_the_convolution(problem):
     np.testing.assert_allclose([np.vdot(dx, x), np.vdot(dw, w)], product, rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_fold_is_adjoint_to_windows(problem):
     x, w, strides, _, dilation = problem
@@ -77,7 +74,6 @@ def test_fold_is_adjoint_to_windows(problem):
     np.testing.assert_allclose(np.vdot(back, x), np.vdot(ct, view), rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_conv_is_a_contraction_of_windows(problem):
     x, w, strides, padding, dilation = problem

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nn_laws import (
     alone,
@@ -97,7 +97,6 @@ def test_a_reversed_layer_is_the_layer_on_reversed_inputs():
 # -- padded batches -------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     st.sampled_from(sorted(MAKERS)),
     st.booleans(),
@@ -157,6 +156,14 @@ def test_padding_that_no_sequence_reaches_changes_nothing():
     np.testing.assert_allclose(
         layer.apply(params, batch).values[:, :4], layer.apply(params, short).values, rtol=1e-12, atol=1e-15
     )
+
+
+def test_the_shape_of_a_padded_batch_is_known_without_its_lengths():
+    model = nn.serial(lstm=nn.LSTM(3, bidirectional=True), norm=nn.LayerNorm(), pool=nn.GlobalAvgPool)
+    _, params = model.init(random.key(0), (-1, -1, 2))
+    batch = nn.Padded(np.float32(normal(2, 6, 2)), np.array([3, 6]))
+    out = ff.eval_shape(model.apply, params, batch)
+    assert (out.shape, out.dtype) == ((2, 6), np.float32)
 
 
 # -- states ---------------------------------------------------------------------------------------

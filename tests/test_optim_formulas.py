@@ -14,6 +14,13 @@ from fnflare import optim
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
+
+@pytest.fixture(scope="module")
+def optax() -> Any:
+    """optax, imported before the guard of a test looks: its import draws from NumPy's global random state."""
+    return pytest.importorskip("optax", reason="the oracle is optax")
+
+
 # --- convergence ------------------------------------------------------------------------------------------------
 
 
@@ -236,8 +243,7 @@ OPTAX: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", OPTAX)
-def test_agrees_with_optax(name: str) -> None:
-    optax = pytest.importorskip("optax", reason="the oracle is optax")
+def test_agrees_with_optax(name: str, optax: Any) -> None:
     opt = getattr(optax, name)(0.1, **OPTAX[name])
     params = START.astype(np.float32)
     state = opt.init(params)
@@ -250,8 +256,7 @@ def test_agrees_with_optax(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTAX)
-def test_arguments_and_defaults_are_those_of_optax(name: str) -> None:
-    optax = pytest.importorskip("optax", reason="the oracle is optax")
+def test_arguments_and_defaults_are_those_of_optax(name: str, optax: Any) -> None:
     theirs = inspect.signature(getattr(optax, name)).parameters
     for parameter in inspect.signature(getattr(optim, name)).parameters.values():
         if (name, parameter.name) != ("adadelta", "learning_rate"):  # optax's None makes the updates climb

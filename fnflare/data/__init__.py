@@ -23,7 +23,6 @@ from fnflare.data.text import read_text, streams, tokenize, windows
 from fnflare.data.trees import Tree, parse_tree, read_trees, sst
 from fnflare.data.vectors import WordVectors, read_vectors
 from fnflare.data.vocabulary import Vocabulary
-from fnflare.padded import pad
 
 __all__ = [
     "DataLoader",
@@ -35,7 +34,6 @@ __all__ = [
     "imdb",
     "mnist",
     "one_hot",
-    "pad",
     "parse_tree",
     "read_idx",
     "read_table",

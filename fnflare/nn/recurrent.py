@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import random, tree
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.nn import scoping
 from fnflare.nn.cells import GLOROT, ORTHOGONAL, Cell, GRUCell, LSTMCell, RNNCell
@@ -190,13 +191,15 @@ class _Batch:
         # The inputs of one step lie side by side, and so does what is projected from them.
         self.values = np.swapaxes(values, 0, 1)
         self.inputs = inputs
-        self.shortest = self.steps
         self.mask: Any = None
+        self.shortest = self.steps
         if type(inputs) is Padded:
-            self.shortest = int(np.min(inputs.lengths, initial=self.steps))
+            # Lengths that have no value yet, under a transform that knows shapes alone, may be anything.
+            lengths = inputs.lengths
+            self.shortest = 0 if is_tracer(lengths) else int(np.min(lengths, initial=self.steps))
             if self.shortest < self.steps:
                 self.mask = inputs.mask()
-                self.running = np.ascontiguousarray(self.mask.T)[:, :, None]
+                self.running = np.swapaxes(self.mask, 0, 1)[:, :, None]
 
     def padded(self, outputs: Any) -> Any:
         """Outputs at all steps, with zeros past the end of each sequence."""
