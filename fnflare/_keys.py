@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.kernels import philox
+from fnflare.ops.random import pieces_of, words_of
 
 __all__ = ["Shape", "check_shape", "fold_in", "key", "random_bits", "split"]
 
@@ -73,7 +74,7 @@ def split(key: np.ndarray, num: int = 2) -> np.ndarray:
     _check_key(key)
     if num < 0:
         raise ArgumentError(f"num: the number of keys cannot be negative, got {num}")
-    return philox.words(key, philox.SPLIT, 0, 2 * num).reshape(num, 2)
+    return words_of(key, philox.SPLIT, 0, 2 * num).reshape(num, 2)
 
 
 def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
@@ -100,7 +101,7 @@ def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
         raise DtypeError(f"data: an int is needed, got {type(data).__name__}; write fold_in(key, step)") from None
     if not -(2**127) <= number < 2**127:
         raise ArgumentError(f"data: an int in [-2**127, 2**127) is needed, got {number}; fold in its parts one by one")
-    return philox.words(key, philox.FOLD, number, 2)
+    return words_of(key, philox.FOLD, number, 2)
 
 
 def _check_key(key: Any) -> None:
@@ -154,10 +155,9 @@ def random_bits(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.uint32
     dims = check_shape(shape)
     count = math.prod(dims)
     per_word = 8 // target.itemsize
-    words = philox.words(key, philox.BITS, 0, -(-count // per_word))
+    words = words_of(key, philox.BITS, 0, -(-count // per_word))
     if per_word > 1:
-        # Little-endian on every machine, so that the pieces come in the same order.
-        words = words.astype("<u8", copy=False).view(target.newbyteorder("<"))[:count].astype(target, copy=False)
+        words = pieces_of(words, target, count)
     return words.reshape(dims)
 
 

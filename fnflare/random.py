@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fnflare._keys import Shape, check_shape, fold_in, key, random_bits, split
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.kernels import variates
+from fnflare.ops.random import variate
 
 __all__ = [
     "bernoulli",
@@ -76,7 +77,7 @@ def uniform(
     >>> uniform(key(0), (2,))
     array([0.4246881, 0.9808519], dtype=float32)
     """
-    unit = variates.uniform(_float_words(key, shape, dtype))
+    unit = variate(_float_words(key, shape, dtype), "uniform")
     if isinstance(minval, (int, float)) and isinstance(maxval, (int, float)):
         if minval == 0.0 and maxval == 1.0:
             return unit
@@ -84,7 +85,7 @@ def uniform(
         unit *= high - low
         unit += low
         # low + (high - low) * u can round up to the bound that is excluded.
-        return np.minimum(unit, np.nextafter(high, low), out=unit)
+        return np.minimum(unit, np.nextafter(high, low))
     low, high = _as_float(minval, unit.dtype), _as_float(maxval, unit.dtype)
     return unit * (high - low) + low
 
@@ -111,7 +112,7 @@ def normal(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float32) ->
     >>> normal(key(0), (2,))
     array([ 1.4373318 , -0.04801554], dtype=float32)
     """
-    return variates.normal(_float_words(key, shape, dtype))
+    return variate(_float_words(key, shape, dtype), "normal")
 
 
 def truncated_normal(
@@ -180,7 +181,7 @@ def exponential(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float3
     >>> exponential(key(0), (2,))
     array([0.8564002 , 0.01933377], dtype=float32)
     """
-    return variates.exponential(_float_words(key, shape, dtype))
+    return variate(_float_words(key, shape, dtype), "exponential")
 
 
 def gumbel(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -200,7 +201,7 @@ def gumbel(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float32) ->
     >>> gumbel(key(0), (2,))
     array([0.1550175, 3.945902 ], dtype=float32)
     """
-    return variates.gumbel(_float_words(key, shape, dtype))
+    return variate(_float_words(key, shape, dtype), "gumbel")
 
 
 def bernoulli(key: np.ndarray, p: ArrayLike = 0.5, shape: Shape | None = None) -> np.ndarray:

@@ -8,7 +8,8 @@ together, and `substitute` lets a later run of the function see other values in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fnflare.core.dual import DualTracer
@@ -53,21 +54,28 @@ class Capture(Redirect):
         self._suspended = {id(t) for t in suspended}
 
     def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
-        mine = [isinstance(a, Tracer) and id(a._trace) in self._suspended for a in args]
-        if not any(mine):
+        if not any(self._is_mine(a) for a in args):
             return False, None
-        for a, is_mine in zip(args, mine, strict=True):
-            if is_mine and id(a) not in self._seen:
-                self._seen.add(id(a))
-                self.found.append(a)
-        return True, bind(prim, [_bottom(a) if is_mine else a for a, is_mine in zip(args, mine, strict=True)], params)
+        return True, bind(prim, [self.take(a) for a in args], params)
+
+    def take(self, x: Any) -> Any:
+        """What `x` is below the suspended traces; a tracer of theirs is remembered."""
+        if not self._is_mine(x):
+            return x
+        if id(x) not in self._seen:
+            self._seen.add(id(x))
+            self.found.append(x)
+        return _bottom(x)
+
+    def _is_mine(self, x: Any) -> bool:
+        return isinstance(x, Tracer) and id(x._trace) in self._suspended
 
 
-def capture(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any]]:
+def capture(fun: Callable[..., tuple[Any, ...]], args: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
     """Run `fun(*args)` below all differentiating traces.
 
     Args:
-        fun: a function of arrays; its closure may hold tracers of open traces.
+        fun: a function from arrays to a tuple of them; its closure may hold tracers of open traces.
         args: arrays and tracers.
 
     Returns:
@@ -77,24 +85,26 @@ def capture(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any
     traces = _suspend()
     redirect = Capture(traces)
     stack = redirecting()
+    around = _substitutes()
     stack.append(redirect)
     try:
         out = fun(*[_bottom(a) for a in args])
+        return tuple([redirect.take(_looked_up(x, around)) for x in out]), redirect.found
     finally:
         stack.remove(redirect)
         _resume(traces)
-    return out, redirect.found
 
 
 class _Substitute(Redirect):
     """Puts given values in the place of captured tracers; anything else passes as if it were not there."""
 
     def __init__(self, tracers: Sequence[Any], values: Sequence[Any], suspended: Sequence[Trace]) -> None:
-        self._values = {id(t): v for t, v in zip(tracers, values, strict=True)}
+        self.tracers = tracers
+        self.values = {id(t): v for t, v in zip(tracers, values, strict=True)}
         self._suspended = suspended
 
     def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
-        values = self._values
+        values = self.values
         if any(id(a) in values for a in args):
             return True, bind(prim, [values.get(id(a), a) for a in args], params)
         traces = {id(a._trace): a._trace for a in args if isinstance(a, Tracer)}
@@ -109,38 +119,71 @@ class _Substitute(Redirect):
                 t.closed = True
 
 
+def _substitutes() -> list[_Substitute]:
+    """The substitutions that hold in this thread now, outermost first."""
+    return [r for r in redirecting() if isinstance(r, _Substitute)]
+
+
+def _looked_up(x: Any, substitutes: Sequence[_Substitute]) -> Any:
+    """`x`, or what stands in its place."""
+    for s in substitutes:
+        x = s.values.get(id(x), x)
+    return x
+
+
 def alias(x: Any) -> Any:
     """Another tracer of the same value, so that a substitute for `x` can itself be built on `x`."""
     if type(x) is TapeTracer:
-        return TapeTracer(x._trace, x.value, x.slot)
-    return DualTracer(x._trace, x.value, x.tangent)
+        other: Tracer = TapeTracer(x._trace, alias(x.value), x.slot)
+    elif type(x) is DualTracer:
+        other = DualTracer(x._trace, alias(x.value), alias(x.tangent))
+    else:
+        return x
+    other.code = x.code
+    if x.code is not None:
+        other.lasti = x.lasti
+    return other
 
 
-def substitute(fun: Callable[..., Any], tracers: Sequence[Any]) -> Callable[..., Any]:
-    """A function like `fun` that takes, after its own arguments, values for tracers of its closure.
+def substitute(fun: Callable[..., tuple[Any, ...]], tracers: Sequence[Any]) -> Callable[..., tuple[Any, ...]]:
+    """A function like `fun` that takes, before its own arguments, values for tracers of its closure.
+
+    Substitutions that hold now hold again in its runs, inside of which a substituted function may
+    have been made and left on a tape for later.
 
     Args:
         fun: the function.
         tracers: the tracers that `capture` found.
 
     Returns:
-        ``g(values, *args)``, which runs ``fun(*args)`` with the tracers' places taken by `values`.
+        ``g(values, *args)``, which runs ``fun(*args)`` with the tracers' places taken by `values`. No
+        tracer among the values and the arguments, nor what it is built on, may be one of `tracers`
+        itself: give an `alias`.
     """
-    if not tracers:
+    around = [(s.tracers, list(s.values.values())) for s in _substitutes()]
+    if not tracers and not around:
         return lambda values, *args: fun(*args)
 
-    def run(values: Sequence[Any], *args: Any) -> Any:
-        home = {id(t._trace): t._trace for t in tracers}
-        suspended = [t for t in home.values() if not t.closed]
-        redirect = _Substitute(tracers, values, suspended)
-        stack = redirecting()
-        for t in suspended:
-            t.closed = True
-        stack.append(redirect)
-        try:
-            return fun(*args)
-        finally:
-            stack.remove(redirect)
-            _resume(suspended)
+    def run(values: Sequence[Any], *args: Any) -> tuple[Any, ...]:
+        with ExitStack() as layers:
+            entered = [layers.enter_context(_substituted(*layer)) for layer in (*around, (tracers, values))]
+            return tuple([_looked_up(x, entered) for x in fun(*args)])
 
     return run
+
+
+@contextmanager
+def _substituted(tracers: Sequence[Any], values: Sequence[Any]) -> Iterator[_Substitute]:
+    """Let values stand in the place of tracers."""
+    home = {id(t._trace): t._trace for t in tracers}
+    suspended = [t for t in home.values() if not t.closed]
+    redirect = _Substitute(tracers, values, suspended)
+    stack = redirecting()
+    for t in suspended:
+        t.closed = True
+    stack.append(redirect)
+    try:
+        yield redirect
+    finally:
+        stack.remove(redirect)
+        _resume(suspended)

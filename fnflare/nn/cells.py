@@ -168,7 +168,7 @@ def LSTMCell(
 
     def init(key: Any, features: int) -> tuple[int, Any]:
         params = _draw("LSTMCell", key, features, units, 4, (W_init, U_init, b_init))
-        params["b"][units : 2 * units] += forget_bias
+        params["b"] = ops.at(params["b"])[units : 2 * units].add(forget_bias)
         return units, params
 
     def initial(params: Any, batch: int) -> Any:

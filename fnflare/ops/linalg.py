@@ -53,9 +53,9 @@ def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
     if y.ndim == 1:
         g = ct * y if x_like.ndim == 1 else ct[..., None] * y
     elif x_like.ndim == 1:
-        g = np.matmul(y, ct[..., None])[..., 0]
+        g = bind(matmul, (y, ct[..., None]))[..., 0]
     else:
-        g = np.matmul(ct, _swap(y))
+        g = bind(matmul, (ct, _swap(y)))
     return _sum_lead(g, x_like.shape)
 
 
@@ -63,13 +63,13 @@ def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
     if x.ndim == 1:
         g = ct * x if y_like.ndim == 1 else x[:, None] * ct[..., None, :]
     elif y_like.ndim == 1:
-        g = np.matmul(ct, x) if x.ndim == 2 else np.matmul(_swap(x), ct[..., None])[..., 0]
+        g = bind(matmul, (ct, x)) if x.ndim == 2 else bind(matmul, (_swap(x), ct[..., None]))[..., 0]
     elif y_like.ndim == 2 and x.ndim > 2:
         # One large product over all rows of the batch instead of one a matrix and a sum.
         n = math.prod(x.shape[:-1])
-        g = np.matmul(_swap(np.reshape(x, (n, x.shape[-1]))), np.reshape(ct, (n, ct.shape[-1])))
+        g = bind(matmul, (_swap(np.reshape(x, (n, x.shape[-1]))), np.reshape(ct, (n, ct.shape[-1]))))
     else:
-        g = np.matmul(_swap(x), ct)
+        g = bind(matmul, (_swap(x), ct))
     return _sum_lead(g, y_like.shape)
 
 

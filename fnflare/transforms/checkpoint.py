@@ -47,14 +47,14 @@ _checkpoint: Primitive = primitive("checkpoint", lambda *args, segment: segment(
 
 @_checkpoint.vjp_joint
 def _(cts: Any, _ans: Any, *args: Any, segment: _Segment) -> list[Any]:
-    _, pullback = vjp(segment.run, *args)
+    _, pullback = vjp(segment.run, *map(alias, args))
     return [g if g.dtype.kind in "fc" else None for g in pullback(tuple(cts))]
 
 
 @_checkpoint.jvp_joint
 def _(ts: Any, _ans: Any, *args: Any, segment: _Segment) -> Any:
-    tangents = [_zeros(x) if t is None else t for t, x in zip(ts, args, strict=True)]
-    out = jvp(segment.run, args, tangents)[1]
+    tangents = [_zeros(x) if t is None else alias(t) for t, x in zip(ts, args, strict=True)]
+    out = jvp(segment.run, [alias(x) for x in args], tangents)[1]
     return [t if t.dtype.kind in "fc" else None for t in out]
 
 
