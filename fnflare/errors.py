@@ -8,6 +8,8 @@ A message names the argument and what was wrong with it, then says what to write
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ArgumentError",
     "CheckpointError",
@@ -89,4 +91,10 @@ class MissingFileError(DataFileError, FileNotFoundError):
 
 
 class NonFiniteError(FnflareError, FloatingPointError):
-    """A loss, gradient or parameter became infinite or not a number during training."""
+    """A loss, gradient or parameter became infinite or not a number during training.
+
+    Attributes:
+        state: a `fnflare.train.TrainState`, what the run had before the step that failed.
+    """
+
+    state: Any = None

@@ -36,6 +36,7 @@ _DOCUMENT = "fnflare.json"  # no leaf's member is called so: theirs end in .npy
 _KINDS = "biufcmMUS"  # every kind of dtype that needs no pickle but records
 _PLAIN_KEYS = (str, int, bool, float)
 _LONGEST_NAME = 200
+_ANYTHING = "..."  # in the structure of `like`, in the place of an Ellipsis
 
 _TreePath = tuple[Any, ...]
 _Arrays = dict[str, Any]
@@ -80,11 +81,12 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
         path: the file, ending in ``.npz`` or ``.safetensors``.
         like: a tree of the structure, shapes and dtypes that the file must have, such as freshly initialised
             parameters (or what `eval_shape` says of them). Named tuples, dataclasses and other registered classes
-            come back as `like` has them, and what is a Python scalar in it comes back as a Python scalar.
+            come back as `like` has them, and what is a Python scalar in it comes back as a Python scalar. Where it
+            has an Ellipsis, ``{"params": params, "notes": ...}``, the file may have anything.
 
     Returns:
-        The tree, with arrays of their own that may be written to. Without `like` it is made of dicts, lists, tuples
-        and None, and Python scalars come back as arrays of shape ().
+        The tree, with arrays of their own that may be written to. Without `like`, and in the place of an Ellipsis, it
+        is made of dicts, lists, tuples and None, and Python scalars come back as arrays of shape ().
 
     Raises:
         MissingFileError: there is no such file.
@@ -203,16 +205,31 @@ def _rebuild(code: Any, arrays: _Arrays, path: _TreePath) -> Any:
 def _fill(like: Any, structure: Any, arrays: _Arrays) -> Any:
     """The tree in the containers of `like`, whose structure, shapes and dtypes the file must have."""
     pairs, treedef = flatten_with_path(like)
-    expected = _encode(treedef, iter(_names([p for p, _ in pairs])))
+    expected = _encode(treedef, iter([_ANYTHING if leaf is ... else "" for _, leaf in pairs]))
     difference = _difference(expected, structure, ())
     if difference:
         raise _DamageError(difference)
-    names = [name for _, name in _leaf_names(structure)]
-    return unflatten(treedef, [_fit(p, leaf, arrays[name]) for name, (p, leaf) in zip(names, pairs, strict=True)])
+    codes = _counterparts(expected, structure)
+    return unflatten(treedef, [_fill_leaf(p, leaf, code, arrays) for code, (p, leaf) in zip(codes, pairs, strict=True)])
+
+
+def _counterparts(expected: Any, got: Any) -> Iterator[Any]:
+    """What an encoded structure has at the leaves of another, from which it does not differ."""
+    if isinstance(expected, str):
+        yield got
+    elif expected is not None:
+        for a, b in zip(_node(expected, ()).values, _node(got, ()).values, strict=True):
+            yield from _counterparts(a, b)
+
+
+def _fill_leaf(path: _TreePath, like: Any, code: Any, arrays: _Arrays) -> Any:
+    return _rebuild(code, arrays, path) if like is ... else _fit(path, like, arrays[code])
 
 
 def _difference(expected: Any, got: Any, path: _TreePath) -> str | None:
     """Says how two encoded structures differ at the first path where they do; None where they do not."""
+    if expected == _ANYTHING:
+        return None
     if isinstance(expected, str) or expected is None or isinstance(got, str) or got is None:
         same = type(expected) is type(got)
         return None if same else f"{_at(path)} like= has {_kind(expected, path)}, the file has {_kind(got, path)}"

@@ -133,6 +133,20 @@ def test_loaded_arrays_may_be_written_to(file):
     np.testing.assert_array_equal(back["lstm"]["W"], PARAMS["lstm"]["W"] + 1)
 
 
+def test_an_ellipsis_in_like_takes_what_the_file_has(file):
+    notes = {"losses": [np.arange(3.0), np.arange(2)], "tag": ("a", None)}
+    save(file, {"params": Affine(1.5, np.ones(2)), "notes": notes, "steps": 7, "nothing": None})
+    back = load(file, like={"params": Affine(0.0, np.zeros(2)), "notes": ..., "steps": ..., "nothing": ...})
+    assert back["params"].W == 1.5
+    assert_same(back["notes"], tree.map(np.asarray, notes))
+    assert_same(back["steps"], np.asarray(7))
+    assert back["nothing"] is None
+    with pytest.raises(CheckpointError, match="at 'params/b' like= has shape"):
+        load(file, like={"params": Affine(0.0, np.zeros(3)), "notes": ..., "steps": ..., "nothing": ...})
+    with pytest.raises(CheckpointError, match="Affine at 'params'; pass like="):
+        load(file, like={"params": ..., "notes": ..., "steps": ..., "nothing": ...})
+
+
 def test_like_may_be_shapes_alone(file):
     class Spec:
         shape, dtype = (2, 3), np.dtype(np.float32)

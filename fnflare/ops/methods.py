@@ -102,15 +102,6 @@ def _rdivmod(self: Tracer, other: Any) -> tuple[Any, Any]:
     return other // self, other % self
 
 
-def _method(function: Any) -> Callable[..., Any]:
-    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
-        return function(self, *args, **kwargs)
-
-    method.__name__ = function.__name__
-    method.__doc__ = f"NumPy's ``{function.__name__}``, as a method."
-    return method
-
-
 def _reshape(self: Tracer, *new: Any, order: Any = "C") -> Any:
     """NumPy's ``reshape``, as a method: ``x.reshape(2, 3)`` or ``x.reshape((2, 3))``."""
     return shape.reshape(self, new[0] if len(new) == 1 else new, order)
@@ -191,7 +182,7 @@ def _attach() -> None:
     for name, method in special_methods.items():
         setattr(Tracer, name, method)
     for name, function in _METHODS.items():
-        setattr(Tracer, name, _method(function))
+        setattr(Tracer, name, function)
 
 
 _attach()
