@@ -89,7 +89,7 @@ def normalise_argnums(argnums: Argnums | None, argnames: Argnames) -> tuple[tupl
         argnums = () if names else 0
     try:
         nums = (int(argnums),) if isinstance(argnums, (int, np.integer)) else tuple([int(n) for n in argnums])
-    except TypeError:
+    except (TypeError, ValueError):
         raise ArgumentError(f"argnums must be an int or a sequence of ints, got {argnums!r}") from None
     return nums, names
 

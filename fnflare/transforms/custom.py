@@ -84,9 +84,10 @@ def _bind_arguments(fun: Any, nondiff: tuple[int, ...], args: Any, kwargs: Any) 
     """The differentiable arguments, the others, and `fun` with the others filled in."""
     if kwargs:
         bound = inspect.signature(fun).bind(*args, **kwargs)
-        bound.apply_defaults()
-        if bound.kwargs:
+        kinds = {name: p.kind for name, p in bound.signature.parameters.items()}
+        if any(kinds[name] in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for name in bound.arguments):
             raise ArgumentError(f"{name_of(fun)} has custom rules: keyword-only arguments cannot be passed to it")
+        bound.apply_defaults()
         args = bound.args
     fixed = {i % len(args): args[i] for i in nondiff}
     rest = tuple([a for i, a in enumerate(args) if i not in fixed])
@@ -228,11 +229,10 @@ _custom_jvp = primitive(
 def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
     """The tangents of the answers, by the user's rule; None for answers that have none, such as integers."""
     primals = call.args(values)
-    flat = list(call.leaves)
-    for i, x in enumerate(flat):
-        flat[i] = np.zeros(np.shape(x), float0) if i not in call.arrays else None
-    for i, t in zip(call.arrays, tangents, strict=True):
-        flat[i] = t
+    flat = [np.zeros(np.shape(x), float0) for x in call.leaves]
+    for i, x, t in zip(call.arrays, values, tangents, strict=True):
+        if dtype_of(x).kind in "fc":
+            flat[i] = t
     pair = call.owner._jvp(*call.fixed, primals, tree.unflatten(call.structure, flat))
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ArgumentError(f"custom_jvp: the rule of {name_of(call.fun)} must return a pair (out, tangent)")
