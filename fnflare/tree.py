@@ -460,7 +460,8 @@ def transpose(outer: TreeDef, inner: TreeDef, tree: Any) -> Any:
     subtrees: list[Any] = []
     _subtrees(outer, tree, None, subtrees, (), "tree.transpose")
     rows = [_matching_leaves(inner, s, None, "tree.transpose, inner tree") for s in subtrees]
-    return _unflatten(inner, iter([_unflatten(outer, iter(col)) for col in zip(*rows, strict=True)]))
+    columns = zip(*rows, strict=True) if rows else [()] * inner.num_leaves
+    return _unflatten(inner, iter([_unflatten(outer, iter(col)) for col in columns]))
 
 
 def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
