@@ -25,10 +25,11 @@ import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
+from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.trace import Trace, bind, closed_call
 from fnflare.core.tracer import Tracer
 
-__all__ = ["LinearTape", "Scatter", "Tape", "TapeTracer"]
+__all__ = ["LinearTape", "Tape", "TapeTracer"]
 
 _ndarray = np.ndarray
 _getframe = sys._getframe
@@ -66,42 +67,6 @@ class TapeTracer(Tracer):
 
     def __repr__(self) -> str:
         return f"TapeTracer({self.value!r})"
-
-
-class Scatter:
-    """The cotangent of an array of which a part was read: rows, and where in the array they belong.
-
-    The sweep collects them and makes one dense array when the cotangent is needed, so that reading a
-    thousand rows of a table one by one costs a thousand rows, not a thousand tables.
-    """
-
-    __slots__ = ("aval", "index", "rows")
-
-    def __init__(self, aval: Any, index: Any, rows: Any) -> None:
-        self.aval = aval
-        self.index = index
-        self.rows = rows
-
-
-class _Pending:
-    """Cotangents waiting to be added up: a dense part, or None, and scattered parts."""
-
-    __slots__ = ("dense", "parts")
-
-    def __init__(self, dense: Any, part: Scatter) -> None:
-        self.dense = dense
-        self.parts = [part]
-
-    def add(self, g: Any) -> None:
-        if type(g) is Scatter:
-            self.parts.append(g)
-        elif self.dense is None:
-            self.dense = g
-        else:
-            self.dense = self.dense + g
-
-    def total(self) -> Any:
-        return _scatter_add(self.dense, self.parts)
 
 
 class Tape(Trace):
@@ -332,7 +297,7 @@ class Tape(Trace):
             ct = next_ct()
             if ct is None:
                 continue
-            if type(ct) is _Pending:
+            if type(ct) is Pending:
                 ct = ct.total()
             plan, slots, inputs, ans, params, fix = record
             rule = plan.single
@@ -358,7 +323,7 @@ class Tape(Trace):
                         cts[slot] = g
                     else:
                         _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
-        return [ct.total() if type(ct) is _Pending else ct for ct in cts]
+        return [ct.total() if type(ct) is Pending else ct for ct in cts]
 
 
 class LinearTape(Tape):
@@ -417,17 +382,17 @@ def _add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
     """Add a contribution to the cotangent of a slot; in place only into arrays that were made here."""
     previous = cts[slot]
     if previous is None:
-        cts[slot] = _Pending(None, g) if type(g) is Scatter else g
+        cts[slot] = Pending(None, g) if type(g) is Scatter else g
     elif type(previous) is _ndarray and type(g) is _ndarray:
         if slot in owned:
             previous += g
         else:
             cts[slot] = previous + g
             owned.add(slot)
-    elif type(previous) is _Pending:
+    elif type(previous) is Pending:
         previous.add(g)
     elif type(g) is Scatter:
-        cts[slot] = _Pending(previous, g)
+        cts[slot] = Pending(previous, g)
     else:
         cts[slot] = previous + g
 
@@ -497,54 +462,3 @@ def expand(t: Any, aval: ShapeDtypeStruct) -> Any:
     if t.shape != aval.shape:
         t = np.broadcast_to(t, aval.shape)
     return t if t.dtype == aval.dtype else t.astype(aval.dtype)
-
-
-def _scatter_add(dense: Any, parts: list[Scatter]) -> Any:
-    """`dense` (or zeros) with all parts added at their places, in one new array."""
-    aval = parts[0].aval
-    if isinstance(dense, Tracer) or any(isinstance(p.rows, Tracer) for p in parts):
-        from fnflare.ops.index import index_add  # the traced way; ops import core, so not at the top
-
-        total = np.zeros(aval.shape, aval.dtype) if dense is None else dense
-        for p in parts:
-            total = index_add(total, p.rows, index=p.index)
-        return total
-    total = np.zeros(aval.shape, aval.dtype) if dense is None else np.array(dense)
-    for index, rows in _gathered(parts):
-        if is_basic(index):
-            total[index] += rows
-        else:
-            np.add.at(total, index, rows)
-    return total
-
-
-def _gathered(parts: list[Scatter]) -> list[tuple[Any, Any]]:
-    """The parts as (index, rows), all that read whole rows by integers joined into one."""
-    integers, others = [], []
-    for p in parts:
-        index = p.index[0] if type(p.index) is tuple and len(p.index) == 1 else p.index
-        if type(index) is _ndarray and index.dtype.kind in "iu":
-            integers.append((index.reshape(-1), p.rows.reshape(index.size, *p.aval.shape[1:])))
-        else:
-            others.append((p.index, p.rows))
-    if integers:
-        index = np.concatenate([i for i, _ in integers])
-        others.append(_sum_rows(index, np.concatenate([r for _, r in integers])))
-    return others
-
-
-def _sum_rows(index: Any, rows: Any) -> tuple[Any, Any]:
-    """Add up the rows of equal index, by sorting: each index then occurs once."""
-    order = np.argsort(index, kind="stable")
-    index = index[order]
-    starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]])) if len(index) else index
-    return (index[starts],), np.add.reduceat(rows[order], starts, axis=0) if len(index) else rows
-
-
-def is_basic(index: Any) -> bool:
-    """Whether an index is NumPy's basic kind (integers, slices, ellipsis, None), which reads each
-    element at most once."""
-    for i in index if type(index) is tuple else (index,):
-        if not (i is None or i is Ellipsis or (isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool))):
-            return False
-    return True

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import Scatter, ShapeDtypeStruct, Tracer, bind, dtype_of, is_tracer, primitive
-from fnflare.core.tape import is_basic
+from fnflare.core.scatter import is_basic
 from fnflare.core.tracer import implements
 from fnflare.errors import ConcretizationError, DtypeError, UnsupportedError
 from fnflare.ops.elementwise import convert, select
@@ -94,7 +94,7 @@ def _getitem_shape(x: ShapeDtypeStruct, *arrays: ShapeDtypeStruct, index: Any) -
 
 
 _getitem = primitive("getitem", lambda x, *arrays, index: x[_fill(index, arrays)], _getitem_shape)
-_getitem.vjp(lambda ct, _ans, x_like, *arrays, index: Scatter(x_like, _fill(index, arrays), ct))
+_getitem.vjp(lambda ct, _ans, x_like, *arrays, index: Scatter(x_like, _fill(index, arrays), ct, index_add))
 _getitem.jvp(lambda t, _ans, _x, *arrays, index: getitem(t, _fill(index, arrays)))
 
 

@@ -14,6 +14,7 @@ from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
+from fnflare.ops.index import index_set
 from fnflare.ops.reduce import axes_of
 
 __all__ = ["einsum", "matmul"]
@@ -214,8 +215,6 @@ def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str) 
 
 
 def _onto_diagonal(g: Any, term: str, unique: str, shape: tuple[int, ...]) -> Any:
-    from fnflare.ops.index import index_set
-
     grids = np.ogrid[tuple([slice(n) for n in g.shape])] if g.ndim > 1 else [np.arange(g.shape[0])]
     return index_set(np.zeros(shape, g.dtype), g, index=tuple([grids[unique.index(c)] for c in term]))
 

@@ -79,7 +79,8 @@ _add_reduce: Any = np.add.reduce  # what np.sum comes to, without its checks of 
 
 
 def _sum_kernel(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return _add_reduce(x, None if len(axes) == x.ndim else axes, None, None, keepdims)
+    every = type(x) is not np.ndarray or len(axes) == x.ndim
+    return _add_reduce(x, None if every else axes, None, None, keepdims)
 
 
 reduce_sum = primitive("sum", _sum_kernel, _sum_shape, multilinear=True)
