@@ -116,6 +116,7 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((normal(3),), {"dtype": np.dtype(np.float64)}),
         Sample((MASK,), {"dtype": np.dtype(np.float64)}),
     ],
+    "round": [Sample((normal(3) * 10,), {"decimals": -1}), Sample((normal(2, 2),), {"decimals": 1})],
     "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
     "stop_gradient": [Sample((normal(3),))],
     "reshape": [Sample((X34,), {"shape": (2, 6)}), Sample((normal(1),), {"shape": ()})],
