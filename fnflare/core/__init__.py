@@ -36,6 +36,7 @@ __all__ = [
     "capture",
     "close_trace",
     "dtype_of",
+    "hidden_error",
     "is_tracer",
     "open_trace",
     "primitive",

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fnflare.core.tracer import Tracer
-from fnflare.errors import LeakedTracerError, TracerArrayError
+from fnflare.errors import FnflareError, LeakedTracerError
 
 if TYPE_CHECKING:
     from fnflare.core.primitive import Primitive
@@ -103,10 +103,10 @@ def close_trace(trace: Trace) -> None:
     trace.closed = True
 
 
-def hidden_error(error: ValueError) -> TracerArrayError | None:
+def hidden_error(error: ValueError) -> FnflareError | None:
     """Our own error behind one of NumPy's, which says of a tracer written into one element of a buffer that it
     is a sequence; the transforms raise ours in its place."""
-    return error.__cause__ if isinstance(error.__cause__, TracerArrayError) else None
+    return error.__cause__ if isinstance(error.__cause__, FnflareError) else None
 
 
 def redirecting() -> list[Redirect]:
