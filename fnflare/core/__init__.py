@@ -11,7 +11,8 @@ from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.primitive import Primitive, primitive, primitives
-from fnflare.core.tape import Scatter, Tape, TapeTracer
+from fnflare.core.scatter import Scatter
+from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, close_trace, open_trace, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
 
@@ -21,6 +22,7 @@ __all__ = [
     "Capture",
     "DualTrace",
     "DualTracer",
+    "LinearTape",
     "Primitive",
     "Scatter",
     "ShapeDtypeStruct",

@@ -32,8 +32,10 @@ class DualTracer(Tracer):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        value = self.value
-        return value.shape if hasattr(value, "shape") else ()
+        try:
+            return self.value.shape
+        except AttributeError:  # a Python number
+            return ()
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -10,8 +10,9 @@ A record's place in the list is the number of its answer, which the tracer holds
     (plan, slots, inputs, ans, params, fix)
 
 ``slots`` are the slots of the arguments (-1 for a constant), ``inputs`` and ``ans`` what the rules
-asked to have kept, and ``fix`` the shape and dtype of each argument where a cotangent has to be
-brought to them, because the operation broadcast or promoted.
+asked to have kept, and ``fix`` the shape and dtype of each argument, and of the answer last, where a
+cotangent has to be brought to them because the operation broadcast or promoted. Where only one
+argument is traced and has a rule of its own (``plan.single``), ``slots`` is its slot alone.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
+from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.trace import Trace, bind, closed_call
 from fnflare.core.tracer import Tracer
 
-__all__ = ["Scatter", "Tape", "TapeTracer"]
+__all__ = ["LinearTape", "Tape", "TapeTracer"]
 
 _ndarray = np.ndarray
 _getframe = sys._getframe
+_new = object.__new__
 
 
 class TapeTracer(Tracer):
@@ -45,8 +48,10 @@ class TapeTracer(Tracer):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        value = self.value
-        return value.shape if hasattr(value, "shape") else ()
+        try:
+            return self.value.shape
+        except AttributeError:  # a Python number
+            return ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -64,56 +69,20 @@ class TapeTracer(Tracer):
         return f"TapeTracer({self.value!r})"
 
 
-class Scatter:
-    """The cotangent of an array of which a part was read: rows, and where in the array they belong.
-
-    The sweep collects them and makes one dense array when the cotangent is needed, so that reading a
-    thousand rows of a table one by one costs a thousand rows, not a thousand tables.
-    """
-
-    __slots__ = ("aval", "index", "rows")
-
-    def __init__(self, aval: Any, index: Any, rows: Any) -> None:
-        self.aval = aval
-        self.index = index
-        self.rows = rows
-
-
-class _Pending:
-    """Cotangents waiting to be added up: a dense part, or None, and scattered parts."""
-
-    __slots__ = ("dense", "parts")
-
-    def __init__(self, dense: Any, part: Scatter) -> None:
-        self.dense = dense
-        self.parts = [part]
-
-    def add(self, g: Any) -> None:
-        if type(g) is Scatter:
-            self.parts.append(g)
-        elif self.dense is None:
-            self.dense = g
-        else:
-            self.dense = self.dense + g
-
-    def total(self) -> Any:
-        return _scatter_add(self.dense, self.parts)
-
-
 class Tape(Trace):
-    """A trace that records. ``mode`` is "vjp" for a backward sweep or "jvp" for forward ones: it says
-    for which rules the tape keeps inputs and answers."""
+    """A trace that records what the vjp rules read, for backward sweeps."""
 
-    __slots__ = ("leaves", "mode", "records")
+    __slots__ = ("leaves", "records")
+
+    mode = "vjp"  # for which rules inputs and answers are kept
 
     records: list[Any]
     leaves: int  # the first records of a tape are its leaves
 
-    def __init__(self, fun: Any = None, mode: str = "vjp") -> None:
+    def __init__(self, fun: Any = None) -> None:
         self.fun = fun
         self.level = -1
         self.closed = True
-        self.mode = mode
         self.records = []
         self.leaves = 0
 
@@ -140,7 +109,7 @@ class Tape(Trace):
 
     def unary(self, prim: Primitive, x: Any, params: dict[str, Any] | None = None) -> Any:
         plan = prim.unary_plan
-        if plan is None or self.closed or self.mode != "vjp":
+        if plan is None or self.closed:
             return self.process(prim, (x,), params)
         value = x.value
         if self.level:
@@ -150,13 +119,16 @@ class Tape(Trace):
         else:
             ans = prim.kernel(value, **params)
         want = plan.inputs[0]
-        inputs = _NONE_1 if not want else (value,) if want == VALUE else (aval_of(value),)
+        inputs = plan.keeps_none or ((value,) if want == VALUE else (aval_of(value),))
         fix = None
         if not prim.elementwise and (type(value) is float or value.dtype is not ans.dtype):
             fix = [aval_of(value), aval_of(ans)]
         records = self.records
-        tracer = TapeTracer(self, ans, len(records))
-        records.append((plan, (x.slot,), inputs, ans if plan.answer else None, params, fix))
+        tracer = _new(TapeTracer)  # a call of the class would cost as much again
+        tracer._trace = self
+        tracer.value = ans
+        tracer.slot = len(records)
+        records.append((plan, x.slot, inputs, ans if plan.answer else None, params, fix))
         if params is not None:
             tracer.mark()
             return tracer
@@ -167,7 +139,7 @@ class Tape(Trace):
 
     def binary(self, prim: Primitive, x: Any, y: Any) -> Any:
         plans = prim.binary_plans
-        if plans is None or self.closed or self.mode != "vjp":
+        if plans is None or self.closed:
             return self.process(prim, (x, y), None)
         if type(x) is TapeTracer and x._trace is self:
             vx = x.value
@@ -175,12 +147,14 @@ class Tape(Trace):
             if type(y) is TapeTracer and y._trace is self:
                 vy = y.value
                 sy = y.slot
+                slots: Any = (sx, sy)
                 plan = plans[2]
             elif isinstance(y, Tracer):
                 return self.process(prim, (x, y), None)
             else:
                 vy = y
                 sy = -1
+                slots = sx
                 plan = plans[0]
         elif isinstance(x, Tracer):
             return self.process(prim, (x, y), None)
@@ -188,7 +162,7 @@ class Tape(Trace):
             vx = x
             sx = -1
             vy = y.value
-            sy = y.slot
+            slots = sy = y.slot
             plan = plans[1]
         if plan is None:
             return self.process(prim, (x, y), None)
@@ -197,7 +171,9 @@ class Tape(Trace):
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
                 fix = [aval_of(vx), aval_of(vy), aval_of(ans)]
-        elif not ((sy < 0 and _is_weak(vy)) or (sx < 0 and _is_weak(vx))):
+        elif not (
+            (sy < 0 and (type(vy) is float or type(vy) is int)) or (sx < 0 and (type(vx) is float or type(vx) is int))
+        ):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
@@ -206,13 +182,19 @@ class Tape(Trace):
             ):
                 fix = _fix(True, (vx, vy), tuple([i for i, s in enumerate((sx, sy)) if s >= 0]), ans)
         records = self.records
-        tracer = TapeTracer(self, ans, len(records))
-        wx, wy = plan.inputs
-        inputs = (
-            vx if wx == VALUE else aval_of(vx) if wx else None,
-            vy if wy == VALUE else aval_of(vy) if wy else None,
-        )
-        records.append((plan, (sx, sy), inputs, ans if plan.answer else None, None, fix))
+        tracer = _new(TapeTracer)  # a call of the class would cost as much again
+        tracer._trace = self
+        tracer.value = ans
+        tracer.slot = len(records)
+        inputs: Any = plan.keeps_none
+        if inputs is None:
+            wx, wy = plan.inputs
+            leaves = self.leaves  # a leaf lives as long as the caller's argument: kept for its shape, it costs nothing
+            inputs = (
+                (vx if wx == VALUE or 0 <= sx < leaves else aval_of(vx)) if wx else None,
+                (vy if wy == VALUE or 0 <= sy < leaves else aval_of(vy)) if wy else None,
+            )
+        records.append((plan, slots, inputs, ans if plan.answer else None, None, fix))
         frame = _getframe(2)
         tracer.code = frame.f_code
         tracer.lasti = frame.f_lasti
@@ -222,7 +204,7 @@ class Tape(Trace):
         if self.closed:
             return closed_call(self, prim, args, params)
         values = []
-        slots = []
+        slots: Any = []
         traced: Any = ()
         nested = self.level > 0
         for i, a in enumerate(args):
@@ -258,6 +240,8 @@ class Tape(Trace):
             # Rules of these read the answers' shapes at most.
             record = (plan, slots, kept, [aval_of(a) for a in ans], params, _fix_many(values, traced))
             return self._record_many(record, ans)
+        if plan.single is not None:
+            slots = slots[plan.argnum]
         want = plan.answer
         kept_ans = ans if want == VALUE else None if not want else _keep(ans, want)
         return self._record((plan, slots, kept, kept_ans, params, _fix(prim.elementwise, values, traced, ans)), ans)
@@ -313,18 +297,16 @@ class Tape(Trace):
             ct = next_ct()
             if ct is None:
                 continue
-            if type(ct) is _Pending:
+            if type(ct) is Pending:
                 ct = ct.total()
             plan, slots, inputs, ans, params, fix = record
             rule = plan.single
             if rule is not None:
                 g = rule(ct, ans, *inputs) if params is None else rule(ct, ans, *inputs, **params)
-                argnum = plan.argnum
-                slot = slots[argnum]
-                if cts[slot] is None and fix is None and type(g) is not Scatter:
-                    cts[slot] = g
+                if cts[slots] is None and fix is None and type(g) is not Scatter:
+                    cts[slots] = g
                 else:
-                    _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
+                    _add_to(cts, owned, slots, g if fix is None else _match(g, fix[plan.argnum]))
             elif plan is _HAND_ON:
                 _hand_on(cts, record, ct)
             elif plan.joint is not None:
@@ -341,12 +323,20 @@ class Tape(Trace):
                         cts[slot] = g
                     else:
                         _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
-        return [ct.total() if type(ct) is _Pending else ct for ct in cts]
+        return [ct.total() if type(ct) is Pending else ct for ct in cts]
 
-    # -- the forward sweep ----------------------------------------------------------------------
+
+class LinearTape(Tape):
+    """A tape that records what the jvp rules read, for forward sweeps."""
+
+    __slots__ = ()
+
+    mode = "jvp"
+    unary = Trace.unary
+    binary = Trace.binary
 
     def push(self, tangents: dict[int, Any], outputs: Sequence[int]) -> list[Any]:
-        """Walk from the start to the end, on a tape of mode "jvp".
+        """Walk from the start to the end.
 
         Args:
             tangents: the tangent of each leaf that has one, by slot.
@@ -365,9 +355,14 @@ class Tape(Trace):
                 if whole is not None and whole[inputs] is not None:
                     ts[i] = whole[inputs]
                 continue
+            kwargs = params or {}
+            if plan.single is not None:
+                if slots in ts:
+                    t = plan.single(ts[slots], ans, *inputs, **kwargs)
+                    ts[i] = t if fix is None else expand(t, fix[-1])
+                continue
             if not any(s in ts for s in slots):
                 continue
-            kwargs = params or {}
             if plan.joint is not None:
                 ts[i] = plan.joint([ts.get(s) for s in slots], ans, *inputs, **kwargs)
                 continue
@@ -379,30 +374,25 @@ class Tape(Trace):
         return [ts.get(s) for s in outputs]
 
 
-_NONE_1 = (None,)
 #: The plan of a record that stands for one of several answers of the record before it.
 _HAND_ON = Plan((), None, (), 0, False)
-
-
-def _is_weak(x: Any) -> bool:
-    return type(x) is float or type(x) is int
 
 
 def _add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
     """Add a contribution to the cotangent of a slot; in place only into arrays that were made here."""
     previous = cts[slot]
     if previous is None:
-        cts[slot] = _Pending(None, g) if type(g) is Scatter else g
+        cts[slot] = Pending(None, g) if type(g) is Scatter else g
     elif type(previous) is _ndarray and type(g) is _ndarray:
         if slot in owned:
             previous += g
         else:
             cts[slot] = previous + g
             owned.add(slot)
-    elif type(previous) is _Pending:
+    elif type(previous) is Pending:
         previous.add(g)
     elif type(g) is Scatter:
-        cts[slot] = _Pending(previous, g)
+        cts[slot] = Pending(previous, g)
     else:
         cts[slot] = previous + g
 
@@ -472,54 +462,3 @@ def expand(t: Any, aval: ShapeDtypeStruct) -> Any:
     if t.shape != aval.shape:
         t = np.broadcast_to(t, aval.shape)
     return t if t.dtype == aval.dtype else t.astype(aval.dtype)
-
-
-def _scatter_add(dense: Any, parts: list[Scatter]) -> Any:
-    """`dense` (or zeros) with all parts added at their places, in one new array."""
-    aval = parts[0].aval
-    if isinstance(dense, Tracer) or any(isinstance(p.rows, Tracer) for p in parts):
-        from fnflare.ops.index import index_add  # the traced way; ops import core, so not at the top
-
-        total = np.zeros(aval.shape, aval.dtype) if dense is None else dense
-        for p in parts:
-            total = index_add(total, p.rows, index=p.index)
-        return total
-    total = np.zeros(aval.shape, aval.dtype) if dense is None else np.array(dense)
-    for index, rows in _gathered(parts):
-        if is_basic(index):
-            total[index] += rows
-        else:
-            np.add.at(total, index, rows)
-    return total
-
-
-def _gathered(parts: list[Scatter]) -> list[tuple[Any, Any]]:
-    """The parts as (index, rows), all that read whole rows by integers joined into one."""
-    integers, others = [], []
-    for p in parts:
-        index = p.index[0] if type(p.index) is tuple and len(p.index) == 1 else p.index
-        if type(index) is _ndarray and index.dtype.kind in "iu":
-            integers.append((index.reshape(-1), p.rows.reshape(-1, *p.aval.shape[1:])))
-        else:
-            others.append((p.index, p.rows))
-    if integers:
-        index = np.concatenate([i for i, _ in integers])
-        others.append(_sum_rows(index, np.concatenate([r for _, r in integers])))
-    return others
-
-
-def _sum_rows(index: Any, rows: Any) -> tuple[Any, Any]:
-    """Add up the rows of equal index, by sorting: each index then occurs once."""
-    order = np.argsort(index, kind="stable")
-    index = index[order]
-    starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]])) if len(index) else index
-    return (index[starts],), np.add.reduceat(rows[order], starts, axis=0) if len(index) else rows
-
-
-def is_basic(index: Any) -> bool:
-    """Whether an index is NumPy's basic kind (integers, slices, ellipsis, None), which reads each
-    element at most once."""
-    for i in index if type(index) is tuple else (index,):
-        if not (i is None or i is Ellipsis or (isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool))):
-            return False
-    return True

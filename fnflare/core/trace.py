@@ -121,6 +121,8 @@ def bind(prim: Primitive, args: Any, params: dict[str, Any] | None = None) -> An
             if top is None or trace.level > top.level:
                 top = trace
     if top is not None:
+        if params is None and len(args) == 2:
+            return top.binary(prim, *args)
         return top.process(prim, args, params)
     return prim.kernel(*args) if params is None else prim.kernel(*args, **params)
 

@@ -91,7 +91,9 @@ def _elementwise(name: str, by_numpy: Callable[..., Any]) -> Callable[..., Any]:
             small = x.size < least
         except AttributeError:  # a number, a list
             small = True
-        if small or x.size < (from_32 if x.itemsize == 4 else from_64):
+        if small:
+            return by_numpy(x) if out is None else by_numpy(x, out)
+        if x.size < (from_32 if x.itemsize == 4 else from_64):
             return by_numpy(x, out)
         values = mkl.elementwise(name, x, out)
         return by_numpy(x, out) if values is None else values

@@ -73,6 +73,8 @@ def _power_base(ct: Any, _ans: Any, x: Any, y: Any) -> Any:
 
 
 def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
+    if type(x) is int or type(x) is float:  # 2 ** y: the logarithm stays a Python number, whose dtype gives way
+        return ct * ans * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan)
     # x ** y is 0 for x = 0 and y > 0, whose derivative in y is 0, not 0 * log(0).
     return ct * ans * np.log(np.where(x == 0, np.ones_like(x), x))
 
@@ -121,9 +123,9 @@ cbrt.derivative(lambda ct, ans, _x: ct / (3 * ans * ans))
 
 
 def _logaddexp_rule(ct: Any, ans: Any, x: Any) -> Any:
-    # Where both arguments are the same infinity x - ans is nan; the shares are then taken as equal.
-    difference = np.where(x == ans, np.zeros_like(ans), x - ans)
-    return ct * np.exp(difference)
+    # Where both arguments are the same infinity x - ans would be nan; both shares are then taken as whole.
+    same = x == ans
+    return ct * np.exp(np.where(same, 0, x) - np.where(same, 0, ans))
 
 
 logaddexp = _ufunc(np.logaddexp)
@@ -164,7 +166,7 @@ cosh = _ufunc(np.cosh)
 cosh.derivative(lambda ct, _ans, x: ct * np.sinh(x))
 
 tanh = _ufunc(np.tanh, kernels.tanh)
-tanh.derivative(lambda ct, ans, _x: ct * (1 - ans * ans))
+tanh.derivative(lambda ct, ans, _x: ct - ct * ans * ans)
 
 arcsinh = _ufunc(np.arcsinh)
 arcsinh.derivative(lambda ct, _ans, x: ct / np.sqrt(x * x + 1))
@@ -206,7 +208,9 @@ fmin.derivative(
 )
 
 copysign = _ufunc(np.copysign)
-copysign.derivative(lambda ct, _ans, x, y: ct * np.copysign(np.ones_like(x), x) * np.copysign(np.ones_like(y), y), None)
+copysign.derivative(
+    lambda ct, _ans, x, y: np.where(np.signbit(x) == np.signbit(y), ct, -ct), lambda ct, _ans, _x, _y: np.zeros_like(ct)
+)
 
 
 def _select_dtype(condition: ShapeDtypeStruct, x: ShapeDtypeStruct, y: ShapeDtypeStruct) -> ShapeDtypeStruct:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import Scatter, ShapeDtypeStruct, Tracer, bind, dtype_of, is_tracer, primitive
-from fnflare.core.tape import is_basic
+from fnflare.core.scatter import is_basic
 from fnflare.core.tracer import implements
-from fnflare.errors import ConcretizationError, UnsupportedError
+from fnflare.errors import ConcretizationError, DtypeError, UnsupportedError
 from fnflare.ops.elementwise import convert, select
 from fnflare.ops.reduce import axes_of
 
@@ -94,7 +94,7 @@ def _getitem_shape(x: ShapeDtypeStruct, *arrays: ShapeDtypeStruct, index: Any) -
 
 
 _getitem = primitive("getitem", lambda x, *arrays, index: x[_fill(index, arrays)], _getitem_shape)
-_getitem.vjp(lambda ct, _ans, x_like, *arrays, index: Scatter(x_like, _fill(index, arrays), ct))
+_getitem.vjp(lambda ct, _ans, x_like, *arrays, index: Scatter(x_like, _fill(index, arrays), ct, index_add))
 _getitem.jvp(lambda t, _ans, _x, *arrays, index: getitem(t, _fill(index, arrays)))
 
 
@@ -192,6 +192,11 @@ def index_add(x: Any, v: Any, *, index: Any) -> Any:
 
 def index_set(x: Any, v: Any, *, index: Any) -> Any:
     """`x` with `v` in the place of ``x[index]``."""
+    if is_tracer(v) and v.dtype.kind in "fc" and dtype_of(x).kind not in "fc":
+        raise DtypeError(
+            f"ff.at: an array of dtype {dtype_of(x)} cannot take {v!r}, whose fraction and derivative would be lost; "
+            f"convert the array, x.astype(np.{v.dtype})"
+        )
     static, arrays = _split(index)
     return bind(_index_set, (x, v, *arrays), {"index": static})
 
@@ -218,28 +223,57 @@ class At:
         return index_add(self._x, value, index=self._index)
 
     def multiply(self, value: Any) -> Any:
-        """The array with the part multiplied."""
-        return self.set(self.get() * value)
+        """The array with the part multiplied; an index named twice is multiplied twice."""
+        return self._update(np.multiply, np.multiply, value)
 
     def divide(self, value: Any) -> Any:
-        """The array with the part divided."""
-        return self.set(self.get() / value)
+        """The array with the part divided; an index named twice is divided twice."""
+        return self._update(np.divide, np.multiply, value)
 
     def power(self, value: Any) -> Any:
-        """The array with the part raised to a power."""
-        return self.set(self.get() ** value)
+        """The array with the part raised to a power; an index named twice is raised twice."""
+        return self._update(np.power, np.multiply, value)
 
     def min(self, value: Any) -> Any:
-        """The array with the part no larger than `value`."""
-        return self.set(np.minimum(self.get(), value))
+        """The array with the part no larger than `value`, or than each of the values for one index."""
+        return self._update(np.minimum, np.minimum, value)
 
     def max(self, value: Any) -> Any:
-        """The array with the part no smaller than `value`."""
-        return self.set(np.maximum(self.get(), value))
+        """The array with the part no smaller than `value`, or than each of the values for one index:
+        with an index of segment numbers, the maximum of each segment."""
+        return self._update(np.maximum, np.maximum, value)
+
+    def _update(self, operation: Any, combine: Any, value: Any) -> Any:
+        index, value = _one_each(np.shape(self._x), self._index, value, combine)
+        return index_set(self._x, operation(self._x[index], value), index=index)
 
     def apply(self, function: Any) -> Any:
         """The array with an elementwise function applied to the part."""
         return self.set(function(self.get()))
+
+
+def _one_each(shape: tuple[int, ...], index: Any, value: Any, combine: Any) -> tuple[Any, Any]:
+    """An index that names no element twice, and its values: those for one element are combined, pair by pair."""
+    static, arrays = _split(index)
+    if is_basic(static) or arrays:
+        return index, value
+    part = np.arange(math.prod(shape)).reshape(shape)[static]
+    if np.unique(part).size == part.size:
+        return index, value
+    places = part.reshape(-1)
+    value = np.reshape(np.broadcast_to(value, part.shape), -1)
+    while True:
+        order = np.argsort(places, kind="stable")
+        places, value = places[order], value[order]
+        number = np.arange(places.size)
+        begins = np.diff(places, prepend=-1) != 0
+        even = (number - np.maximum.accumulate(np.where(begins, number, 0))) % 2 == 0
+        paired = even & ~np.append(begins[1:], True)
+        if not paired.any():
+            return np.unravel_index(places, shape), value
+        left, alone = np.flatnonzero(paired), np.flatnonzero(even & ~paired)
+        value = np.concatenate([combine(value[left], value[left + 1]), value[alone]])
+        places = np.concatenate([places[left], places[alone]])
 
 
 class _Parts:
@@ -281,6 +315,8 @@ def where(condition: Any, /, *xy: Any) -> Any:
             "np.where(condition) with one argument has an answer of unknown size for tracers; "
             "write np.where(condition, x, y), or np.nonzero(ff.stop_gradient(condition))"
         )
+    if is_tracer(condition) and condition.dtype.kind != "b":
+        condition = condition != 0
     return bind(select, (condition, *xy))
 
 
@@ -326,7 +362,9 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     if axis is None:
         return getitem(np.reshape(arr, -1), np.reshape(index, -1))
     (axis,) = axes_of(axis, arr.ndim)
-    grid = np.ogrid[tuple([slice(n) for n in index.shape])]
+    if index.ndim != arr.ndim:
+        raise ValueError(f"take_along_axis: indices need {arr.ndim} axes, as many as the array, got {index.ndim}")
+    grid = np.ogrid[tuple([slice(n) for n in arr.shape])]
     return getitem(arr, tuple([index if i == axis else g for i, g in enumerate(grid)]))
 
 

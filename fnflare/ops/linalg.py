@@ -14,6 +14,7 @@ from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
+from fnflare.ops.index import index_set
 from fnflare.ops.reduce import axes_of
 
 __all__ = ["einsum", "matmul"]
@@ -187,11 +188,10 @@ def _(ans: Any, *xs: ShapeDtypeStruct, terms: tuple[str, ...], out: str) -> int:
 
 @_einsum.vjp_joint
 def _(ct: Any, _ans: Any, *xs: Any, terms: tuple[str, ...], out: str) -> list[Any]:
-    sizes = _sizes(terms, xs)
-    return [_einsum_operand(ct, k, xs, terms, out, sizes) for k in range(len(xs))]
+    return [_einsum_operand(ct, k, xs, terms, out) for k in range(len(xs))]
 
 
-def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str, sizes: dict[str, int]) -> Any:
+def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str) -> Any:
     """The cotangent of operand k: contract the cotangent with the other operands.
 
     Letters that only operand k has were summed away; they come back by broadcasting. A letter that
@@ -204,7 +204,8 @@ def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str, 
     target = "".join([c for c in unique if c in reachable])
     operands = (ct, *[x for i, x in enumerate(xs) if i != k])
     g = np.einsum(",".join((out, *others)) + "->" + target, *operands)
-    shape = [sizes[c] if c in reachable else 1 for c in unique]
+    lengths = dict(zip(target, g.shape, strict=True))  # 1 where only operand k is longer than that
+    shape = [lengths.get(c, 1) for c in unique]
     full = [xs[k].shape[term.index(c)] for c in unique]
     g = np.reshape(g, shape)
     stretched = tuple([i for i, (n, m) in enumerate(zip(shape, full, strict=True)) if m == 1 and n != 1])
@@ -214,8 +215,6 @@ def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str, 
 
 
 def _onto_diagonal(g: Any, term: str, unique: str, shape: tuple[int, ...]) -> Any:
-    from fnflare.ops.index import index_set
-
     grids = np.ogrid[tuple([slice(n) for n in g.shape])] if g.ndim > 1 else [np.arange(g.shape[0])]
     return index_set(np.zeros(shape, g.dtype), g, index=tuple([grids[unique.index(c)] for c in term]))
 

@@ -98,13 +98,8 @@ def _divmod(self: Tracer, other: Any) -> tuple[Any, Any]:
     return self // other, self % other
 
 
-def _method(function: Any) -> Callable[..., Any]:
-    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
-        return function(self, *args, **kwargs)
-
-    method.__name__ = function.__name__
-    method.__doc__ = f"NumPy's ``{function.__name__}``, as a method."
-    return method
+def _rdivmod(self: Tracer, other: Any) -> tuple[Any, Any]:
+    return other // self, other % self
 
 
 def _reshape(self: Tracer, *new: Any, order: Any = "C") -> Any:
@@ -174,6 +169,7 @@ def _attach() -> None:
         "__pow__": _pow,
         "__rpow__": _reflected(elementwise.power),
         "__divmod__": _divmod,
+        "__rdivmod__": _rdivmod,
         "__getitem__": index.getitem,
         "reshape": _reshape,
         "transpose": _transpose,
@@ -186,7 +182,7 @@ def _attach() -> None:
     for name, method in special_methods.items():
         setattr(Tracer, name, method)
     for name, function in _METHODS.items():
-        setattr(Tracer, name, _method(function))
+        setattr(Tracer, name, function)
 
 
 _attach()

@@ -15,7 +15,7 @@ from fnflare.core import ShapeDtypeStruct, bind, primitive
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
-from fnflare.ops.shape import expand_to
+from fnflare.ops.shape import broadcast_scalar, expand_to
 
 __all__ = ["reduce_max", "reduce_sum"]
 
@@ -66,16 +66,21 @@ def _extras(name: str, out: Any = None, where: Any = _no_value, initial: Any = _
 # -- sum ----------------------------------------------------------------------------------------
 
 
+def _summed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which NumPy adds up or multiplies elements: integers in 64 bits."""
+    return np.dtype(np.uint64) if dtype.kind == "u" else np.dtype(np.int64) if dtype.kind in "bi" else dtype
+
+
 def _sum_shape(x: ShapeDtypeStruct, *, axes: tuple[int, ...], keepdims: bool) -> ShapeDtypeStruct:
-    dtype = np.dtype(np.int64) if x.dtype.kind in "bi" else x.dtype
-    return ShapeDtypeStruct(_reduced(x, axes, keepdims), dtype)
+    return ShapeDtypeStruct(_reduced(x, axes, keepdims), _summed(x.dtype))
 
 
 _add_reduce: Any = np.add.reduce  # what np.sum comes to, without its checks of the arguments
 
 
 def _sum_kernel(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return _add_reduce(x, axis=axes, keepdims=keepdims)
+    every = type(x) is not np.ndarray or len(axes) == x.ndim
+    return _add_reduce(x, None if every else axes, None, None, keepdims)
 
 
 reduce_sum = primitive("sum", _sum_kernel, _sum_shape, multilinear=True)
@@ -84,9 +89,15 @@ reduce_sum.cost(lambda ans, x, **_: x.size)
 
 @reduce_sum.vjp
 def _(ct: Any, _ans: Any, x_like: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
+    if isinstance(ct, np.generic):
+        return broadcast_scalar(ct, x_like.shape)
     if len(axes) < len(x_like.shape):
         ct = _expanded(ct, x_like.shape, axes, keepdims)
     return expand_to(ct, x_like.shape)
+
+
+# The parameters of the sum over all axes, by their number: the loss at the end of nearly every function.
+_SUM_ALL = [{"axes": axes, "keepdims": False} for axes in _ALL_AXES]
 
 
 def _is_set(keepdims: Any) -> bool:
@@ -108,8 +119,10 @@ def sum(
         _extras("np.sum", out, where, initial)
     if dtype is not None:
         a = convert(a, dtype)
+    if axis is None and keepdims is False and len(a.shape) < len(_SUM_ALL):
+        return a._trace.unary(reduce_sum, a, _SUM_ALL[len(a.shape)])
     keep = keepdims is not False and _is_set(keepdims)
-    return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, a.ndim), "keepdims": keep})
+    return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, len(a.shape)), "keepdims": keep})
 
 
 @implements(np.mean)
@@ -220,8 +233,8 @@ def prod(
 ) -> Any:
     """NumPy's ``prod``, by halving: differentiates to any order, also at zeros."""
     _extras("np.prod", out, where, initial)
-    if dtype is not None:
-        a = convert(a, dtype)
+    if dtype is not None or _summed(a.dtype) != a.dtype:
+        a = convert(a, dtype or _summed(a.dtype))
     axes = axes_of(axis, a.ndim)
     rest = [i for i in range(a.ndim) if i not in axes]
     count = math.prod([a.shape[i] for i in axes])
@@ -241,7 +254,7 @@ def prod(
 
 
 def _same(x: ShapeDtypeStruct, *, axis: int) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(x.shape, np.dtype(np.int64) if x.dtype.kind in "bi" else x.dtype)
+    return ShapeDtypeStruct(x.shape, _summed(x.dtype))
 
 
 _cumsum = primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), _same, multilinear=True)

@@ -161,13 +161,16 @@ def _unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
     return np.reshape(np.sum(ct, axis=(*range(lead), *stretched), keepdims=True), shape)
 
 
-def _broadcast_kernel(x: Any, *, shape: tuple[int, ...]) -> Any:
-    if type(x) is np.ndarray and x.ndim:
-        return np.broadcast_to(x, shape)
-    # NumPy's own takes several microseconds; a scalar's memory read with strides of zero is the same.
-    if not isinstance(x, np.generic):
-        x = np.asarray(x)[()]
+def broadcast_scalar(x: Any, shape: tuple[int, ...]) -> Any:
+    """A NumPy scalar as an array of the given shape that repeats it: read-only, and without memory of its own.
+
+    NumPy's broadcast_to takes several microseconds; the scalar's memory read with strides of zero is the same.
+    """
     return np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
+
+
+def _broadcast_kernel(x: Any, *, shape: tuple[int, ...]) -> Any:
+    return broadcast_scalar(np.asarray(x)[()], shape) if np.ndim(x) == 0 else np.broadcast_to(x, shape)
 
 
 _broadcast_to = primitive("broadcast_to", _broadcast_kernel, _reshape_shape, multilinear=True)

@@ -37,8 +37,13 @@ def _logistic_kernel(x: Any) -> Any:
     return out
 
 
+def _logistic_shape(x: ShapeDtypeStruct) -> ShapeDtypeStruct:
+    return ShapeDtypeStruct(x.shape, np.multiply.resolve_dtypes((x.dtype, float, None))[-1])
+
+
 #: The logistic function ``1 / (1 + exp(-x))``, often called sigmoid.
-logistic = primitive("logistic", _logistic_kernel, ufunc=np.exp)
+logistic = primitive("logistic", _logistic_kernel, _logistic_shape)
+logistic.elementwise = True
 logistic.derivative(lambda ct, ans, _x: ct * (ans * (1 - ans)))
 logistic.cost(lambda ans, x: 4 * ans.size)
 
@@ -99,8 +104,9 @@ def _logsumexp_shape(x: ShapeDtypeStruct, *, axis: Any) -> ShapeDtypeStruct:
 
 
 def _shares(x: Any, ans: Any) -> Any:
-    """exp(x - logsumexp(x)); 0 in a row of -inf, where the difference is nan."""
-    return np.exp(np.where(np.isfinite(ans), x - ans, np.full_like(x, -np.inf)))
+    """exp(x - logsumexp(x)); 0 in a row of -inf, where the difference would be nan."""
+    finite = np.isfinite(ans)
+    return np.exp(np.where(finite, x, -np.inf) - np.where(finite, ans, 0))
 
 
 _logsumexp = primitive("logsumexp", _logsumexp_kernel, _logsumexp_shape)

@@ -188,19 +188,22 @@ class custom_vjp:
         rest, fixed, filled = _bind_arguments(self.fun, self.nondiff_argnums, args, kwargs)
         call = _Call(self, filled, rest, fixed)
         inputs = call.inputs()
-        _refuse_closure(filled, call, inputs, "custom_vjp")
+        _refuse_closure(call, inputs, "custom_vjp")
         out = bind(_custom_vjp, inputs, {"call": call})
         return tree.unflatten(call.out_structure, out)
 
 
-def _refuse_closure(fun: Any, call: _Call, inputs: list[Any], what: str) -> None:
-    """A rule says nothing of what the function closes over: its gradient would be lost without a word."""
-    if any(isinstance(c.cell_contents, Tracer) for c in (fun.__closure__ or ()) if _filled(c)):
+def _refuse_closure(call: _Call, inputs: list[Any], what: str) -> None:
+    """A rule says nothing of what the function closes over, nor of the arguments at nondiff_argnums: their
+    gradient would be lost without a word."""
+    cells = getattr(call.owner.fun, "__closure__", None) or ()
+    beside = [*tree.leaves(call.fixed), *[c.cell_contents for c in cells if _filled(c)]]
+    if any(isinstance(x, Tracer) for x in beside):
         _, found = capture(call.run, inputs)
         if found:
             raise UnsupportedError(
-                f"{what}: {name_of(fun)} closes over a tracer, made {found[0].origin()}, for which its rule has no "
-                "derivative; pass it as an argument"
+                f"{what}: {name_of(call.owner.fun)} reads a tracer, made {found[0].origin()}, from its closure or from "
+                "an argument of nondiff_argnums, for which its rule has no derivative; pass it as another argument"
             )
 
 
@@ -223,7 +226,7 @@ _custom_jvp = primitive(
 
 
 def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """The tangents of the answers, by the user's rule."""
+    """The tangents of the answers, by the user's rule; None for answers that have none, such as integers."""
     primals = call.args(values)
     flat = list(call.leaves)
     for i, x in enumerate(flat):
@@ -235,7 +238,8 @@ def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any
         raise ArgumentError(f"custom_jvp: the rule of {name_of(call.fun)} must return a pair (out, tangent)")
     out, tangent = pair
     avals = [aval_of(x) for x in tree.leaves(out)]
-    return check_cotangent(tangent, tree.structure(out), avals, f"custom_jvp of {name_of(call.fun)}", "the output")
+    ts = check_cotangent(tangent, tree.structure(out), avals, f"custom_jvp of {name_of(call.fun)}", "the output")
+    return [t if aval.dtype.kind in "fc" else None for t, aval in zip(ts, avals, strict=True)]
 
 
 def _zeros(x: Any) -> Any:
@@ -259,9 +263,10 @@ def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
             full[i] = t
         return tuple(_push(call, values, full))
 
-    _, pullback = vjp(linear, *[_zeros(values[i]) for i in real])
+    out, pullback = vjp(linear, *[_zeros(values[i]) for i in real])
     back: list[Any] = [None] * len(values)
-    for i, g in zip(real, pullback(tuple(cts)), strict=True):
+    ct = tuple([None if t is None else c for c, t in zip(cts, out, strict=True)])
+    for i, g in zip(real, pullback(ct), strict=True):
         back[i] = g
     return back
 
@@ -301,6 +306,12 @@ class custom_jvp:
     def defjvps(self, *rules: Callable[..., Any] | None) -> None:
         """Give one rule for each argument."""
 
+        if self.nondiff_argnums:
+            raise ArgumentError(
+                f"custom_jvp: {name_of(self.fun)} has nondiff_argnums, which rules by argument do not get; "
+                "give one rule with defjvp"
+            )
+
         def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
             out = self(*primals)
             parts = [r(t, out, *primals) for r, t in zip(rules, tangents, strict=True) if r is not None]
@@ -319,6 +330,6 @@ class custom_jvp:
         rest, fixed, filled = _bind_arguments(self.fun, self.nondiff_argnums, args, kwargs)
         call = _Call(self, filled, rest, fixed)
         inputs = call.inputs()
-        _refuse_closure(filled, call, inputs, "custom_jvp")
+        _refuse_closure(call, inputs, "custom_jvp")
         out = bind(_custom_jvp, inputs, {"call": call})
         return tree.unflatten(call.out_structure, out)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import DualTrace, DualTracer, Tape, aval_of, close_trace, open_trace
+from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of, close_trace, open_trace
 from fnflare.errors import ArgumentError
 from fnflare.transforms._call import concrete, name_of
 from fnflare.transforms.reverse import check_cotangent, float0
@@ -92,7 +92,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     leaves, structure = tree.flatten(primals)
     leaves = [concrete(x) for x in leaves]
     avals = [aval_of(x) for x in leaves]
-    tape = Tape(fun, mode="jvp")
+    tape = LinearTape(fun)
     open_trace(tape)
     try:
         lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]

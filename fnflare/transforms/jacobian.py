@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import aval_of
+from fnflare.core import ShapeDtypeStruct, aval_of
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
@@ -104,7 +104,7 @@ def jacrev(
         leaves, structure = tree.flatten(tuple(chosen))
         jacobians = []
         for block, aval in zip(_blocks(rows, avals), avals, strict=True):
-            parts = [_stacked([row[i] for row in block], aval.shape, np.shape(x)) for i, x in enumerate(leaves)]
+            parts = [_stacked([row[i] for row in block], aval.shape, aval_of(x)) for i, x in enumerate(leaves)]
             jacobians.append(shape_result(tree.unflatten(structure, parts), argnums, argnames))
         jacobian = tree.unflatten(out_structure, jacobians)
         return (jacobian, *aux) if has_aux else jacobian
@@ -112,10 +112,9 @@ def jacrev(
     return copy_name(fun, run, "jacrev")
 
 
-def _stacked(rows: list[Any], lead: tuple[int, ...], trail: tuple[int, ...]) -> Any:
-    if not rows:
-        return np.zeros((*lead, *trail))
-    return np.reshape(np.stack(rows), (*lead, *trail))
+def _stacked(rows: list[Any], lead: tuple[int, ...], aval: ShapeDtypeStruct) -> Any:
+    shape = (*lead, *aval.shape)
+    return np.reshape(np.stack(rows), shape) if rows else np.zeros(shape, aval.dtype)
 
 
 def jacfwd(
@@ -150,7 +149,7 @@ def jacfwd(
         jacobians = []
         for i, y in enumerate(out_leaves):
             blocks = zip(_blocks(columns, avals), avals, strict=True)
-            parts = [_columns([column[i] for column in block], np.shape(y), aval.shape) for block, aval in blocks]
+            parts = [_columns([column[i] for column in block], aval_of(y), aval.shape) for block, aval in blocks]
             jacobians.append(shape_result(tree.unflatten(structure, parts), argnums, argnames))
         jacobian = tree.unflatten(out_structure, jacobians)
         return (jacobian, *aux) if has_aux else jacobian
@@ -158,10 +157,9 @@ def jacfwd(
     return copy_name(fun, run, "jacfwd")
 
 
-def _columns(columns: list[Any], lead: tuple[int, ...], trail: tuple[int, ...]) -> Any:
-    if not columns:
-        return np.zeros((*lead, *trail))
-    return np.reshape(np.stack(columns, axis=-1), (*lead, *trail))
+def _columns(columns: list[Any], aval: ShapeDtypeStruct, trail: tuple[int, ...]) -> Any:
+    shape = (*aval.shape, *trail)
+    return np.reshape(np.stack(columns, axis=-1), shape) if columns else np.zeros(shape, aval.dtype)
 
 
 def hessian(

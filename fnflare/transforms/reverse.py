@@ -54,20 +54,41 @@ def _leaf_name(name: str | int, argument: Any, i: int) -> str:
 
 
 def _unlift(lifted: list[Any], cotangents: list[Any]) -> list[Any]:
-    """The cotangents as trees like the arguments, zeros where there is none."""
+    """The cotangents as trees like the arguments, zeros where there is none, no two in the same memory."""
+    if len(cotangents) > 1:
+        cotangents = _apart(cotangents)
     out: list[Any] = []
     i = 0
     for _, structure, leaves in lifted:
+        if structure is None:
+            out.append(_or_zeros(cotangents[i], leaves[0]))
+            i += 1
+            continue
         cts = [_or_zeros(ct, x) for ct, x in zip(cotangents[i : i + len(leaves)], leaves, strict=True)]
-        out.append(cts[0] if structure is None else tree.unflatten(structure, cts))
+        out.append(tree.unflatten(structure, cts))
         i += len(leaves)
     return out
 
 
+def _apart(cotangents: list[Any]) -> list[Any]:
+    """Copies of the arrays that occur more than once, as those of ``a + b`` do."""
+    seen: set[int] = set()
+    out = []
+    for ct in cotangents:
+        if type(ct) is np.ndarray:
+            if id(ct) in seen:
+                ct = ct.copy()
+            seen.add(id(ct))
+        out.append(ct)
+    return out
+
+
 def _or_zeros(ct: Any, x: Any) -> Any:
+    """A cotangent in memory of its own: a view (a broadcast one is even read-only) is copied."""
+    if type(ct) is np.ndarray:
+        return ct if ct.base is None else ct.copy()
     if ct is not None:
-        # A broadcast cotangent, of a sum say, is read-only and shares its memory: the caller gets an array.
-        return np.array(ct) if type(ct) is np.ndarray and not ct.flags.writeable else ct
+        return ct
     aval = aval_of(x)
     return np.zeros(aval.shape, aval.dtype)[()]
 
@@ -104,9 +125,11 @@ def _value_and_gradient(
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
     """What `value_and_grad` and `grad` share: a function of the arguments as a tuple and a dict."""
     nums, names = normalise_argnums(argnums, argnames)
+    first_only = nums == (0,) and not names
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        check_argnums(nums, names, args, kwargs, fun)
+        if not (first_only and args):
+            check_argnums(nums, names, args, kwargs, fun)
         values = list(args)
         lifted = []
         tape = Tape(fun)
@@ -129,7 +152,7 @@ def _value_and_gradient(
             aux = tree.map(tape.lower, aux)
         value = _check_scalar(out, fun, tape, holomorphic)
         slot = tape.slot_of(out)
-        seed = {slot: dtype_of(value).type(1)} if slot >= 0 else {}
+        seed = {slot: type(value)(1) if isinstance(value, np.generic) else dtype_of(value).type(1)} if slot >= 0 else {}
         gradients = _unlift(lifted, tape.backward(seed, free=True))
         result = shape_result(gradients, argnums, argnames)
         return ((value, aux), result) if has_aux else (value, result)

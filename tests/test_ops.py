@@ -1,0 +1,407 @@
+"""Every primitive of the registry against the laws: its shape rule, its derivatives, its dtypes, its oracle.
+
+A primitive that is added without samples here fails `test_every_primitive_has_samples`.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fnflare as ff
+from fnflare import ops
+from fnflare.core import aval_of, is_tracer, primitives
+from fnflare.testing import check_grads
+
+RNG = np.random.default_rng(20240607)
+
+#: Primitives that carry a function or a random key, and the tests that hold them to their laws.
+ELSEWHERE = {
+    "checkpoint": "tests/test_transforms.py",
+    "custom_jvp": "tests/test_custom_rules.py",
+    "custom_vjp": "tests/test_custom_rules.py",
+    "random_pieces": "tests/test_random.py",
+    "random_variate": "tests/test_random.py",
+    "random_words": "tests/test_random.py",
+}
+
+
+class Sample(NamedTuple):
+    """One call of a primitive."""
+
+    args: tuple[Any, ...]
+    params: dict[str, Any] = {}  # noqa: RUF012 (read only)
+
+
+def between(low, high, *shape):
+    return RNG.uniform(low, high, shape)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+def apart(*shape):
+    """Numbers no two of which are close, so that sorting and comparing them is smooth nearby."""
+    return (RNG.permutation(math.prod(shape)).reshape(shape) - 2.3) * 0.37
+
+
+#: Where a unary ufunc is smooth, if not everywhere in (-1.5, 1.5).
+DOMAINS = {
+    "log": (0.3, 2), "log2": (0.3, 2), "log10": (0.3, 2), "log1p": (-0.6, 2), "sqrt": (0.3, 2), "cbrt": (0.3, 2),
+    "reciprocal": (0.4, 2), "absolute": (0.2, 2), "arcsin": (-0.8, 0.8), "arccos": (-0.8, 0.8),
+    "arctanh": (-0.8, 0.8), "arccosh": (1.2, 3), "relu": (0.2, 2), "sign": (0.2, 1), "floor": (0.1, 0.9),
+    "ceil": (0.1, 0.9), "trunc": (0.1, 0.9), "rint": (0.1, 0.4),
+}  # fmt: skip
+UNARY = [
+    "negative", "positive", "square", "reciprocal", "absolute", "exp", "exp2", "expm1", "log", "log2", "log10",
+    "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh",
+    "arccosh", "arctanh", "sign", "floor", "ceil", "trunc", "rint", "isnan", "isinf", "isfinite", "signbit",
+    "spacing", "relu", "logistic", "softplus", "erf",
+]  # fmt: skip
+BINARY = [
+    "add", "subtract", "multiply", "divide", "logaddexp", "hypot", "arctan2", "maximum", "minimum", "fmax", "fmin",
+    "copysign", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "floor_divide", "heaviside",
+    "nextafter", "power", "remainder", "fmod",
+]  # fmt: skip
+INTEGER_BINARY = [
+    "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "gcd", "lcm",
+]  # fmt: skip
+LOGICAL = [
+    "logical_and", "logical_or", "logical_xor",
+]  # fmt: skip
+
+
+def unary_samples(name):
+    low, high = DOMAINS.get(name, (-1.5, 1.5))
+    shapes = [(2, 3), (), (0, 2)]
+    return [Sample((between(low, high, *shape),)) for shape in shapes] + [Sample((0.5 if low < 0.5 else 1.5,))]
+
+
+def binary_samples(name):
+    """Values of the first argument in (1.1, 2) and of the second in (0.2, 0.9): away from every kink."""
+    shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2,)), ((0, 3), (1,))]
+    samples = [Sample((between(1.1, 2, *a), between(0.2, 0.9, *b))) for a, b in shapes]
+    return [*samples, Sample((between(1.1, 2, 3), 0.4)), Sample((1.5, between(0.2, 0.9, 3))), Sample((1.5, 0.4))]
+
+
+X34, X234 = apart(3, 4), normal(2, 3, 4)
+ROWS = np.array([2, 0, 2, -1])
+MASK = np.array([True, False, True])
+CONV = {"strides": (2, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 2)}
+CONV_X, CONV_W = normal(2, 5, 4, 2), normal(3, 2, 2, 3)
+CONV_Y = normal(2, 2, 5, 3)
+ALL_AXES = [{"axes": a, "keepdims": k} for a in ((0,), (1,), (0, 1), ()) for k in (False, True)]
+EINSUMS = [
+    (("ab", "bc"), "ac", [(2, 3), (3, 4)]),
+    (("ab", "bc", "cd"), "ad", [(2, 3), (3, 2), (2, 2)]),
+    (("aa",), "a", [(3, 3)]),
+    (("aab",), "b", [(2, 2, 3)]),
+    (("ab",), "", [(2, 3)]),
+    (("ab", "ab"), "a", [(2, 3), (2, 1)]),
+    (("a", "b"), "ab", [(2,), (3,)]),
+    (("abc", "abd"), "acd", [(2, 0, 3), (2, 0, 2)]),
+]
+
+SAMPLES: dict[str, list[Sample]] = {
+    **{name: unary_samples(name) for name in UNARY},
+    **{name: binary_samples(name) for name in BINARY},
+    **{name: [Sample((np.array([1, 6, 3]), np.array([[2], [3]])))] for name in INTEGER_BINARY},
+    **{name: [Sample((MASK, np.array([[True], [False]])))] for name in LOGICAL},
+    "logical_not": [Sample((MASK,))],
+    "invert": [Sample((np.array([1, 2]),)), Sample((MASK,))],
+    "select": [Sample((MASK, normal(2, 3), normal(3))), Sample((MASK[:, None], 0.5, normal(1, 2)))],
+    "convert": [
+        Sample((normal(3),), {"dtype": np.dtype(np.float64)}),
+        Sample((MASK,), {"dtype": np.dtype(np.float64)}),
+    ],
+    "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
+    "stop_gradient": [Sample((normal(3),))],
+    "reshape": [Sample((X34,), {"shape": (2, 6)}), Sample((normal(1),), {"shape": ()})],
+    "transpose": [Sample((X234,), {"axes": (2, 0, 1)})],
+    "broadcast_to": [Sample((normal(2, 1),), {"shape": (3, 2, 4)}), Sample((0.5,), {"shape": (2,)})],
+    "concatenate": [Sample((normal(2, 1), normal(2, 3)), {"axis": 1}), Sample((normal(0), normal(2)), {"axis": 0})],
+    "stack": [Sample((normal(2, 3), normal(2, 3)), {"axis": k}) for k in range(3)],
+    "sum": [Sample((X34,), p) for p in ALL_AXES] + [Sample((normal(),), {"axes": (), "keepdims": False})],
+    "max": [Sample((X34,), p) for p in ALL_AXES],
+    "min": [Sample((X34,), p) for p in ALL_AXES],
+    "any": [Sample((X34 > 0,), p) for p in ALL_AXES],
+    "all": [Sample((X34 > 0,), p) for p in ALL_AXES],
+    "cumsum": [Sample((X34,), {"axis": k}) for k in range(2)],
+    "argmax": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
+    "argmin": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
+    "getitem": [
+        Sample((X34,), {"index": index})
+        for index in (1, (Ellipsis, -1), (slice(None, None, -2), None), ROWS, (slice(None), ROWS), (ROWS, ROWS), MASK)
+    ],
+    "index_add": [
+        Sample((X34, normal(4)), {"index": 1}),
+        Sample((X34, normal(4, 4)), {"index": ROWS}),
+        Sample((X34, normal(3, 1)), {"index": (slice(None), ROWS)}),
+    ],
+    "index_set": [
+        Sample((X34, normal(4)), {"index": 1}),
+        Sample((X34, normal(4, 4)), {"index": ROWS}),
+        Sample((X34, normal()), {"index": (slice(None), slice(1, 3))}),
+        Sample((X34, normal(2, 1)), {"index": MASK}),
+    ],
+    "argsort": [Sample((X34,), {"axis": 1, "kind": "stable"})],
+    "sort": [Sample((X34,), {"axis": k, "kind": None}) for k in range(2)],
+    "matmul": [
+        Sample((normal(*a), normal(*b)))
+        for a, b in (
+            ((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 2, 3), (3, 4)), ((2, 3), (2, 3, 4)),
+            ((3,), (2, 3, 4)), ((2, 2, 3), (3,)), ((2, 1, 2, 3), (4, 3, 2)), ((2, 0), (0, 3)), ((0, 3), (3, 2)),
+        )
+    ],
+    "einsum": [Sample(tuple(normal(*s) for s in shapes), {"terms": t, "out": o}) for t, o, shapes in EINSUMS],
+    "conv": [Sample((CONV_X, CONV_W), CONV)],
+    "conv_input_grad": [Sample((CONV_Y, CONV_W), {"input_shape": CONV_X.shape, **CONV})],
+    "conv_filter_grad": [Sample((CONV_X, CONV_Y), {"filter_shape": CONV_W.shape, **CONV})],
+    "windows": [Sample((normal(2, 5, 2),), {"window": (2,), "strides": (2,), "dilation": (2,)})],
+    "fold": [Sample((normal(2, 2, 2, 2),), {"input_shape": (2, 5, 2), "strides": (2,), "dilation": (2,)})],
+    "softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],
+    "log_softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],
+    "logsumexp": [Sample((X34,), {"axis": k}) for k in (0, -1, None, (0, 1))],
+}  # fmt: skip
+
+#: The kernels whose meaning is that of another expression in NumPy; those of NumPy's ufuncs are found by name.
+ORACLES = {
+    "relu": lambda x: np.maximum(x, 0),
+    "logistic": lambda x: 1 / (1 + np.exp(-np.asarray(x))),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "erf": np.vectorize(math.erf, otypes=[float]),
+    "select": np.where,
+    "convert": lambda x, dtype: x.astype(dtype),
+    "convert_discrete": lambda x, dtype: x.astype(dtype),
+    "stop_gradient": np.array,
+    "reshape": np.reshape,
+    "transpose": np.transpose,
+    "broadcast_to": np.broadcast_to,
+    "concatenate": lambda *xs, axis: np.concatenate(xs, axis),
+    "stack": lambda *xs, axis: np.stack(xs, axis),
+    "sum": lambda x, axes, keepdims: np.sum(x, axes, keepdims=keepdims),
+    "max": lambda x, axes, keepdims: np.max(x, axes, keepdims=keepdims),
+    "min": lambda x, axes, keepdims: np.min(x, axes, keepdims=keepdims),
+    "any": lambda x, axes, keepdims: np.any(x, axes, keepdims=keepdims),
+    "all": lambda x, axes, keepdims: np.all(x, axes, keepdims=keepdims),
+    "cumsum": np.cumsum,
+    "argmax": np.argmax,
+    "argmin": np.argmin,
+    "argsort": np.argsort,
+    "sort": np.sort,
+    "matmul": np.matmul,
+    "getitem": lambda x, index: x[index],
+    "einsum": lambda *xs, terms, out: np.einsum(",".join(terms) + "->" + out, *xs),
+    "softmax": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis, keepdims=True),
+    "log_softmax": lambda x, axis: x - np.log(np.sum(np.exp(x), axis, keepdims=True)),
+    "logsumexp": lambda x, axis: np.log(np.sum(np.exp(x), axis, keepdims=True)),
+}
+#: Adjoints, held to <A x, y> = <x, A' y> by their derivatives here, and to PyTorch by test_kernels_conv.
+WITHOUT_ORACLE = {"conv", "conv_input_grad", "conv_filter_grad", "windows", "fold", "index_add", "index_set"}
+
+CASES = [pytest.param(name, s, id=f"{name}-{k}") for name, all_ in SAMPLES.items() for k, s in enumerate(all_)]
+SMOOTH = [case for case in CASES if primitives()[case.values[0]].differentiable]
+FLAT = [case for case in CASES if not primitives()[case.values[0]].differentiable]
+
+
+def has_floats(case):
+    return any(aval_of(a).dtype.kind == "f" for a in case.values[1].args)
+
+
+def cast(args, dtype):
+    """The arguments with floating arrays in another dtype; Python numbers and other arrays stay."""
+    return tuple(a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args)
+
+
+def in_float32(sample):
+    params = {k: np.dtype(np.float32) if k == "dtype" and v.kind == "f" else v for k, v in sample.params.items()}
+    return Sample(cast(sample.args, np.float32), params)
+
+
+def call(name, params):
+    prim = primitives()[name]
+    return lambda *args: prim(*args, **params)
+
+
+def test_every_primitive_has_samples():
+    names = set(primitives())
+    assert names - set(SAMPLES) - set(ELSEWHERE) == set(), "primitives without samples; add them to SAMPLES"
+    assert (set(SAMPLES) | set(ELSEWHERE)) - names == set()
+
+
+def test_every_differentiable_primitive_has_rules():
+    for name, prim in primitives().items():
+        if prim.differentiable:
+            assert prim.vjps_joint or any(prim.vjp_rules), name
+            assert prim.jvps_joint or any(prim.jvp_rules) or prim.multilinear, name
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES)
+def test_shape_rule_foretells_the_kernel(name, sample):
+    prim = primitives()[name]
+    for args, params in (sample, in_float32(sample)):
+        foretold = prim.shape(*map(aval_of, args), **params)
+        answer = prim.kernel(*args, **params)
+        assert (foretold.shape, foretold.dtype) == (np.shape(answer), aval_of(answer).dtype)
+
+
+@pytest.mark.parametrize(("name", "sample"), [c for c in CASES if c.values[0] in UNARY + BINARY + ["sum", "cumsum"]])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float16])
+def test_shape_rule_foretells_other_dtypes(name, sample, dtype):
+    prim = primitives()[name]
+    args = cast([np.abs(a) + 1 if isinstance(a, np.ndarray) else a for a in sample.args], dtype)
+    with np.errstate(all="ignore"):
+        try:
+            answer = prim.kernel(*args, **sample.params)
+        except TypeError:
+            with pytest.raises(TypeError):
+                prim.shape(*map(aval_of, args), **sample.params)
+            return
+    foretold = prim.shape(*map(aval_of, args), **sample.params)
+    assert (foretold.shape, foretold.dtype) == (np.shape(answer), answer.dtype)
+
+
+@pytest.mark.parametrize(("name", "sample"), [c for c in CASES if c.values[0] not in WITHOUT_ORACLE])
+def test_kernel_agrees_with_numpy(name, sample):
+    oracle = ORACLES[name] if name in ORACLES else getattr(np, name)
+    expected = oracle(*sample.args, **sample.params)
+    np.testing.assert_allclose(call(name, sample.params)(*sample.args), expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "sample"), SMOOTH)
+def test_derivatives_to_second_order(name, sample):
+    f = call(name, sample.params)
+    check_grads(f, sample.args, order=2)
+    out = f(*sample.args)
+    assert np.shape(out) == np.shape(ff.vjp(f, *sample.args)[0])
+
+
+@pytest.mark.parametrize(("name", "sample"), SMOOTH)
+def test_linearize_agrees_with_jvp(name, sample):
+    f = call(name, sample.params)
+    floating = [i for i, a in enumerate(sample.args) if aval_of(a).dtype.kind == "f"]
+
+    def of_floating(*xs):
+        args = list(sample.args)
+        for i, x in zip(floating, xs, strict=True):
+            args[i] = x
+        return f(*args)
+
+    primals = [sample.args[i] for i in floating]
+    tangents = [np.asarray(RNG.standard_normal(np.shape(p)))[()] for p in primals]
+    out, push = ff.linearize(of_floating, *primals)
+    expected, tangent = ff.jvp(of_floating, primals, tangents)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_allclose(push(*tangents), tangent, rtol=1e-13)
+    assert aval_of(push(*tangents)) == aval_of(tangent)
+
+
+@pytest.mark.parametrize(("name", "sample"), [c for c in SMOOTH if has_floats(c)])
+def test_float32_stays_float32(name, sample):
+    args, params = in_float32(sample)
+    arrays = [i for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    if not arrays:
+        args, arrays = tuple(np.float32(a) if isinstance(a, float) else a for a in args), range(len(args))
+
+    def f(*xs):
+        full = list(args)  # Python numbers and integers stay constants
+        for i, x in zip(arrays, xs, strict=True):
+            full[i] = x
+        return call(name, params)(*full)
+
+    primals = [args[i] for i in arrays]
+    out, pull = ff.vjp(f, *primals)
+    assert out.dtype == np.float32
+    tangent = ff.jvp(f, primals, primals)[1]
+    assert tangent.dtype == np.float32
+    first = pull(tangent)
+    second = ff.vjp(lambda *xs: ff.vjp(f, *xs)[1](tangent), *primals)[1](first)
+    for primal, g, h in zip(primals, first, second, strict=True):
+        assert (g.shape, g.dtype) == (h.shape, h.dtype) == (primal.shape, np.float32)
+
+
+@pytest.mark.parametrize(("name", "sample"), [c for c in FLAT if has_floats(c)])
+def test_flat_primitives_give_plain_values(name, sample):
+    f = call(name, sample.params)
+    seen = []
+
+    def loss(x):
+        out = f(x, *sample.args[1:])
+        seen.append(out)
+        return np.sum(x) + np.sum(out * 1.0)
+
+    gradient = ff.grad(loss)(sample.args[0])
+    assert not is_tracer(seen[0])
+    np.testing.assert_array_equal(gradient, np.ones(np.shape(sample.args[0])))
+    np.testing.assert_array_equal(seen[0], f(*sample.args))
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES)
+def test_costs_are_counts(name, sample):
+    prim = primitives()[name]
+    if prim.flops is None:
+        assert name not in UNARY + BINARY + ["matmul", "conv"], "arithmetic must be counted"
+        return
+    avals = [aval_of(a) for a in sample.args]
+    cost = prim.flops(prim.shape(*avals, **sample.params), *avals, **sample.params)
+    assert isinstance(cost, int)
+    assert cost >= 0
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("f", "args", "expected"),
+    [
+        (np.maximum, (1.0, 1.0), (0.5, 0.5)),
+        (np.minimum, (1.0, 1.0), (0.5, 0.5)),
+        (np.fmax, (1.0, NAN), (1.0, 0.0)),
+        (np.fmin, (NAN, 1.0), (0.0, 1.0)),
+        (np.absolute, (0.0,), (0.0,)),
+        (ops.relu, (0.0,), (0.0,)),
+        (lambda x: x**0, (0.0,), (0.0,)),
+        (lambda x: x**2, (0.0,), (0.0,)),
+        (lambda x: x**1, (0.0,), (1.0,)),
+        (np.power, (0.0, 2.0), (0.0, 0.0)),
+        (np.power, (0.0, 1.0), (1.0, 0.0)),
+        (lambda y: 0.0**y, (2.0,), (0.0,)),
+        (np.copysign, (2.0, -1.0), (-1.0, 0.0)),
+        (np.logaddexp, (-INF, 0.0), (0.0, 1.0)),
+        (np.logaddexp, (-INF, -INF), (1.0, 1.0)),
+        (ops.softplus, (1000.0,), (1.0,)),
+        (ops.softplus, (-1000.0,), (0.0,)),
+        (ops.logistic, (1000.0,), (0.0,)),
+        (np.tanh, (1000.0,), (0.0,)),
+    ],
+)
+def test_gradients_at_the_edges(f, args, expected):
+    np.testing.assert_array_equal(ff.grad(f, argnums=tuple(range(len(args))))(*args), expected)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "expected"),
+    [
+        (np.max, [1.0, 3.0, 3.0], [0.0, 0.5, 0.5]),
+        (np.min, [1.0, 1.0, 3.0], [0.5, 0.5, 0.0]),
+        (np.prod, [0.0, 2.0, 3.0], [6.0, 0.0, 0.0]),
+        (np.prod, [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]),
+        (ops.logsumexp, [-INF, 0.0], [0.0, 1.0]),
+        (ops.logsumexp, [-INF, -INF], [0.0, 0.0]),
+        (lambda x: ops.log_softmax(x)[1], [-INF, 0.0], [0.0, 0.0]),
+        (lambda x: ops.softmax(x)[0], [-INF, 0.0], [0.0, 0.0]),
+    ],
+)
+def test_gradients_of_vectors_at_the_edges(f, x, expected):
+    np.testing.assert_array_equal(ff.grad(f)(np.array(x)), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_family_does_not_overflow(axis):
+    x = np.array([[1000.0, 0.0], [-1000.0, 1000.0]], np.float32)
+    for f in (ops.softmax, ops.log_softmax, ops.logsumexp):
+        out, pull = ff.vjp(lambda t, f=f: f(t, axis=axis), x)
+        assert np.all(np.isfinite(out))
+        assert np.all(np.isfinite(pull(np.ones_like(out))[0]))
