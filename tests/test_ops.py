@@ -113,6 +113,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "invert": [Sample((np.array([1, 2]),)), Sample((MASK,))],
     "select": [Sample((MASK, normal(2, 3), normal(3))), Sample((MASK[:, None], 0.5, normal(1, 2)))],
     "convert": [Sample((x,), {"dtype": np.dtype(np.float64)}) for x in (normal(3), MASK)],
+    "round": [Sample((normal(3) * 10,), {"decimals": -1}), Sample((normal(2, 2),), {"decimals": 1})],
     "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
     "stop_gradient": [Sample((normal(3),))],
     "reshape": [Sample((X34,), {"shape": (2, 6)}), Sample((normal(1),), {"shape": ()})],
