@@ -127,6 +127,19 @@ def test_checkpoint_changes_no_derivative(f):
     same_derivatives(lambda x: np.sum(f(ff.checkpoint, x)), lambda x: np.sum(f(lambda part: part, x)), X)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [pytest.param(f, id=name) for name, f in CHECKPOINTED.items() if name not in ("control flow", "integer answers")],
+)
+def test_shapes_of_derivatives_of_checkpoints_are_foretold(f):
+    def loss(x):
+        return np.sum(f(ff.checkpoint, x))
+
+    assert ff.eval_shape(ff.grad(loss), X) == ff.ShapeDtypeStruct((3,), np.float64)
+    assert ff.eval_shape(ff.hessian(loss), X) == ff.ShapeDtypeStruct((3, 3), np.float64)
+    assert ff.eval_shape(lambda x: ff.jvp(loss, (x,), (x,))[1], X) == ff.ShapeDtypeStruct((), np.float64)
+
+
 def test_checkpoint_runs_again_only_backward():
     runs = []
 

@@ -84,8 +84,8 @@ def _bind_arguments(fun: Any, nondiff: tuple[int, ...], args: Any, kwargs: Any) 
     """The differentiable arguments, the others, and `fun` with the others filled in."""
     if kwargs:
         bound = inspect.signature(fun).bind(*args, **kwargs)
-        kinds = {name: p.kind for name, p in bound.signature.parameters.items()}
-        if any(kinds[name] in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for name in bound.arguments):
+        given = [bound.signature.parameters[name].kind for name in bound.arguments]
+        if inspect.Parameter.KEYWORD_ONLY in given or inspect.Parameter.VAR_KEYWORD in given:
             raise ArgumentError(f"{name_of(fun)} has custom rules: keyword-only arguments cannot be passed to it")
         bound.apply_defaults()
         args = bound.args
