@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fnflare as ff
-from fnflare import ops
+from fnflare import nn, ops
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import losses
+from fnflare.padded import Padded
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(4, 3, 5)) * 3
@@ -241,3 +242,10 @@ def test_what_does_not_fit_is_named(call: Callable[[], Any], error: type[Excepti
 def test_labels_are_checked_under_a_transform_too() -> None:
     with pytest.raises(ArgumentError, match="got 7"):
         ff.grad(lambda x: np.sum(losses.softmax_cross_entropy_with_integer_labels(x, LABELS * 0 + 7)))(LOGITS)
+
+
+def test_a_padded_batch_is_refused_with_advice() -> None:
+    logits = Padded(np.zeros((2, 3, 4), np.float32), np.array([3, 1]))
+    labels = Padded(np.zeros((2, 3), np.int64), np.array([3, 1]))
+    with pytest.raises(ArgumentError, match=r"\.values"):
+        nn.softmax_cross_entropy_with_integer_labels(logits, labels)

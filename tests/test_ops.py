@@ -112,10 +112,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "logical_not": [Sample((MASK,))],
     "invert": [Sample((np.array([1, 2]),)), Sample((MASK,))],
     "select": [Sample((MASK, normal(2, 3), normal(3))), Sample((MASK[:, None], 0.5, normal(1, 2)))],
-    "convert": [
-        Sample((normal(3),), {"dtype": np.dtype(np.float64)}),
-        Sample((MASK,), {"dtype": np.dtype(np.float64)}),
-    ],
+    "convert": [Sample((x,), {"dtype": np.dtype(np.float64)}) for x in (normal(3), MASK)],
+    "round": [Sample((normal(3) * 10,), {"decimals": -1}), Sample((normal(2, 2),), {"decimals": 1})],
     "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
     "stop_gradient": [Sample((normal(3),))],
     "reshape": [Sample((X34,), {"shape": (2, 6)}), Sample((normal(1),), {"shape": ()})],

@@ -52,7 +52,8 @@ class AbstractTracer(Tracer):
     def _no_number(self, function: str) -> ConcretizationError:
         return ConcretizationError(
             f"{function}() of {self!r}, made {self.origin()}: its value is not known, only its shape is. "
-            "Let the argument be static (static_argnums), or keep to array operations"
+            "Let the argument be static (static_argnums), or keep to array operations; "
+            "instead of buffer[i] = t write buffer = ff.at(buffer)[i].set(t)"
         )
 
 

@@ -302,7 +302,12 @@ class Tape(Trace):
             plan, slots, inputs, ans, params, fix = record
             rule = plan.single
             if rule is not None:
-                g = rule(ct, ans, *inputs) if params is None else rule(ct, ans, *inputs, **params)
+                if params is not None:
+                    g = rule(ct, ans, *inputs, **params)
+                elif len(inputs) == 1:  # a call without a star costs half as much
+                    g = rule(ct, ans, inputs[0])
+                else:
+                    g = rule(ct, ans, *inputs)
                 if cts[slots] is None and fix is None and type(g) is not Scatter:
                     cts[slots] = g
                 else:

@@ -11,12 +11,22 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fnflare.core.tracer import Tracer
-from fnflare.errors import LeakedTracerError
+from fnflare.errors import FnflareError, LeakedTracerError
 
 if TYPE_CHECKING:
     from fnflare.core.primitive import Primitive
 
-__all__ = ["Redirect", "Trace", "bind", "close_trace", "closed_call", "open_trace", "redirecting", "trace_depth"]
+__all__ = [
+    "Redirect",
+    "Trace",
+    "bind",
+    "close_trace",
+    "closed_call",
+    "hidden_error",
+    "open_trace",
+    "redirecting",
+    "trace_depth",
+]
 
 
 class Trace:
@@ -91,6 +101,12 @@ def close_trace(trace: Trace) -> None:
     stack = _state.stack
     del stack[trace.level :]
     trace.closed = True
+
+
+def hidden_error(error: ValueError) -> FnflareError | None:
+    """Our own error behind one of NumPy's, which says of a tracer written into one element of a buffer that it
+    is a sequence; the transforms raise ours in its place."""
+    return error.__cause__ if isinstance(error.__cause__, FnflareError) else None
 
 
 def redirecting() -> list[Redirect]:

@@ -174,6 +174,7 @@ class Tracer:
     def _no_number(self, function: str) -> TracerArrayError | ConcretizationError:
         return TracerArrayError(
             f"{function}() of a tracer would lose its derivative: {self!r}, made {self.origin()}. Use it as it is; "
+            "instead of buffer[i] = t write buffer = ff.at(buffer)[i].set(t); "
             f"for the value alone, in a report say, write {function}(ff.stop_gradient(t))"
         )
 

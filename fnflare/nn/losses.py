@@ -12,6 +12,7 @@ import numpy as np
 
 from fnflare import ops
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
+from fnflare.padded import Padded
 
 __all__ = [
     "absolute_error",
@@ -27,6 +28,11 @@ __all__ = [
 
 def _array(x: Any) -> Any:
     """`x` itself where it is an array or a tracer, else the array of a list or a number."""
+    if type(x) is Padded:
+        raise ArgumentError(
+            "a loss takes arrays, got a Padded batch: give it the .values of logits and labels, and average "
+            "what it returns where there are words, as in np.mean(losses[labels.mask()])"
+        )
     return x if hasattr(x, "dtype") else np.asarray(x)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
-from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS
+from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
+from fnflare.errors import UnsupportedError
 
 __all__ = ["convert", "select"]
 
@@ -256,6 +257,17 @@ def convert(x: Any, dtype: Any) -> Any:
     """`x` in another dtype: NumPy's ``astype``."""
     dtype = np.dtype(dtype)
     return bind(_convert_inexact if dtype.kind in "fc" else _convert_discrete, (x,), {"dtype": dtype})
+
+
+_round = primitive("round", lambda x, decimals: np.round(x, decimals), lambda x, *, decimals: x, differentiable=False)
+
+
+@implements(np.round, np.around)
+def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    """NumPy's ``round``; its derivative is zero."""
+    if out is not None:
+        raise UnsupportedError("np.round: out= cannot take a tracer; use what the function returns")
+    return bind(_round, (a,), {"decimals": decimals})
 
 
 stop_gradient = primitive("stop_gradient", lambda x: x, lambda x: x, differentiable=False)

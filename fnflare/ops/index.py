@@ -394,16 +394,21 @@ def diag(v: Any, k: int = 0) -> Any:
     return index_set(np.zeros((n, n), v.dtype), v, index=(i + max(0, -k), i + max(0, k)))
 
 
+def _triangle(shape: tuple[int, ...], k: int) -> Any:
+    """True on and below a diagonal of the last two axes; of a vector, those of the matrix of its copies."""
+    return np.tri(shape[-2] if len(shape) > 1 else shape[0], shape[-1], k=k, dtype=bool)
+
+
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     """NumPy's ``tril``."""
-    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k, dtype=bool), m, np.zeros((), m.dtype))
+    return np.where(_triangle(m.shape, k), m, np.zeros((), m.dtype))
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     """NumPy's ``triu``."""
-    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
+    return np.where(_triangle(m.shape, k - 1), np.zeros((), m.dtype), m)
 
 
 @implements(np.roll)

@@ -83,7 +83,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
     if out is not None:
         raise UnsupportedError("np.dot: out= cannot take a tracer; use what the function returns")
     if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
+        return _scaled(a, b)
     return np.matmul(a, b) if np.ndim(b) <= 2 else np.tensordot(a, b, (-1, -2))
 
 
@@ -96,7 +96,12 @@ def vdot(a: Any, b: Any, /) -> Any:
 @implements(np.inner)
 def inner(a: Any, b: Any, /) -> Any:
     """NumPy's ``inner``."""
-    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
+    return _scaled(a, b) if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
+
+
+def _scaled(a: Any, b: Any) -> Any:
+    """A product with a number; a Python number is of float64 here, as it is to NumPy's dot and inner."""
+    return np.multiply(*[x if hasattr(x, "dtype") else np.asarray(x) for x in (a, b)])
 
 
 @implements(np.outer)

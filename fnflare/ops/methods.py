@@ -137,6 +137,7 @@ _METHODS = {
     "min": reduce.min,
     "prod": reduce.prod,
     "cumsum": reduce.cumsum,
+    "round": elementwise.round,
     "any": reduce.any,
     "all": reduce.all,
     "argmax": reduce.argmax,

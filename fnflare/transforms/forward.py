@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of, close_trace, open_trace
+from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of, close_trace, hidden_error, open_trace
 from fnflare.errors import ArgumentError
 from fnflare.transforms._call import concrete, name_of
 from fnflare.transforms.reverse import check_cotangent, float0
@@ -55,6 +55,11 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     try:
         lifted = [DualTracer(trace, x, t) if _is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
         out = fun(*tree.unflatten(structure, lifted))
+    except ValueError as error:
+        hidden = hidden_error(error)
+        if hidden is None:
+            raise
+        raise hidden from None
     finally:
         close_trace(trace)
     aux = None
@@ -97,6 +102,11 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     try:
         lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
         out = fun(*tree.unflatten(structure, lifted))
+    except ValueError as error:
+        hidden = hidden_error(error)
+        if hidden is None:
+            raise
+        raise hidden from None
     finally:
         close_trace(tape)
     aux = None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, close_trace, dtype_of, open_trace
+from fnflare.core import Tape, aval_of, close_trace, dtype_of, hidden_error, open_trace
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
@@ -93,10 +93,8 @@ def _or_zeros(ct: Any, x: Any) -> Any:
     return np.zeros(aval.shape, aval.dtype)[()]
 
 
-def _check_scalar(loss: Any, fun: Any, tape: Tape, holomorphic: bool) -> Any:
-    value = tape.lower(loss)
-    if isinstance(value, np.floating) and not holomorphic:
-        return value
+def _checked_loss(value: Any, fun: Any, holomorphic: bool) -> Any:
+    """A loss below the tape, checked to be one number of floating dtype."""
     leaves, structure = tree.flatten(value)
     if len(leaves) != 1 or leaves[0] is not value:
         raise NonScalarLossError(
@@ -120,14 +118,19 @@ def _check_scalar(loss: Any, fun: Any, tape: Tape, holomorphic: bool) -> Any:
     return value
 
 
-def _value_and_gradient(
-    fun: Callable[..., Any], argnums: Argnums | None, has_aux: bool, holomorphic: bool, argnames: Argnames
-) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """What `value_and_grad` and `grad` share: a function of the arguments as a tuple and a dict."""
+def _differentiated(
+    fun: Callable[..., Any],
+    argnums: Argnums | None,
+    has_aux: bool,
+    holomorphic: bool,
+    argnames: Argnames,
+    finish: Callable[[Any, Any, Any], Any],
+) -> Callable[..., Any]:
+    """What `value_and_grad` and `grad` share; `finish` lays out the value, the aux and the gradient."""
     nums, names = normalise_argnums(argnums, argnames)
     first_only = nums == (0,) and not names
 
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
         if not (first_only and args):
             check_argnums(nums, names, args, kwargs, fun)
         values = list(args)
@@ -142,6 +145,11 @@ def _value_and_gradient(
                 lifted.append(_lift(tape, kwargs[name], name, holomorphic))
                 kwargs[name] = lifted[-1][0]
             out = fun(*values, **kwargs)
+        except ValueError as error:
+            hidden = hidden_error(error)
+            if hidden is None:
+                raise
+            raise hidden from None
         finally:
             close_trace(tape)
         aux = None
@@ -150,12 +158,13 @@ def _value_and_gradient(
                 raise NonScalarLossError(f"grad: with has_aux=True {name_of(fun)} must return a pair (loss, aux)")
             out, aux = out
             aux = tree.map(tape.lower, aux)
-        value = _check_scalar(out, fun, tape, holomorphic)
+        value = tape.lower(out)
+        if holomorphic or not isinstance(value, np.floating):
+            value = _checked_loss(value, fun, holomorphic)
         slot = tape.slot_of(out)
-        seed = {slot: type(value)(1) if isinstance(value, np.generic) else dtype_of(value).type(1)} if slot >= 0 else {}
+        seed = {slot: dtype_of(value).type(1)} if slot >= 0 else {}
         gradients = _unlift(lifted, tape.backward(seed, free=True))
-        result = shape_result(gradients, argnums, argnames)
-        return ((value, aux), result) if has_aux else (value, result)
+        return finish(value, aux, shape_result(gradients, argnums, argnames))
 
     return run
 
@@ -191,11 +200,11 @@ def value_and_grad(
     >>> value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
     (np.float64(5.0), array([2., 4.]))
     """
-    value_and_gradient = _value_and_gradient(fun, argnums, has_aux, holomorphic, argnames)
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return value_and_gradient(args, kwargs)
+    def finish(value: Any, aux: Any, gradient: Any) -> Any:
+        return ((value, aux), gradient) if has_aux else (value, gradient)
 
+    run = _differentiated(fun, argnums, has_aux, holomorphic, argnames, finish)
     return copy_name(fun, run, "value_and_grad")
 
 
@@ -228,12 +237,11 @@ def grad(
     >>> float(grad(grad(lambda x: x**3))(2.0))
     12.0
     """
-    value_and_gradient = _value_and_gradient(fun, argnums, has_aux, holomorphic, argnames)
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = value_and_gradient(args, kwargs)
-        return (gradient, value[1]) if has_aux else gradient
+    def finish(value: Any, aux: Any, gradient: Any) -> Any:
+        return (gradient, aux) if has_aux else gradient
 
+    run = _differentiated(fun, argnums, has_aux, holomorphic, argnames, finish)
     return copy_name(fun, run, "grad")
 
 
@@ -268,6 +276,11 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     try:
         lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
         out = fun(*tree.unflatten(structure, lifted))
+    except ValueError as error:
+        hidden = hidden_error(error)
+        if hidden is None:
+            raise
+        raise hidden from None
     finally:
         close_trace(tape)
     aux = None

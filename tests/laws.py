@@ -1,0 +1,39 @@
+"""What the tests of the core share: a function of NumPy code against NumPy itself, in value, dtype and derivative."""
+
+import numpy as np
+
+import fnflare as ff
+from fnflare import tree
+from fnflare.testing import check_grads, random_like
+
+
+def in_dtype(args, dtype):
+    """A tree with its float64 arrays in another dtype; Python numbers and other leaves stay."""
+    return tree.map(
+        lambda a: a.astype(dtype) if isinstance(a, (np.ndarray, np.generic)) and a.dtype == np.float64 else a, args
+    )
+
+
+def described(x):
+    """Shapes and dtypes of a tree, comparable."""
+    return tree.map(lambda a: (np.shape(a), np.asarray(a).dtype.str), x)
+
+
+def same_as_numpy(f, *args, order=2):
+    """`f` on tracers gives NumPy's values, shapes and dtypes, in float64 and float32; `eval_shape` foretells them;
+    gradients have the dtypes of the arguments and are right to the given order."""
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        xs = in_dtype(args, dtype)
+        expected = f(*xs)
+        out, pull = ff.vjp(f, *xs)
+        out_forward, tangent = ff.jvp(f, xs, random_like(xs))
+        for got in (out, out_forward):
+            assert described(got) == described(expected)
+            for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+        foretold = tree.map(lambda a: (a.shape, a.dtype.str), ff.eval_shape(f, *xs))
+        assert foretold == described(expected)
+        assert described(tangent) == described(random_like(out))
+        assert described(pull(random_like(out))) == described(random_like(xs))
+    if order:
+        check_grads(f, args, order)
