@@ -88,7 +88,7 @@ def main() -> None:
         return {"loss": losses, "accuracy": np.argmax(scores, axis=-1) == labels}
 
     steps = args.epochs * len(loader)
-    optimizer = optim.adam(optim.cosine_decay_schedule(1e-3, steps))
+    optimizer = optim.adam(optim.cosine_decay_schedule(3e-3, steps))
     result = train.fit(
         train.make_step(loss, optimizer),
         params,

@@ -69,6 +69,7 @@ def test_history_keeps_what_it_is_given_and_goes_through_its_state(epochs: list[
     if epochs:
         np.testing.assert_array_equal(history.by_epoch("loss"), [np.mean(losses) for losses in epochs])
         assert history.by_epoch("validation loss") == [losses[0] for losses in epochs]
+        assert history.last_epoch("loss") == history.by_epoch("loss")[-1]
         assert history.epochs_at(history.epoch_ends).tolist() == list(range(1, len(epochs) + 1))
     if mark is not None:
         assert tree.equal(history.state(mark), at_mark)
@@ -83,6 +84,8 @@ def test_history_of_epochs_without_reports_and_unfinished_ones() -> None:
     history.add(1, {"loss": 1.0}, averaged=True)
     with pytest.raises(ArgumentError, match="no epoch has ended"):
         history.epochs_at([1])
+    with pytest.raises(ArgumentError, match="no epoch has ended"):
+        history.last_epoch("loss")
     history.end_epoch(2)
     history.add(4, {"rare": 5.0})
     history.end_epoch(4)

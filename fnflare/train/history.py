@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 from array import array
@@ -127,12 +128,25 @@ class History:
         Raises:
             ArgumentError: nothing of that name was reported.
         """
-        steps, values = self.series(name)
-        borders = np.searchsorted(steps, [0, *self._ends], side="right")
-        parts = [values[a:b] for a, b in itertools.pairwise(borders)]
-        reduced = [np.mean(part) if name in self._averaged else part[-1] for part in parts if len(part)]
-        rest = iter(reduced)
-        return [float(next(rest)) if len(part) else float("nan") for part in parts]
+        return [self._of_epoch(name, begin, end) for begin, end in itertools.pairwise([0, *self._ends])]
+
+    def last_epoch(self, name: str) -> float:
+        """The last element of `by_epoch`, at the cost of that epoch alone.
+
+        Raises:
+            ArgumentError: no epoch has ended, or nothing of that name was reported.
+        """
+        if not self._ends:
+            raise ArgumentError("History.last_epoch: no epoch has ended yet")
+        return self._of_epoch(name, self._ends[-2] if len(self._ends) > 1 else 0, self._ends[-1])
+
+    def _of_epoch(self, name: str, begin: int, end: int) -> float:
+        """The value of the epoch that had done its first step after `begin`, its last after `end` steps."""
+        steps, values = self._column(name)
+        first, last = bisect.bisect_right(steps, begin), bisect.bisect_right(steps, end)
+        if first == last:
+            return float("nan")
+        return float(np.mean(values[first:last])) if name in self._averaged else values[last - 1]
 
     def epochs_at(self, steps: Any) -> np.ndarray:
         """Numbers of steps as numbers of epochs, 1.5 being half way through the second.

@@ -70,7 +70,7 @@ def fit(
 
     With `checkpoint` a run that was interrupted goes on where it was, and gives the same numbers to the last bit as one
     that was not, if the step, the loader and the arguments are the same. A checkpoint is saved at the start, every
-    `checkpoint_every` steps, after each epoch, at the end and on Ctrl-C (`KeyboardInterrupt` is then raised on).
+    `checkpoint_every` steps or else after each epoch, at the end and on Ctrl-C (`KeyboardInterrupt` is then raised on).
 
     Args:
         step: ``step(params, opt_state, batch, key) -> (params, opt_state, metrics)``, a pure function as `make_step`
@@ -83,7 +83,7 @@ def fit(
         key: for the random numbers of the steps, such as dropout; None gives them None.
         reporters: what else to measure; see `fnflare.train.reporters`.
         checkpoint: the file, ``.npz`` or ``.safetensors``.
-        checkpoint_every: how many steps lie between two checkpoints.
+        checkpoint_every: how many steps lie between two checkpoints; an epoch's by default.
         resume: whether to go on from the file where there is one; otherwise it is replaced at once.
         early_stopping: when to stop before the last epoch.
         progress: whether to show the progress; False prints nothing.
@@ -236,12 +236,13 @@ class _Run:
     def _end_epoch(self, bar: Progress) -> None:
         step = self._state.step
         self._history.end_epoch(step)
-        means = {name: self._history.by_epoch(name)[-1] for name in self._history.averaged}
+        means = {name: self._history.last_epoch(name) for name in self._history.averaged}
         reports = self._report("epoch", self._state, means)
         bar.report({**means, **reports})
         self._state, self._batch = self._state._replace(epoch=self._state.epoch + 1), 0
         self._settle()
-        self._save()
+        if self._checkpointer is not None and self._checkpointer.every is None:
+            self._save()
 
     def _report(self, event: Event, state: TrainState, metrics: Mapping[str, float]) -> dict[str, float]:
         """What the reporters say, in the history and before the eyes of early stopping."""
