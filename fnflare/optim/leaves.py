@@ -22,9 +22,9 @@ __all__ = ["check_decay", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
-# Elements of one piece: 128 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
+# Elements of one piece: 32 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
 # cache, and a call's overhead (about half a microsecond) is small beside the work on a piece.
-TILE = 2**15
+TILE = 2**13
 
 
 def weak(value: Any, dtype: Any = None) -> Any:
