@@ -141,6 +141,9 @@ TRANSFORMS = {
         (lambda x: np.array(x), "use t as it is"),
         (lambda x: np.asarray(x, np.float32), "use t as it is"),
         (lambda x: np.zeros(3).__setitem__(slice(None), x), r"ff\.at\(buffer\)\[i\]\.set"),
+        (lambda x: np.zeros(3).__setitem__(0, x[0]), r"ff\.at\(buffer\)\[i\]\.set"),
+        (lambda x: np.zeros((2, 2), np.float32).__setitem__((0, 1), x[0]), r"ff\.at\(buffer\)\[i\]\.set"),
+        (lambda x: np.zeros(3, int).__setitem__(0, x[0]), r"ff\.at\(buffer\)\[i\]\.set"),
         (lambda x: float(x[0]), r"float\(ff\.stop_gradient\(t\)\)"),
         (lambda x: int(x[0]), r"int\(ff\.stop_gradient"),
         (lambda x: complex(x[0]), "complex"),
@@ -158,16 +161,6 @@ TRANSFORMS = {
 def test_a_tracer_cannot_become_an_array_or_a_number(transform, f, match):
     with pytest.raises(errors.TracerArrayError, match=match):
         transform(f)
-
-
-def test_a_tracer_written_into_one_element():
-    # NumPy itself turns any error of float() into a ValueError here; ours, with the fix, is its cause.
-    buffer = np.zeros(3)
-    with pytest.raises(ValueError, match="sequence") as caught:
-        ff.grad(lambda x: buffer.__setitem__(0, x[0]))(X)
-    assert isinstance(caught.value.__cause__, errors.TracerArrayError)
-    assert "stop_gradient" in str(caught.value.__cause__)
-    np.testing.assert_array_equal(buffer, np.zeros(3))
 
 
 def test_the_message_says_where_the_tracer_was_made():
