@@ -11,7 +11,7 @@ returns gradients that mirror the parameters; layers are ``(init, apply)`` pairs
 {'b': np.float64(-3.0), 'w': array([-1., -2.])}
 """
 
-from fnflare import config, data, errors, io, nn, ops, optim, random, train, tree
+from fnflare import config, data, errors, io, nn, ops, optim, random, testing, train, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at
@@ -59,6 +59,7 @@ __all__ = [
     "random",
     "save",
     "stop_gradient",
+    "testing",
     "train",
     "tree",
     "value_and_grad",
