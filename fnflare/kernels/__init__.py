@@ -42,10 +42,14 @@ def matmul(a: Any, b: Any) -> Any:
            [3., 4.]])
     """
     try:
-        small = a.size * b.shape[-1] < MATMUL
+        small = a.size * b.shape[-1] < _WORTH_A_LOOK
     except (AttributeError, IndexError):  # a list, a number, a 0-d array: NumPy knows what to say
         small = True
     return _matmul(a, b) if small else _large_matmul(a, b)
+
+
+# Multiplications below which a product goes to NumPy unseen.
+_WORTH_A_LOOK = min(MATMUL, 1 << 14)
 
 
 def _large_matmul(a: Any, b: Any) -> Any:
@@ -55,7 +59,7 @@ def _large_matmul(a: Any, b: Any) -> Any:
         # One product of a tall matrix, where NumPy would make one of each small matrix.
         rows = math.prod(a.shape[:-1])
         return _large_matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
-    product = mkl.gemm(a, b) if b.ndim >= 2 else None
+    product = mkl.gemm(a, b) if b.ndim >= 2 and a.size * b.shape[-1] >= MATMUL else None
     return _matmul(a, b) if product is None else product
 
 

@@ -1,8 +1,9 @@
 """From which size on MKL serves an operation; NumPy serves the smaller ones.
 
-A call of MKL through ctypes costs some 2 microseconds more than one of NumPy, which it earns back on large operands by
-its threads and vector instructions. ``benchmarks/kernels.py`` measures both; the numbers here are where MKL is
-ahead and stays so. `NEVER` is for what NumPy does at least as fast at every size.
+A call of MKL through ctypes costs some 3 microseconds more than one of NumPy, and waking its second thread some
+80 more; large operands earn that back. ``benchmarks/kernels.py`` measures both; the numbers here are where MKL is
+ahead and stays so (``docs/performance.md`` has the figures). `NEVER` is for what NumPy does at least as fast at
+every size.
 """
 
 from __future__ import annotations
@@ -13,18 +14,24 @@ __all__ = ["ELEMENTWISE", "MATMUL", "NEVER"]
 
 NEVER = sys.maxsize
 
-MATMUL = 1 << 18
-"""Matrix products: multiplications, that is (batch) m n k."""
+MATMUL = NEVER
+"""Matrix products: multiplications, that is (batch) m n k.
+
+MKL alone is up to a quarter faster than NumPy's OpenBLAS where its threads spin between calls, and up to 15 %
+where they sleep. But the two libraries' threads starve each other: in a program that uses both, as any does that
+mixes plain ``x @ w`` with gradients, MKL's products take twice as long when its threads sleep, and NumPy's up to
+a hundred times as long when they spin. So all products are NumPy's.
+"""
 
 ELEMENTWISE = {
     # elements: float32, float64
-    "cos": (1 << 15, 1 << 14),
+    "cos": (1 << 20, 1 << 11),  # NumPy's float64 sine and cosine are scalar code
     "erf": (1 << 1, 1 << 1),  # against the rational functions of kernels/erf.py
-    "exp": (1 << 15, 1 << 14),
-    "expm1": (1 << 14, 1 << 13),
-    "log": (1 << 15, 1 << 14),
-    "log1p": (1 << 14, 1 << 13),
-    "sin": (1 << 15, 1 << 14),
-    "tanh": (1 << 15, 1 << 14),
+    "exp": (1 << 20, 1 << 20),
+    "expm1": (NEVER, 1 << 20),
+    "log": (1 << 20, 1 << 20),
+    "log1p": (1 << 20, 1 << 20),
+    "sin": (1 << 20, 1 << 11),
+    "tanh": (NEVER, 1 << 20),
 }
 """Elementwise functions: elements of the array."""

@@ -364,8 +364,12 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     (axis,) = axes_of(axis, arr.ndim)
     if index.ndim != arr.ndim:
         raise ValueError(f"take_along_axis: indices need {arr.ndim} axes, as many as the array, got {index.ndim}")
-    grid = np.ogrid[tuple([slice(n) for n in arr.shape])]
-    return getitem(arr, tuple([index if i == axis else g for i, g in enumerate(grid)]))
+    return getitem(arr, tuple([index if i == axis else _along(n, i, arr.ndim) for i, n in enumerate(arr.shape)]))
+
+
+def _along(n: int, axis: int, ndim: int) -> Any:
+    """The numbers below `n` along one axis of `ndim`."""
+    return np.arange(n).reshape((1,) * axis + (n,) + (1,) * (ndim - axis - 1))
 
 
 @implements(np.diagonal)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import tree
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, safe_increment, state_of, zero_count
 from fnflare.optim.leaves import Kernel, check_decay, map_leaves, tiled, weak
@@ -109,6 +110,27 @@ def _adam_like(who: str, kernel: Kernel, hyper: Callable[[Any], tuple[Any, ...]]
     return GradientTransformation(init, update)
 
 
+def _times(a: Any, x: Any, out: Any) -> Any:
+    """``a * x``, written into `out` where there is one."""
+    return a * x if out is None else np.multiply(x, a, out=out)
+
+
+def _plus(fresh: Any, x: Any) -> Any:
+    """``fresh + x``, in the memory of `fresh`, which nobody else holds, unless one of them is traced."""
+    if type(fresh) is np.ndarray and not is_tracer(x):
+        fresh += x
+        return fresh
+    return fresh + x
+
+
+def _scaled(fresh: Any, a: Any) -> Any:
+    """``fresh * a``, in the memory of `fresh`, which nobody else holds, unless one of them is traced."""
+    if type(fresh) is np.ndarray and not is_tracer(a):
+        fresh *= a
+        return fresh
+    return fresh * a
+
+
 def scale_by_adam(
     b1: float = 0.9,
     b2: float = 0.999,
@@ -135,14 +157,26 @@ def scale_by_adam(
     check_decay("scale_by_adam", b1=b1, b2=b2)
     rooted = eps_root != 0
 
+    # The most used rule makes the fewest passes over memory: `_plus` and `_scaled` work in place on arrays that
+    # are made here, and ``out`` is where the results belong in a large array, or Nones.
     @tiled
     def kernel(
-        g: Any, mu: Any, nu: Any, b1: Any, b2: Any, step: Any, ahead: Any, eps: Any, eps_root: Any
+        g: Any,
+        mu: Any,
+        nu: Any,
+        b1: Any,
+        b2: Any,
+        step: Any,
+        ahead: Any,
+        eps: Any,
+        eps_root: Any,
+        out: Any = (None, None, None),
     ) -> tuple[Any, Any, Any]:
-        mu = b1 * mu + (1 - b1) * g
-        nu = b2 * nu + (1 - b2) * (g * g)
+        mu = _plus(_times(b1, mu, out[1]), (1 - b1) * g)
+        nu = _plus(_times(b2, nu, out[2]), _scaled(g * g, 1 - b2))
+        size = _plus(np.sqrt(nu + eps_root if rooted else nu), eps)
         direction = step * mu + ahead * g if nesterov else step * mu
-        return direction / (np.sqrt(nu + eps_root if rooted else nu) + eps), mu, nu
+        return direction / size if out[0] is None else np.divide(direction, size, out=out[0]), mu, nu
 
     def hyper(count: Any) -> tuple[Any, ...]:
         # The corrections go into the scalars (section 2 of the paper): with r = sqrt(1 - b2^t),

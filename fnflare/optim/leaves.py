@@ -10,6 +10,7 @@ and without touching anybody's array. Tracers, scalars and small arrays take the
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,9 +23,9 @@ __all__ = ["check_decay", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
-# Elements of one piece: 32 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
+# Elements of one piece: 64 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
 # cache, and a call's overhead (about half a microsecond) is small beside the work on a piece.
-TILE = 2**13
+TILE = 2**14
 
 
 def weak(value: Any, dtype: Any = None) -> Any:
@@ -49,8 +50,11 @@ def tiled(kernel: Kernel) -> Kernel:
     """Let an elementwise kernel take large arrays piece by piece.
 
     Args:
-        kernel: takes arrays of one shape, then Python floats; returns a tuple of arrays of that shape.
+        kernel: takes arrays of one shape, then Python floats; returns a tuple of arrays of that shape and of the
+            first one's dtype. One with a keyword ``out`` gets there the pieces of its results to write them into,
+            or Nones.
     """
+    outputs = _outputs(kernel)
 
     @functools.wraps(kernel)
     def run(first: Any, *rest: Any) -> tuple[Any, ...]:
@@ -58,10 +62,14 @@ def tiled(kernel: Kernel) -> Kernel:
         if type(first) is not np.ndarray or first.size <= TILE or not _is_plain(rest):
             return kernel(*args)
         flat = [a.reshape(-1) if type(a) is np.ndarray else a for a in args]
-        outs: list[np.ndarray] = []
+        outs = [np.empty(first.size, first.dtype) for _ in range(outputs)]
         for start in range(0, first.size, TILE):
             piece = slice(start, start + TILE)
-            results = kernel(*[a[piece] if type(a) is np.ndarray else a for a in flat])
+            pieces = [a[piece] if type(a) is np.ndarray else a for a in flat]
+            if outputs:
+                kernel(*pieces, out=[out[piece] for out in outs])
+                continue
+            results = kernel(*pieces)
             if not outs:
                 outs = [np.empty(first.size, r.dtype) for r in results]
             for out, result in zip(outs, results, strict=True):
@@ -69,6 +77,12 @@ def tiled(kernel: Kernel) -> Kernel:
         return tuple([out.reshape(first.shape) for out in outs])
 
     return run
+
+
+def _outputs(kernel: Kernel) -> int:
+    """How many results a kernel writes into what it is given; 0 where it returns them."""
+    out = inspect.signature(kernel).parameters.get("out")
+    return 0 if out is None else len(out.default)
 
 
 def _is_plain(args: Sequence[Any]) -> bool:
