@@ -122,6 +122,8 @@ class TreeDef:
 
 _LEAF = TreeDef(None, None, (), 1)
 _NONE = TreeDef(type(None), None, (), 0)
+_NO_LAYER = TreeDef(tuple, None, (), 0)  # the parameters of a layer that has none
+_EMPTY_LIST = TreeDef(list, None, (), 0)
 
 
 def _keys_of(treedef: TreeDef) -> Sequence[Any]:
@@ -176,6 +178,8 @@ def _flatten(tree: Any, out: list[Any], is_leaf: IsLeaf | None) -> TreeDef:
         aux = _sorted_keys(tree)
         items: Iterable[Any] = [tree[k] for k in aux]
     elif kind is tuple or kind is list:
+        if not tree:
+            return _NO_LAYER if kind is tuple else _EMPTY_LIST
         items = tree
     elif tree is None:
         return _NONE
@@ -186,8 +190,14 @@ def _flatten(tree: Any, out: list[Any], is_leaf: IsLeaf | None) -> TreeDef:
             return _LEAF
         items, aux = node.flatten(tree)
     before = len(out)
-    children = tuple([_flatten(c, out, is_leaf) for c in items])
-    return TreeDef(kind, aux, children, len(out) - before)
+    children = []
+    for c in items:
+        if type(c) is np.ndarray and is_leaf is None:  # nearly all leaves: spared the call
+            out.append(c)
+            children.append(_LEAF)
+        else:
+            children.append(_flatten(c, out, is_leaf))
+    return TreeDef(kind, aux, tuple(children), len(out) - before)
 
 
 def flatten(tree: Any, is_leaf: IsLeaf | None = None) -> tuple[list[Any], TreeDef]:
@@ -232,7 +242,7 @@ def _unflatten(treedef: TreeDef, leaves: Any) -> Any:
     kind = treedef.kind
     if kind is None:
         return next(leaves)
-    children = [_unflatten(c, leaves) for c in treedef.children]
+    children = [next(leaves) if c.kind is None else _unflatten(c, leaves) for c in treedef.children]
     if kind is tuple:
         return tuple(children)
     if kind is list:

@@ -167,20 +167,20 @@ class Tape(Trace):
         if plan is None:
             return self.process(prim, (x, y), None)
         ans = bind(prim, (vx, vy)) if self.level else prim.kernel(vx, vy)
-        fix = None
+        fix: Any = None
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
-                fix = [aval_of(vx), aval_of(vy), aval_of(ans)]
+                fix = (aval_of(vx), aval_of(vy))
         elif not (
             (sy < 0 and (type(vy) is float or type(vy) is int)) or (sx < 0 and (type(vx) is float or type(vx) is int))
         ):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
-            if (sx >= 0 and (type(vx) is float or vx.shape != shape or vx.dtype is not dtype)) or (
-                sy >= 0 and (type(vy) is float or vy.shape != shape or vy.dtype is not dtype)
-            ):
-                fix = _fix(True, (vx, vy), tuple([i for i, s in enumerate((sx, sy)) if s >= 0]), ans)
+            fix_x = sx >= 0 and (type(vx) is float or vx.shape != shape or vx.dtype is not dtype)
+            fix_y = sy >= 0 and (type(vy) is float or vy.shape != shape or vy.dtype is not dtype)
+            if fix_x or fix_y:
+                fix = (aval_of(vx) if fix_x else None, aval_of(vy) if fix_y else None)
         records = self.records
         tracer = _new(TapeTracer)  # a call of the class would cost as much again
         tracer._trace = self
@@ -450,9 +450,9 @@ def _fix_many(values: Any, traced: Any) -> list[Any]:
     return [aval_of(v) if i in traced else None for i, v in enumerate(values)]
 
 
-def _match(g: Any, aval: ShapeDtypeStruct) -> Any:
-    """Bring a cotangent to the shape and dtype of its primal: sum over what was broadcast."""
-    if type(g) is Scatter:
+def _match(g: Any, aval: ShapeDtypeStruct | None) -> Any:
+    """Bring a cotangent to the shape and dtype of its primal, where they are given: sum over what was broadcast."""
+    if aval is None or type(g) is Scatter:
         return g
     shape = g.shape
     if shape != aval.shape:

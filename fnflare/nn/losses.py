@@ -116,10 +116,17 @@ def softmax_cross_entropy_with_integer_labels(
     used = labels if ignore_index is None else np.where(labels == ignore_index, 0, labels)
     _check_range(who, used, logits.shape[-1], ignore_index)
     log_p = ops.log_softmax(logits, axis=-1)
-    losses = -np.take_along_axis(log_p, used[..., None], axis=-1)[..., 0]
+    losses = -_at_labels(log_p, used)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses - label_smoothing * np.mean(log_p, axis=-1)
     return losses if ignore_index is None else np.where(labels == ignore_index, 0.0, losses)
+
+
+def _at_labels(log_p: Any, labels: Any) -> Any:
+    """The element of each row of the last axis that a label names."""
+    rows = np.reshape(log_p, (-1, log_p.shape[-1])) if log_p.ndim != 2 else log_p
+    picked = rows[np.arange(rows.shape[0]), np.reshape(labels, -1)]
+    return picked if log_p.ndim == 2 else np.reshape(picked, labels.shape)
 
 
 def _check_smoothing(who: str, label_smoothing: float) -> None:

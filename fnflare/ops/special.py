@@ -13,6 +13,7 @@ import numpy as np
 
 from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.ops.reduce import reduce_sum
 
 __all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
 
@@ -80,8 +81,12 @@ def _finite_max(x: Any, axis: Any) -> Any:
     return top if finite.all() else np.where(finite, top, np.zeros_like(top))
 
 
+def _total(x: Any, axis: int) -> Any:
+    return bind(reduce_sum, (x,), {"axes": (axis % x.ndim,), "keepdims": True})
+
+
 _softmax = primitive("softmax", _softmax_kernel, _same)
-_softmax.derivative(lambda ct, ans, _x, *, axis: ans * (ct - np.sum(ct * ans, axis=axis, keepdims=True)))
+_softmax.derivative(lambda ct, ans, _x, *, axis: ans * (ct - _total(ct * ans, axis)))
 _softmax.cost(lambda ans, x, **_: 5 * ans.size)
 
 
@@ -93,7 +98,7 @@ def _log_softmax_kernel(x: Any, *, axis: Any) -> Any:
 
 # The Jacobian I - 1 softmax(x)^T is not symmetric, so the two modes differ.
 _log_softmax = primitive("log_softmax", _log_softmax_kernel, _same)
-_log_softmax.vjp(lambda ct, ans, _x, *, axis: ct - np.exp(ans) * np.sum(ct, axis=axis, keepdims=True))
+_log_softmax.vjp(lambda ct, ans, _x, *, axis: ct - np.exp(ans) * _total(ct, axis))
 _log_softmax.jvp(lambda t, ans, _x, *, axis: t - np.sum(t * np.exp(ans), axis=axis, keepdims=True))
 _log_softmax.cost(lambda ans, x, **_: 5 * ans.size)
 

@@ -115,6 +115,11 @@ def _times(a: Any, x: Any, out: Any) -> Any:
     return a * x if out is None else np.multiply(x, a, out=out)
 
 
+def _minus(a: Any, b: Any, out: Any) -> Any:
+    """``a - b``, written into `out` where there is one."""
+    return a - b if out is None else np.subtract(a, b, out=out)
+
+
 def _plus(fresh: Any, x: Any) -> Any:
     """``fresh + x``, in the memory of `fresh`, which nobody else holds, unless one of them is traced."""
     if type(fresh) is np.ndarray and not is_tracer(x):
@@ -172,10 +177,11 @@ def scale_by_adam(
         eps_root: Any,
         out: Any = (None, None, None),
     ) -> tuple[Any, Any, Any]:
-        mu = _plus(_times(b1, mu, out[1]), (1 - b1) * g)
-        nu = _plus(_times(b2, nu, out[2]), _scaled(g * g, 1 - b2))
+        # b m + (1 - b) g as m + (1 - b) (g - m), which needs no other array than the result.
+        mu = _plus(_scaled(_minus(g, mu, out[1]), 1 - b1), mu)
+        nu = _plus(_scaled(_minus(_times(g, g, out[2]), nu, out[2]), 1 - b2), nu)
         size = _plus(np.sqrt(nu + eps_root if rooted else nu), eps)
-        direction = step * mu + ahead * g if nesterov else step * mu
+        direction = step * mu + ahead * g if nesterov else _times(step, mu, out[0])
         return direction / size if out[0] is None else np.divide(direction, size, out=out[0]), mu, nu
 
     def hyper(count: Any) -> tuple[Any, ...]:

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 
 __all__ = ["check_decay", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
-# Elements of one piece: 64 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
+# Elements of one piece: 128 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
 # cache, and a call's overhead (about half a microsecond) is small beside the work on a piece.
-TILE = 2**14
+TILE = 2**15
 
 
 def weak(value: Any, dtype: Any = None) -> Any:
@@ -109,13 +110,15 @@ def map_leaves(who: str, kernel: Kernel, trees: dict[str, Any], *hyper: Any, out
     (name, first), *others = trees.items()
     flat, treedef = tree.flatten(first)
     columns = [flat, *[_leaves_like(treedef, other, who, name, label) for label, other in others]]
+    numbers = None if any(is_tracer(h) for h in hyper) else [weak(h) for h in hyper]
     rows = []
     for i, leaves in enumerate(zip(*columns, strict=True)):
         shape = _shape(leaves[0])
-        if any(_shape(leaf) != shape for leaf in leaves):
-            raise ShapeError(_shape_message(who, list(trees), leaves, first, i))
+        for leaf in leaves[1:]:
+            if _shape(leaf) != shape:
+                raise ShapeError(_shape_message(who, list(trees), leaves, first, i))
         dtype = getattr(leaves[0], "dtype", None)
-        rows.append(kernel(*leaves, *[weak(h, dtype) for h in hyper]))
+        rows.append(kernel(*leaves, *(numbers or [weak(h, dtype) for h in hyper])))
     return tuple([tree.unflatten(treedef, [row[k] for row in rows]) for k in range(outputs)])
 
 
