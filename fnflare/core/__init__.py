@@ -13,7 +13,7 @@ from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
-from fnflare.core.trace import Trace, bind, close_trace, hidden_error, open_trace, trace_depth
+from fnflare.core.trace import Trace, bind, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
 
 __all__ = [
@@ -34,11 +34,8 @@ __all__ = [
     "aval_of",
     "bind",
     "capture",
-    "close_trace",
     "dtype_of",
-    "hidden_error",
     "is_tracer",
-    "open_trace",
     "primitive",
     "primitives",
     "substitute",

@@ -8,46 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from fnflare.core.aval import aval_of, dtype_of
+from fnflare.core.aval import aval_of
 from fnflare.core.primitive import Primitive
 from fnflare.core.tape import expand
 from fnflare.core.trace import Trace, bind, closed_call
-from fnflare.core.tracer import Tracer
+from fnflare.core.tracer import Tracer, ValueTracer
 
 __all__ = ["DualTrace", "DualTracer"]
 
 
-class DualTracer(Tracer):
-    """A value and its tangent: concrete, so that Python control flow on it works."""
+class DualTracer(ValueTracer):
+    """A value and its tangent."""
 
-    __slots__ = ("tangent", "value")
+    __slots__ = ("tangent",)
 
     def __init__(self, trace: DualTrace, value: Any, tangent: Any) -> None:
         self._trace = trace
         self.value = value
         self.tangent = tangent
         self.code = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        try:
-            return self.value.shape
-        except AttributeError:  # a Python number
-            return ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return dtype_of(self.value)
-
-    @property
-    def weak(self) -> bool:
-        """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
-        return aval_of(self.value).weak
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
 
     def __repr__(self) -> str:
         return f"DualTracer({self.value!r}, tangent={self.tangent!r})"

@@ -27,7 +27,7 @@ from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.trace import Trace, bind, closed_call
-from fnflare.core.tracer import Tracer
+from fnflare.core.tracer import Tracer, ValueTracer
 
 __all__ = ["LinearTape", "Tape", "TapeTracer"]
 
@@ -36,34 +36,15 @@ _getframe = sys._getframe
 _new = object.__new__
 
 
-class TapeTracer(Tracer):
-    """A value on a tape: concrete, so that Python control flow on it works."""
+class TapeTracer(ValueTracer):
+    """A value on a tape."""
 
-    __slots__ = ("slot", "value")
+    __slots__ = ("slot",)
 
     def __init__(self, trace: Tape, value: Any, slot: int) -> None:
         self._trace = trace
         self.value = value
         self.slot = slot
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        try:
-            return self.value.shape
-        except AttributeError:  # a Python number
-            return ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return dtype_of(self.value)
-
-    @property
-    def weak(self) -> bool:
-        """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
-        return aval_of(self.value).weak
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
 
     def __repr__(self) -> str:
         return f"TapeTracer({self.value!r})"

@@ -1,14 +1,14 @@
 """The trace stack of each thread, and `bind`, the only door to a primitive.
 
 Arguments and static parameters of a primitive go in; if one of them is a tracer, the innermost of
-their traces processes the primitive, otherwise its kernel runs at once. Transforms open a trace,
-run the user's function, and close it in ``finally``.
+their traces processes the primitive, otherwise its kernel runs at once. Transforms run the user's
+function ``with`` a trace, which is on the stack for so long and off it whatever happens.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fnflare.core.tracer import Tracer
 from fnflare.errors import FnflareError, LeakedTracerError
@@ -16,17 +16,7 @@ from fnflare.errors import FnflareError, LeakedTracerError
 if TYPE_CHECKING:
     from fnflare.core.primitive import Primitive
 
-__all__ = [
-    "Redirect",
-    "Trace",
-    "bind",
-    "close_trace",
-    "closed_call",
-    "hidden_error",
-    "open_trace",
-    "redirecting",
-    "trace_depth",
-]
+__all__ = ["Redirect", "Trace", "bind", "closed_call", "open_traces", "redirecting", "trace_depth"]
 
 
 class Trace:
@@ -47,6 +37,23 @@ class Trace:
         self.level = -1
         self.closed = True
         self.fun = fun
+
+    def __enter__(self) -> Self:
+        """Put this trace on top of the thread's stack."""
+        stack = _state.stack
+        self.level = len(stack)
+        self.closed = False
+        stack.append(self)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Take it, and whatever an error left above it, off the stack."""
+        del _state.stack[self.level :]
+        self.closed = True
+        if isinstance(error, ValueError) and isinstance(error.__cause__, FnflareError):
+            # NumPy says of a tracer that is written into one element of a buffer that it is a sequence, and
+            # hides our own error, which says what to write instead.
+            raise error.__cause__ from None
 
     def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
         """Do with a primitive what this trace does; at least one of `args` is a tracer of this trace."""
@@ -86,27 +93,6 @@ def trace_depth() -> int:
 def open_traces() -> list[Trace]:
     """The traces open in this thread, outermost first."""
     return list(_state.stack)
-
-
-def open_trace(trace: Trace) -> None:
-    """Put a trace on top of this thread's stack; `close_trace` must follow in a ``finally``."""
-    stack = _state.stack
-    trace.level = len(stack)
-    trace.closed = False
-    stack.append(trace)
-
-
-def close_trace(trace: Trace) -> None:
-    """Take a trace, and whatever an error left above it, off this thread's stack."""
-    stack = _state.stack
-    del stack[trace.level :]
-    trace.closed = True
-
-
-def hidden_error(error: ValueError) -> FnflareError | None:
-    """Our own error behind one of NumPy's, which says of a tracer written into one element of a buffer that it
-    is a sequence; the transforms raise ours in its place."""
-    return error.__cause__ if isinstance(error.__cause__, FnflareError) else None
 
 
 def redirecting() -> list[Redirect]:

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from fnflare.core.aval import aval_of, dtype_of
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
-__all__ = ["FUNCTIONS", "UFUNCS", "UFUNC_FUNCTIONS", "Tracer", "implements", "is_tracer"]
+__all__ = ["FUNCTIONS", "UFUNCS", "UFUNC_FUNCTIONS", "Tracer", "ValueTracer", "implements", "is_tracer"]
 
 #: NumPy ufuncs and the primitive that serves each.
 UFUNCS: dict[Any, Any] = {}
@@ -209,6 +210,33 @@ class Tracer:
 
     def __format__(self, spec: str) -> str:
         return repr(self)
+
+
+class ValueTracer(Tracer):
+    """A tracer that has a value, so that Python control flow on it works."""
+
+    __slots__ = ("value",)
+
+    value: Any  # an array, a Python number, or a tracer of a lower level
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        try:
+            return self.value.shape
+        except AttributeError:  # a Python number
+            return ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.value)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
+        return aval_of(self.value).weak
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
 
 def _as_operand(x: Any) -> Any:

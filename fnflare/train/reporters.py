@@ -8,6 +8,7 @@ run reports what an unbroken one does.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ ReporterFn = Callable[[Moment], Reports | None]
 """Takes a moment of the run, returns numbers by name or None."""
 
 
-class Reporter:
+class Reporter(abc.ABC):
     """Measures at one kind of event; `report` does it at once.
 
     Attributes:
@@ -36,9 +37,9 @@ class Reporter:
     def __call__(self, moment: Moment) -> Reports | None:
         return self.report(moment) if moment.event == self.on else None
 
+    @abc.abstractmethod
     def report(self, moment: Moment) -> Reports | None:
         """The numbers at that moment, whatever the event."""
-        raise NotImplementedError
 
 
 class Callback(Reporter):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fnflare import tree
-from fnflare.core import AbstractTrace, ShapeDtypeStruct, aval_of, close_trace, hidden_error, open_trace
+from fnflare.core import AbstractTrace, ShapeDtypeStruct, aval_of
 from fnflare.transforms._call import concrete
 
 __all__ = ["eval_shape"]
@@ -36,16 +36,8 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     trace = AbstractTrace(fun)
     leaves, structure = tree.flatten((args, kwargs))
-    open_trace(trace)
-    try:
+    with trace:
         lifted = [trace.tracer(aval_of(x)) if _is_arrayish(x) else x for x in map(concrete, leaves)]
         a, k = tree.unflatten(structure, lifted)
         out = fun(*a, **k)
-    except ValueError as error:
-        hidden = hidden_error(error)
-        if hidden is None:
-            raise
-        raise hidden from None
-    finally:
-        close_trace(trace)
     return tree.map(lambda x: aval_of(concrete(x)) if _is_arrayish(concrete(x)) else x, out)

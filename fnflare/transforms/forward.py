@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of, close_trace, hidden_error, open_trace
+from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of
 from fnflare.errors import ArgumentError
 from fnflare.transforms._call import concrete, name_of
+from fnflare.transforms._record import is_real, record
 from fnflare.transforms.reverse import check_cotangent, float0
 
 __all__ = ["jvp", "linearize"]
-
-
-def _is_real(x: Any) -> bool:
-    return aval_of(x).dtype.kind in "fc" if hasattr(x, "dtype") or type(x) is float else False
 
 
 def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
@@ -51,17 +48,9 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     leaves = [concrete(x) for x in leaves]
     ts = check_cotangent(tuple(tangents), structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
     trace = DualTrace(fun)
-    open_trace(trace)
-    try:
-        lifted = [DualTracer(trace, x, t) if _is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
+    with trace:
+        lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
         out = fun(*tree.unflatten(structure, lifted))
-    except ValueError as error:
-        hidden = hidden_error(error)
-        if hidden is None:
-            raise
-        raise hidden from None
-    finally:
-        close_trace(trace)
     aux = None
     if has_aux:
         out, aux = out
@@ -94,34 +83,13 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     >>> float(pushforward(2.0))
     2.0
     """
-    leaves, structure = tree.flatten(primals)
-    leaves = [concrete(x) for x in leaves]
-    avals = [aval_of(x) for x in leaves]
     tape = LinearTape(fun)
-    open_trace(tape)
-    try:
-        lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
-        out = fun(*tree.unflatten(structure, lifted))
-    except ValueError as error:
-        hidden = hidden_error(error)
-        if hidden is None:
-            raise
-        raise hidden from None
-    finally:
-        close_trace(tape)
-    aux = None
-    if has_aux:
-        out, aux = out
-        aux = tree.map(tape.lower, aux)
-    out_leaves, out_structure = tree.flatten(out)
-    out_slots = [tape.slot_of(x) for x in out_leaves]
-    values = [concrete(tape.lower(x)) for x in out_leaves]
-    slots = [tape.slot_of(x) for x in lifted]
+    run = record(tape, fun, primals, has_aux)
+    avals = [aval_of(x) for x in run.leaves]
 
     def pushforward(*tangents: Any) -> Any:
-        ts = check_cotangent(tangents, structure, avals, "linearize: a tangent", "its primal")
-        pushed = tape.push({s: t for s, t in zip(slots, ts, strict=True) if s >= 0}, out_slots)
-        return tree.unflatten(out_structure, [_tangent(t, v) for t, v in zip(pushed, values, strict=True)])
+        ts = check_cotangent(tangents, run.structure, avals, "linearize: a tangent", "its primal")
+        pushed = tape.push({s: t for s, t in zip(run.slots, ts, strict=True) if s >= 0}, run.out_slots)
+        return tree.unflatten(run.out_structure, [_tangent(t, v) for t, v in zip(pushed, run.values, strict=True)])
 
-    result = tree.unflatten(out_structure, values)
-    return (result, pushforward, aux) if has_aux else (result, pushforward)
+    return (run.out(), pushforward, run.aux) if has_aux else (run.out(), pushforward)

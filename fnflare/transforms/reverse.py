@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, close_trace, dtype_of, hidden_error, open_trace
+from fnflare.core import Tape, aval_of, dtype_of
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
@@ -28,6 +28,7 @@ from fnflare.transforms._call import (
     path_name,
     shape_result,
 )
+from fnflare.transforms._record import record
 
 __all__ = ["grad", "value_and_grad", "vjp"]
 
@@ -136,8 +137,7 @@ def _differentiated(
         values = list(args)
         lifted = []
         tape = Tape(fun)
-        open_trace(tape)
-        try:
+        with tape:
             for n in nums:
                 lifted.append(_lift(tape, values[n], n, holomorphic))
                 values[n] = lifted[-1][0]
@@ -145,13 +145,6 @@ def _differentiated(
                 lifted.append(_lift(tape, kwargs[name], name, holomorphic))
                 kwargs[name] = lifted[-1][0]
             out = fun(*values, **kwargs)
-        except ValueError as error:
-            hidden = hidden_error(error)
-            if hidden is None:
-                raise
-            raise hidden from None
-        finally:
-            close_trace(tape)
         aux = None
         if has_aux:
             if not isinstance(out, (tuple, list)) or len(out) != 2:
@@ -245,10 +238,6 @@ def grad(
     return copy_name(fun, run, "grad")
 
 
-def _is_real(x: Any) -> bool:
-    return (hasattr(x, "dtype") and x.dtype.kind in "fc") or type(x) is float
-
-
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """The value of `fun`, and the function that multiplies a cotangent with its Jacobian.
 
@@ -269,46 +258,23 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> [float(g) for g in pullback(np.float64(1.0))]
     [3.0, 2.0]
     """
-    leaves, structure = tree.flatten(primals)
-    leaves = [concrete(x) for x in leaves]
     tape = Tape(fun)
-    open_trace(tape)
-    try:
-        lifted = [tape.leaf(x) if _is_real(x) else x for x in leaves]
-        out = fun(*tree.unflatten(structure, lifted))
-    except ValueError as error:
-        hidden = hidden_error(error)
-        if hidden is None:
-            raise
-        raise hidden from None
-    finally:
-        close_trace(tape)
-    aux = None
-    if has_aux:
-        out, aux = out
-        aux = tree.map(tape.lower, aux)
-    out_leaves, out_structure = tree.flatten(out)
-    out_slots = [tape.slot_of(x) for x in out_leaves]
-    values = [concrete(tape.lower(x)) for x in out_leaves]
-    avals = [aval_of(v) for v in values]
-    slots = [tape.slot_of(x) for x in lifted]
+    run = record(tape, fun, primals, has_aux)
+    avals = [aval_of(v) for v in run.values]
 
     def pullback(ct: Any) -> tuple[Any, ...]:
-        cts = check_cotangent(ct, out_structure, avals, "vjp", "the output")
         seeds: dict[int, Any] = {}
-        for slot, c in zip(out_slots, cts, strict=True):
+        for slot, c in zip(
+            run.out_slots, check_cotangent(ct, run.out_structure, avals, "vjp", "the output"), strict=True
+        ):
             if slot >= 0:
                 seeds[slot] = c if slot not in seeds else seeds[slot] + c
         swept = iter(tape.backward(seeds, free=False))
-        back = [_or_zeros(next(swept), x) if s >= 0 else _no_cotangent(x) for s, x in zip(slots, leaves, strict=True)]
-        return tree.unflatten(structure, back)
+        pairs = zip(run.slots, run.leaves, strict=True)
+        back = [_or_zeros(next(swept), x) if slot >= 0 else np.zeros(np.shape(x), float0) for slot, x in pairs]
+        return tree.unflatten(run.structure, back)
 
-    result = tree.unflatten(out_structure, values)
-    return (result, pullback, aux) if has_aux else (result, pullback)
-
-
-def _no_cotangent(x: Any) -> Any:
-    return np.zeros(np.shape(x), float0)
+    return (run.out(), pullback, run.aux) if has_aux else (run.out(), pullback)
 
 
 def check_cotangent(ct: Any, structure: tree.TreeDef, avals: Sequence[Any], what: str, of: str) -> list[Any]:
