@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fnflare as ff
 from fnflare import data, nn, optim
 
 UNITS = 25
+RATE = 5e-3
 
 
 class Corpus(NamedTuple):
@@ -57,12 +58,13 @@ def fnflare_classifier(vectors: np.ndarray, dropout: float, seed: int) -> tuple[
     """fnflare's net, and its initial parameters."""
     model = nn.serial(
         words=nn.FixedEmbedding(vectors),
-        lstm=nn.LSTM(UNITS, bidirectional=True, last=True),
+        lstm=nn.LSTM(UNITS, bidirectional=True),
+        pool=nn.GlobalMaxPool,
         drop=nn.Dropout(dropout),
         head=nn.Dense(2),
     )
     _, params = model.init(ff.random.key(seed), (-1, -1))
-    start, optimizer, key, count = params, optim.adam(1e-3), ff.random.key(seed + 1), 0
+    start, optimizer, key, count = params, optim.adam(RATE), ff.random.key(seed + 1), 0
     state = optimizer.init(params)
 
     @ff.value_and_grad
@@ -103,14 +105,14 @@ def torch_classifier(vectors: np.ndarray, dropout: float, seed: int, start: Any 
     if start is not None:
         _copy_weights(start, lstm, head)
     trained = [p for p in [*lstm.parameters(), *head.parameters()] if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, 1e-3)
+    optimizer = torch.optim.Adam(trained, RATE)
 
     def logits(x: nn.Padded, train: bool) -> torch.Tensor:
         words = embedding(torch.from_numpy(x.values))
         packed = pack_padded_sequence(words, torch.from_numpy(x.lengths), batch_first=True, enforce_sorted=False)
-        _, (h, _) = lstm(packed)
-        last = torch.cat([h[0], h[1]], -1)
-        return head(drop(last) if train else last)
+        states, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True, padding_value=-torch.inf)
+        pooled = states.max(1).values
+        return head(drop(pooled) if train else pooled)
 
     def learn(x: nn.Padded, y: np.ndarray) -> float:
         optimizer.zero_grad()
@@ -143,7 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--test-reviews", type=int, default=25_000, help="to test on (default 25000)")
     parser.add_argument("--length", type=int, default=400, help="words after which a review is cut (default 400)")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--dropout", type=float, default=0.5)
+    parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start", choices=("same", "own"), default="same", help="PyTorch's initial weights")
