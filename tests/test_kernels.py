@@ -32,7 +32,9 @@ def _whatever_the_environment_says() -> Iterator[None]:
 
 
 @pytest.fixture(params=[True, False], ids=["mkl", "numpy"])
-def _either(request: pytest.FixtureRequest) -> Iterator[None]:
+def _either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With MKL, which then takes products of a size that tests can afford too, and without it."""
+    monkeypatch.setattr(kernels, "MATMUL", 1 << 14)
     with config.override(use_mkl=request.param):
         yield
 
@@ -77,6 +79,16 @@ def test_values_of_elementwise_functions(name: str, dtype: type, size: int) -> N
     assert got.dtype == dtype and got.shape == x.shape and got is not x
     assert ulps(got, oracle(name)(x.astype(np.float64))) <= 5
     assert np.array_equal(x, before)
+
+
+@needs_mkl
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_of_functions_of_mkl(name: str, dtype: type) -> None:
+    x: np.ndarray = generator.uniform(*DOMAIN[name], 1 << 16).astype(dtype)
+    got = mkl.elementwise(name, x)
+    assert got is not None and got.dtype == dtype
+    assert ulps(got, oracle(name)(x.astype(np.float64))) <= 5
 
 
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-310, -1e-310, 1e-40, 5e-324, 1e300, -1e300, 1.0, -1.0]
@@ -373,8 +385,12 @@ def test_large_operands_go_to_mkl_and_small_ones_do_not(monkeypatch: pytest.Monk
     for name in NAMES:
         getattr(kernels, name)(np.ones(1))
     assert called == []
-    n = math.ceil(thresholds.MATMUL ** (1 / 3)) + 1
-    kernels.matmul(np.ones((n, n)), np.ones((n, n)))
+    kernels.matmul(np.ones((64, 64)), np.ones((64, 64)))
+    assert called == []
+    monkeypatch.setattr(kernels, "MATMUL", 64**3)
+    kernels.matmul(np.ones((64, 63)), np.ones((63, 64)))
+    assert called == []
+    kernels.matmul(np.ones((64, 64)), np.ones((64, 64)))
     assert called == ["gemm"]
     for name, bounds in thresholds.ELEMENTWISE.items():
         for dtype, least in zip(FLOATS, bounds, strict=True):
