@@ -22,7 +22,7 @@ import fnflare as ff
 from fnflare import data, nn, optim
 
 UNITS = 25
-RATE = 5e-3
+RATE = 2e-3
 
 
 class Corpus(NamedTuple):
