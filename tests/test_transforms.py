@@ -477,3 +477,10 @@ class TestTape:
         assert errors == []
         for k in range(4):
             close(results[k], ff.grad(lambda t: bowl(t) + np.sum(ff.grad(bowl)(t)))(X * (k + 1)))
+
+
+def test_a_pullback_gives_arrays_of_its_own():
+    ct = np.ones(3)
+    x, y = ff.vjp(lambda x, y: x + y, np.ones(3), np.ones(3))[1](ct)
+    (z,) = ff.vjp(lambda z: z, np.ones(3))[1](ct)
+    assert not any(np.shares_memory(a, b) for a, b in ((x, y), (x, ct), (y, ct), (z, ct)))

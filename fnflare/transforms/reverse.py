@@ -263,13 +263,13 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     avals = [aval_of(v) for v in run.values]
 
     def pullback(ct: Any) -> tuple[Any, ...]:
+        cts = check_cotangent(ct, run.out_structure, avals, "vjp", "the output")
         seeds: dict[int, Any] = {}
-        for slot, c in zip(
-            run.out_slots, check_cotangent(ct, run.out_structure, avals, "vjp", "the output"), strict=True
-        ):
+        for slot, c in zip(run.out_slots, cts, strict=True):
             if slot >= 0:
                 seeds[slot] = c if slot not in seeds else seeds[slot] + c
-        swept = iter(tape.backward(seeds, free=False))
+        # What the caller gets is its own: neither the cotangent that it gave, nor one array twice.
+        swept = iter(_apart([*cts, *tape.backward(seeds, free=False)])[len(cts) :])
         pairs = zip(run.slots, run.leaves, strict=True)
         back = [_or_zeros(next(swept), x) if slot >= 0 else np.zeros(np.shape(x), float0) for slot, x in pairs]
         return tree.unflatten(run.structure, back)
