@@ -11,7 +11,10 @@ returns gradients that mirror the parameters; layers are ``(init, apply)`` pairs
 {'b': np.float64(-3.0), 'w': array([-1., -2.])}
 """
 
-from fnflare import config, data, errors, io, nn, ops, optim, random, testing, train, tree
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fnflare import config, errors, io, nn, ops, optim, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at
@@ -32,7 +35,24 @@ from fnflare.transforms import (
     vjp,
 )
 
+if TYPE_CHECKING:
+    from fnflare import data, testing, train
+
 __version__ = "0.1.0"
+
+# Rooms that a model does not need; they are imported when they are first asked for.
+_LATER = ("data", "testing", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return import_module(f"fnflare.{name}")
+    raise AttributeError(f"module 'fnflare' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "ShapeDtypeStruct",

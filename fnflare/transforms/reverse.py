@@ -130,6 +130,7 @@ def _differentiated(
     """What `value_and_grad` and `grad` share; `finish` lays out the value, the aux and the gradient."""
     nums, names = normalise_argnums(argnums, argnames)
     first_only = nums == (0,) and not names
+    one_array = first_only and not isinstance(argnums, (tuple, list))
 
     def run(*args: Any, **kwargs: Any) -> Any:
         if not (first_only and args):
@@ -152,12 +153,16 @@ def _differentiated(
             out, aux = out
             aux = tree.map(tape.lower, aux)
         value = tape.lower(out)
-        if holomorphic or not isinstance(value, np.floating):
+        if isinstance(value, np.floating) and not holomorphic:
+            one = type(value)(1)  # the usual case, which needs no more checks
+        else:
             value = _checked_loss(value, fun, holomorphic)
+            one = dtype_of(value).type(1)
         slot = tape.slot_of(out)
-        seed = {slot: dtype_of(value).type(1)} if slot >= 0 else {}
-        gradients = _unlift(lifted, tape.backward(seed, free=True))
-        return finish(value, aux, shape_result(gradients, argnums, argnames))
+        cotangents = tape.backward({slot: one} if slot >= 0 else {}, free=True)
+        if one_array and lifted[0][1] is None:
+            return finish(value, aux, _or_zeros(cotangents[0], lifted[0][2][0]))
+        return finish(value, aux, shape_result(_unlift(lifted, cotangents), argnums, argnames))
 
     return run
 
