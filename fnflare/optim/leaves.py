@@ -27,6 +27,8 @@ Kernel = Callable[..., tuple[Any, ...]]
 # Elements of one piece: 128 KiB of float32. The handful of temporaries of a rule fit in a core's second-level
 # cache, and a call's overhead (about half a microsecond) is small beside the work on a piece.
 TILE = 2**15
+# Elements up to which temporaries are cheap, and results need no memory laid out for them.
+SMALL = 2**12
 
 
 def weak(value: Any, dtype: Any = None) -> Any:
@@ -60,8 +62,12 @@ def tiled(kernel: Kernel) -> Kernel:
     @functools.wraps(kernel)
     def run(first: Any, *rest: Any) -> tuple[Any, ...]:
         args = (first, *rest)
-        if type(first) is not np.ndarray or first.size <= TILE or not _is_plain(rest):
+        if type(first) is not np.ndarray or first.size <= SMALL or not _is_plain(rest):
             return kernel(*args)
+        if first.size <= TILE:
+            if not outputs:
+                return kernel(*args)
+            return kernel(*args, out=[np.empty(first.shape, first.dtype) for _ in range(outputs)])
         flat = [a.reshape(-1) if type(a) is np.ndarray else a for a in args]
         outs = [np.empty(first.size, first.dtype) for _ in range(outputs)]
         for start in range(0, first.size, TILE):
