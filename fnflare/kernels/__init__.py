@@ -18,7 +18,7 @@ import numpy as np
 from fnflare.errors import DtypeError
 from fnflare.kernels import mkl
 from fnflare.kernels.erf import erf as _rational_erf
-from fnflare.kernels.thresholds import ELEMENTWISE, MATMUL
+from fnflare.kernels.thresholds import ELEMENTWISE, MATMUL, NEVER
 
 __all__ = ["cos", "erf", "exp", "expm1", "log", "log1p", "matmul", "matmul_add", "sin", "tanh"]
 
@@ -89,6 +89,8 @@ def matmul_add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 def _elementwise(name: str, by_numpy: Callable[..., Any]) -> Callable[..., Any]:
     from_32, from_64 = ELEMENTWISE[name]
     least = min(from_32, from_64)
+    if least == NEVER:
+        return by_numpy
 
     def function(x: Any, out: np.ndarray | None = None) -> Any:
         try:
