@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of"]
+__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "resolvable"]
 
 _WEAK = {float: np.dtype(np.float64), int: np.dtype(np.int64), complex: np.dtype(np.complex128)}
 
@@ -79,6 +79,11 @@ def aval_of(x: Any) -> ShapeDtypeStruct:
         return ShapeDtypeStruct(x.shape, x.dtype, getattr(x, "weak", False))
     array = np.asarray(x)
     return ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def resolvable(aval: ShapeDtypeStruct) -> Any:
+    """An abstract value as a ufunc's ``resolve_dtypes`` takes it: a dtype, or the Python type of a weak scalar."""
+    return {"f": float, "i": int, "c": complex}[aval.dtype.kind] if aval.weak else aval.dtype
 
 
 def dtype_of(x: Any) -> np.dtype[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core.aval import ShapeDtypeStruct
+from fnflare.core.aval import ShapeDtypeStruct, resolvable
 from fnflare.core.trace import bind
 from fnflare.core.tracer import Tracer
 from fnflare.errors import UnsupportedError
@@ -238,16 +238,12 @@ def _wants(rule: Rule, count: int) -> tuple[int, tuple[int, ...]]:
     return answer or NOTHING, tuple(inputs[:count])
 
 
-def _broadcast_shape(*avals: ShapeDtypeStruct) -> tuple[int, ...]:
-    return np.broadcast_shapes(*[a.shape for a in avals])
-
-
 def elementwise_shape(kernel: Any) -> Rule:
     """The shape rule of a ufunc: shapes broadcast, dtypes resolve as NumPy resolves them."""
 
     def shape(*avals: ShapeDtypeStruct) -> ShapeDtypeStruct:
-        kinds = [{"f": float, "i": int, "c": complex}[a.dtype.kind] if a.weak else a.dtype for a in avals]
-        return ShapeDtypeStruct(_broadcast_shape(*avals), kernel.resolve_dtypes((*kinds, None))[-1])
+        dtype = kernel.resolve_dtypes((*map(resolvable, avals), None))[-1]
+        return ShapeDtypeStruct(np.broadcast_shapes(*[a.shape for a in avals]), dtype)
 
     return shape
 

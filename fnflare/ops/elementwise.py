@@ -13,6 +13,7 @@ import numpy as np
 
 from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
+from fnflare.core.aval import resolvable
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
 
@@ -216,12 +217,8 @@ copysign.derivative(
 
 def _select_dtype(condition: ShapeDtypeStruct, x: ShapeDtypeStruct, y: ShapeDtypeStruct) -> ShapeDtypeStruct:
     shape = np.broadcast_shapes(condition.shape, x.shape, y.shape)
-    dtype = np.add.resolve_dtypes((*[_weak_kind(a) for a in (x, y)], None))[-1] if x.dtype != y.dtype else x.dtype
+    dtype = np.add.resolve_dtypes((resolvable(x), resolvable(y), None))[-1] if x.dtype != y.dtype else x.dtype
     return ShapeDtypeStruct(shape, dtype)
-
-
-def _weak_kind(aval: ShapeDtypeStruct) -> Any:
-    return {"f": float, "i": int, "c": complex}[aval.dtype.kind] if aval.weak else aval.dtype
 
 
 #: np.where with three arguments.

@@ -18,6 +18,7 @@ from fnflare.core.tracer import implements
 from fnflare.errors import ConcretizationError, DtypeError, UnsupportedError
 from fnflare.ops.elementwise import convert, select
 from fnflare.ops.reduce import axes_of
+from fnflare.ops.shape import unbroadcast
 
 __all__ = ["At", "at", "getitem", "index_add", "index_set"]
 
@@ -132,10 +133,7 @@ def _add_kernel(x: Any, v: Any, *arrays: Any, index: Any) -> Any:
 
 def _fit(ct: Any, aval: Any) -> Any:
     """The cotangent of a value that was broadcast and converted when it was written."""
-    shape = aval.shape
-    lead = ct.ndim - len(shape)
-    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1])
-    return convert(np.reshape(np.sum(ct, axis=axes, keepdims=True), shape), aval.dtype)
+    return convert(unbroadcast(ct, aval.shape), aval.dtype)
 
 
 _index_add = primitive("index_add", _add_kernel, _write_shape)

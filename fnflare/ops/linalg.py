@@ -16,6 +16,7 @@ from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.index import index_set
 from fnflare.ops.reduce import axes_of
+from fnflare.ops.shape import unbroadcast
 
 __all__ = ["einsum", "matmul"]
 
@@ -41,15 +42,6 @@ def _swap(x: Any) -> Any:
     return x.swapaxes(-1, -2)
 
 
-def _sum_lead(ct: Any, shape: tuple[int, ...]) -> Any:
-    """Sum over the batch axes along which the argument was broadcast."""
-    if ct.shape == shape:
-        return ct
-    lead = ct.ndim - len(shape)
-    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1])
-    return np.reshape(np.sum(ct, axis=axes, keepdims=True), shape)
-
-
 def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
     if y.ndim == 1:
         g = ct * y if x_like.ndim == 1 else ct[..., None] * y
@@ -57,7 +49,7 @@ def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
         g = bind(matmul, (y, ct[..., None]))[..., 0]
     else:
         g = bind(matmul, (ct, _swap(y)))
-    return _sum_lead(g, x_like.shape)
+    return unbroadcast(g, x_like.shape)
 
 
 def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
@@ -71,7 +63,7 @@ def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
         g = bind(matmul, (_swap(np.reshape(x, (n, x.shape[-1]))), np.reshape(ct, (n, ct.shape[-1]))))
     else:
         g = bind(matmul, (_swap(x), ct))
-    return _sum_lead(g, y_like.shape)
+    return unbroadcast(g, y_like.shape)
 
 
 matmul.vjp(_matmul_left, _matmul_right)
@@ -267,9 +259,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     At zero the 2-norm has no derivative: nan, as NumPy's own formula gives.
     """
     if axis is None and ord is None:
-        axes: tuple[int, ...] = tuple(range(x.ndim))
-        out = np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
-        return out
+        return np.sqrt(np.sum(np.square(x), keepdims=keepdims))
     axes = axes_of(axis, x.ndim)
     if len(axes) == 1:
         return _vector_norm(x, ord, axes[0], keepdims)

@@ -155,7 +155,10 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
 # -- broadcast ----------------------------------------------------------------------------------
 
 
-def _unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
+    """The cotangent of an array that was broadcast: the sum over what was repeated, in the array's shape."""
+    if ct.shape == shape:
+        return ct
     lead = ct.ndim - len(shape)
     stretched = [lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1]
     return np.reshape(np.sum(ct, axis=(*range(lead), *stretched), keepdims=True), shape)
@@ -174,7 +177,7 @@ def _broadcast_kernel(x: Any, *, shape: tuple[int, ...]) -> Any:
 
 
 _broadcast_to = primitive("broadcast_to", _broadcast_kernel, _reshape_shape, multilinear=True)
-_broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: _unbroadcast(ct, x_like.shape))
+_broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: unbroadcast(ct, x_like.shape))
 
 
 def expand_to(x: Any, shape: tuple[int, ...]) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Primitive, Tracer, alias, aval_of, bind, capture, primitive, substitute, trace_depth
-from fnflare.transforms._call import concrete, copy_name
+from fnflare.core import Primitive, Tracer, alias, bind, capture, primitive, substitute, trace_depth
+from fnflare.transforms._call import concrete, copy_name, zeros
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.forward import jvp
 from fnflare.transforms.reverse import vjp
@@ -53,14 +53,9 @@ def _(cts: Any, _ans: Any, *args: Any, segment: _Segment) -> list[Any]:
 
 @_checkpoint.jvp_joint
 def _(ts: Any, _ans: Any, *args: Any, segment: _Segment) -> Any:
-    tangents = [_zeros(x) if t is None else alias(t) for t, x in zip(ts, args, strict=True)]
+    tangents = [zeros(x) if t is None else alias(t) for t, x in zip(ts, args, strict=True)]
     out = jvp(segment.run, [alias(x) for x in args], tangents)[1]
     return [t if t.dtype.kind in "fc" else None for t in out]
-
-
-def _zeros(x: Any) -> Any:
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
 
 
 def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,15 +82,16 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
         leaves, structure = tree.flatten((args, kwargs))
         leaves = [concrete(x) for x in leaves]
         arrays = [i for i, x in enumerate(leaves) if isinstance(x, (np.ndarray, np.generic, float, Tracer))]
-        out_structure: list[tree.TreeDef] = []
+        out_structure: Any = None
 
         def flat(*values: Any) -> tuple[Any, ...]:
+            nonlocal out_structure
             filled = list(leaves)
             for i, value in zip(arrays, values, strict=True):
                 filled[i] = value
             a, k = tree.unflatten(structure, filled)
-            out, out_structure[:] = _flatten_out(fun(*a, **k))
-            return out
+            out, out_structure = tree.flatten(fun(*a, **k))
+            return tuple([concrete(x) for x in out])
 
         inputs = [leaves[i] for i in arrays]
         first, found = capture(flat, inputs)
@@ -103,11 +99,6 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
         count = len(inputs)
         segment = _Segment(lambda *xs: again(xs[count:], *xs[:count]), first)
         out = bind(_checkpoint, [*inputs, *[alias(t) for t in found]], {"segment": segment})
-        return tree.unflatten(out_structure[0], out)
+        return tree.unflatten(out_structure, out)
 
     return copy_name(fun, run, "checkpoint")
-
-
-def _flatten_out(out: Any) -> tuple[tuple[Any, ...], list[tree.TreeDef]]:
-    leaves, structure = tree.flatten(out)
-    return tuple([concrete(x) for x in leaves]), [structure]

@@ -16,7 +16,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import Tracer, aval_of, bind, capture, dtype_of, primitive, trace_depth
 from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
-from fnflare.transforms._call import concrete, name_of
+from fnflare.transforms._call import concrete, name_of, zeros
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.reverse import check_cotangent, float0, vjp
 
@@ -242,14 +242,9 @@ def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any
     return [t if aval.dtype.kind in "fc" else None for t, aval in zip(ts, avals, strict=True)]
 
 
-def _zeros(x: Any) -> Any:
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
-
-
 @_custom_jvp.jvp_joint
 def _(ts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
-    return _push(call, values, [_zeros(x) if t is None else t for t, x in zip(ts, values, strict=True)])
+    return _push(call, values, [zeros(x) if t is None else t for t, x in zip(ts, values, strict=True)])
 
 
 @_custom_jvp.vjp_joint
@@ -258,12 +253,12 @@ def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
     real = [i for i, x in enumerate(values) if dtype_of(x).kind in "fc"]
 
     def linear(*tangents: Any) -> tuple[Any, ...]:
-        full = [_zeros(x) for x in values]
+        full = [zeros(x) for x in values]
         for i, t in zip(real, tangents, strict=True):
             full[i] = t
         return tuple(_push(call, values, full))
 
-    out, pullback = vjp(linear, *[_zeros(values[i]) for i in real])
+    out, pullback = vjp(linear, *[zeros(values[i]) for i in real])
     back: list[Any] = [None] * len(values)
     ct = tuple([None if t is None else c for c, t in zip(cts, out, strict=True)])
     for i, g in zip(real, pullback(ct), strict=True):
@@ -315,7 +310,7 @@ class custom_jvp:
         def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
             out = self(*primals)
             parts = [r(t, out, *primals) for r, t in zip(rules, tangents, strict=True) if r is not None]
-            total = parts[0] if parts else tree.map(_zeros, out)
+            total = parts[0] if parts else tree.map(zeros, out)
             for part in parts[1:]:
                 total = tree.map(np.add, total, part)
             return out, total

@@ -27,6 +27,7 @@ from fnflare.transforms._call import (
     normalise_argnums,
     path_name,
     shape_result,
+    zeros,
 )
 from fnflare.transforms._record import record
 
@@ -88,10 +89,7 @@ def _or_zeros(ct: Any, x: Any) -> Any:
     """A cotangent in memory of its own: a view (a broadcast one is even read-only) is copied."""
     if type(ct) is np.ndarray:
         return ct if ct.base is None else ct.copy()
-    if ct is not None:
-        return ct
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
+    return zeros(x) if ct is None else ct
 
 
 def _checked_loss(value: Any, fun: Any, holomorphic: bool) -> Any:
