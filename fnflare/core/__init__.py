@@ -8,6 +8,7 @@ its shape) is in a file of its own; what a primitive is, is in `fnflare.ops`.
 
 from fnflare.core.abstract import AbstractTrace, AbstractTracer
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
+from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.primitive import Primitive, primitive, primitives
@@ -19,6 +20,8 @@ from fnflare.core.tracer import Tracer, is_tracer
 __all__ = [
     "AbstractTrace",
     "AbstractTracer",
+    "BatchTrace",
+    "BatchTracer",
     "Capture",
     "DualTrace",
     "DualTracer",
@@ -36,6 +39,7 @@ __all__ = [
     "capture",
     "dtype_of",
     "is_tracer",
+    "move_axis",
     "primitive",
     "primitives",
     "substitute",
