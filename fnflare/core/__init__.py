@@ -13,6 +13,7 @@ from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
+from fnflare.core.source import Source, current_source, sourced
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
@@ -29,6 +30,7 @@ __all__ = [
     "Primitive",
     "Scatter",
     "ShapeDtypeStruct",
+    "Source",
     "Tape",
     "TapeTracer",
     "Trace",
@@ -37,11 +39,13 @@ __all__ = [
     "aval_of",
     "bind",
     "capture",
+    "current_source",
     "dtype_of",
     "is_tracer",
     "move_axis",
     "primitive",
     "primitives",
+    "sourced",
     "substitute",
     "trace_depth",
 ]

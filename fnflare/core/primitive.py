@@ -69,6 +69,7 @@ class Primitive:
         "binary_plans",
         "differentiable",
         "elementwise",
+        "enter",
         "flops",
         "forward",
         "jvp_rules",
@@ -100,6 +101,7 @@ class Primitive:
         self.jvps_joint: Rule | None = None
         self.forward: Rule | None = None
         self.batch: Rule | None = None
+        self.enter: Rule | None = None
         self.flops: Rule | None = None
         self.plans: dict[Any, Plan] = {}
 
@@ -161,6 +163,12 @@ class Primitive:
     def vmap(self, rule: Rule) -> Rule:
         """Give the batching rule: ``rule(size, args, axes, **params) -> (ans, axis)``."""
         self.batch = rule
+        return rule
+
+    def entering(self, rule: Rule) -> Rule:
+        """Give ``rule(trace, args, **params) -> ans``: what becomes of the primitive when a program is made of
+        a function that uses it, where that is not simply an equation."""
+        self.enter = rule
         return rule
 
     def cost(self, rule: Rule) -> Rule:
