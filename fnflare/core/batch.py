@@ -135,8 +135,8 @@ def in_place(prim: Primitive) -> None:
 def align(values: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], int]:
     """Arguments that broadcast against each other, with the axis of the examples at one place in all.
 
-    Broadcasting counts axes from the last, so the place does too. It is that of the argument with the most
-    axes, which is thus not moved; others are, and get axes of length one where the place lies before their own.
+    The argument with the most axes gives the place: the front where it has it there, otherwise the place counted
+    from the last axis, as broadcasting counts. Other arguments are moved, or get axes of length one.
 
     Returns:
         The arguments and the axis of the examples in what they broadcast to.
@@ -148,7 +148,7 @@ def align(values: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any],
     for axis, rank in zip(axes, ranks, strict=True):
         if axis is not None and rank > widest:
             widest = rank
-            after = rank - axis
+            after = rank - axis if axis else max(ranks)
     out = []
     for v, axis, rank in zip(values, axes, ranks, strict=True):
         if axis is None:

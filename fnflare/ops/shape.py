@@ -204,7 +204,11 @@ _broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: unbroadcast(ct, x_like.shap
 @_broadcast_to.vmap
 def _(size: int, args: Any, axes: Any, *, shape: tuple[int, ...]) -> tuple[Any, int]:
     (x,), (axis,) = args, axes
-    place = len(shape) - (x.ndim - 1 - axis)  # broadcasting counts from the last axis
+    missing = len(shape) + 1 - x.ndim
+    if axis == 0 and missing:  # the examples stay in front
+        x, place = np.reshape(x, (size, *[1] * missing, *x.shape[1:])), 0
+    else:
+        place = axis + missing  # broadcasting counts from the last axis
     return bind(_broadcast_to, (x,), {"shape": (*shape[:place], size, *shape[place:])}), place
 
 

@@ -61,13 +61,14 @@ def vmap(
 
     def run(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
-        axes = [*_axes_of_arguments(in_axes, args, fun), *[0] * len(tree.leaves(kwargs))]
-        axes, size = _resolved(leaves, axes, axis_size, (args, kwargs), fun)
+        axes, size = mapped_axes(in_axes, args, kwargs, axis_size, fun)
         step = size if chunk_size is None else chunk_size
         parts = []
         for start in range(0, size, step) if size else (0,):
             count = min(step, size - start)
-            part = leaves if count == size else [_part(x, a, start, count) for x, a in zip(leaves, axes, strict=True)]
+            part = leaves
+            if count < size:
+                part = [examples(x, a, slice(start, start + count)) for x, a in zip(leaves, axes, strict=True)]
             values, out_structure, places = _run(fun, structure, part, axes, count, out_axes)
             parts.append(values)
         out = [_whole([p[i] for p in parts], place) for i, place in enumerate(places)]
@@ -126,10 +127,13 @@ def _names(given: tuple[tuple[Any, ...], dict[str, Any]]) -> list[str]:
     return [path_name(name, path) for name, arg in pairs for path, _ in tree.leaves_with_path(arg)]
 
 
-def _resolved(
-    leaves: Sequence[Any], axes: Sequence[Any], axis_size: int | None, given: Any, fun: Any
+def mapped_axes(
+    in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any], axis_size: int | None, fun: Any
 ) -> tuple[list[Any], int]:
-    """The axes counted from 0, and the number of examples."""
+    """The axis of the examples in each leaf of ``(args, kwargs)``, counted from 0, and the number of examples."""
+    given = args, kwargs
+    leaves = tree.leaves(given)
+    axes = [*_axes_of_arguments(in_axes, args, fun), *[0] * len(tree.leaves(kwargs))]
     out: list[Any] = []
     sizes: dict[int, int] = {}
     for i, (x, axis) in enumerate(zip(leaves, axes, strict=True)):
@@ -163,9 +167,9 @@ def _resolved(
     raise ShapeError(f"vmap: all mapped axes of {name_of(fun)} must have one size, got\n  " + "\n  ".join(lines))
 
 
-def _part(x: Any, axis: int | None, start: int, count: int) -> Any:
-    """The examples of one chunk."""
-    return x if axis is None else x[(*[slice(None)] * axis, slice(start, start + count))]
+def examples(x: Any, axis: int | None, which: Any) -> Any:
+    """An example, or a slice of them, of an argument."""
+    return x if axis is None else x[(*[slice(None)] * axis, which)]
 
 
 def _run(
