@@ -33,6 +33,7 @@ from fnflare.transforms import (
     stop_gradient,
     value_and_grad,
     vjp,
+    vmap,
 )
 
 if TYPE_CHECKING:
@@ -84,4 +85,5 @@ __all__ = [
     "tree",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]

@@ -8,6 +8,7 @@ from fnflare.transforms.forward import jvp, linearize
 from fnflare.transforms.jacobian import hessian, jacfwd, jacrev
 from fnflare.transforms.reverse import float0, grad, value_and_grad, vjp
 from fnflare.transforms.stop import stop_gradient
+from fnflare.transforms.vmap import vmap
 
 __all__ = [
     "ShapeDtypeStruct",
@@ -25,4 +26,5 @@ __all__ = [
     "stop_gradient",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
