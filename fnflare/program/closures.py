@@ -26,7 +26,7 @@ _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Elli
 _MOST_PARTS = 4000
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """The closure has too many parts."""
 
 
@@ -62,7 +62,7 @@ class Closure:
         self._seen: dict[int, int] = {}
         try:
             self.key: Hashable = self._describe(fun)
-        except _TooLarge:
+        except _TooLargeError:
             self.key = None
 
     def filled(self, values: Sequence[Any]) -> Any:
@@ -103,7 +103,7 @@ class Closure:
         if number is not None:
             return "seen", number
         if len(self._seen) > _MOST_PARTS:
-            raise _TooLarge
+            raise _TooLargeError
         self._seen[id(fun)] = len(self._seen)
         parts = [self._describe(part) for part in _parts(fun)]
         return "function", fun.__code__, id(fun.__globals__), *parts
@@ -116,7 +116,7 @@ class Closure:
         if len(leaves) == 1 and leaves[0] is x:
             return _Same(x)
         if len(leaves) > _MOST_PARTS:
-            raise _TooLarge
+            raise _TooLargeError
         return structure, *[self._describe(leaf) for leaf in leaves]
 
 

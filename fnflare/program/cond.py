@@ -22,16 +22,16 @@ from fnflare.program.partition import Partition, partition
 from fnflare.program.tracing import evaluate, trace_program
 from fnflare.program.while_loop import is_known
 
-__all__ = ["choose", "cond"]
+__all__ = ["choose", "cond", "taking_all", "within"]
 
 Branches = tuple[Program, ...]
 
 
 def _kernel(index: Any, *args: Any, branches: Branches) -> tuple[Any, ...]:
-    return tuple(run(branches[_within(index, branches)], args))
+    return tuple(run(branches[within(index, branches)], args))
 
 
-def _within(index: Any, branches: Branches) -> int:
+def within(index: Any, branches: Sequence[Any]) -> int:
     """The index of a branch; one out of range is brought to the nearest."""
     while isinstance(index, ValueTracer):
         index = index.value
@@ -53,7 +53,7 @@ def _(_ans: Any, *_avals: Any, branches: Branches) -> int:
 def choose(index: Any, branches: Branches, args: Sequence[Any]) -> tuple[Any, ...]:
     """Run the branch that the index says, on operands that all branches take."""
     if is_known(index):
-        return call_program(branches[_within(index, branches)], args)
+        return call_program(branches[within(index, branches)], args)
     return bind(cond, [index, *args], {"branches": branches})
 
 
@@ -118,9 +118,7 @@ class _Reversal:
             read = [args[i] if kind == "input" else slots[places[i]] for kind, i in part.reads]
             out = evaluate(part.backward, [*read, *[given[i] for i in part.active]])
             gradients = dict(zip(part.reached, out, strict=True))
-            return [
-                gradients[i] if i in gradients else np.zeros(avals[i].shape, avals[i].dtype) for i in self.reached
-            ]
+            return [gradients[i] if i in gradients else np.zeros(avals[i].shape, avals[i].dtype) for i in self.reached]
 
         return trace_program(run_backward, [*avals, *self.slots, *cts], part.backward.name).program
 

@@ -178,11 +178,15 @@ class _Splitter:
         core_equations = [e for e in self.program.equations if id(e) in core]
         after_outputs = [*self.ys, *[a for ts in sums.values() for t in ts for a in t.operands]]
         looping = [self.carry_out[k] for k in loop_carry]
-        read = dict.fromkeys(_vars([*[a for e in [*core_equations, *after] for a in e.inputs], *after_outputs, *looping]))
+        read = dict.fromkeys(
+            _vars([*[a for e in [*core_equations, *after] for a in e.inputs], *after_outputs, *looping])
+        )
         invariants = [v for e in fixed.values() for v in e.outputs if v in read or self._read_by(ahead.values(), v)]
         early = [v for e in ahead.values() for v in e.outputs if v in read]
         in_core = {v for e in core_equations for v in e.outputs} | set(self.carry)
-        handed = [v for v in dict.fromkeys(_vars([*[a for e in after for a in e.inputs], *after_outputs])) if v in in_core]
+        handed = [
+            v for v in dict.fromkeys(_vars([*[a for e in after for a in e.inputs], *after_outputs])) if v in in_core
+        ]
         core_reads = set(_vars([*[a for e in core_equations for a in e.inputs], *looping, *handed]))
         still, scanned = [*self.consts, *invariants], [*self.xs, *early]
         core_consts = tuple([i for i, v in enumerate(still) if v in core_reads])
@@ -247,9 +251,7 @@ def run_batched(program: Program, size: int, shared: Sequence[Any], stacked: Seq
     """
     with BatchTrace(program, size) as trace:
         outputs = [trace.below(x) for x in evaluate(program, [*shared, *[trace.tracer(x, 0) for x in stacked]])]
-    return [
-        np.broadcast_to(x, (size, *np.shape(x))) if axis is None else move_axis(x, axis, 0) for x, axis in outputs
-    ]
+    return [np.broadcast_to(x, (size, *np.shape(x))) if axis is None else move_axis(x, axis, 0) for x, axis in outputs]
 
 
 def add_up(totals: Sequence[Total], operands: Sequence[Any], start: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fnflare.core import ShapeDtypeStruct, Tape
-from fnflare.program.ir import Atom, Equation, Literal, Program, Var
+from fnflare.program.ir import Atom, Equation, Program, Var
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
 

@@ -281,9 +281,7 @@ def _(
 
 
 @scan.vmap
-def _(
-    size: int, args: Any, axes: Any, *, program: Program, consts: int, carry: int, length: int, reverse: bool
-) -> Any:
+def _(size: int, args: Any, axes: Any, *, program: Program, consts: int, carry: int, length: int, reverse: bool) -> Any:
     which = [axis is not None for axis in axes]
     while True:
         at_least = tuple([k for k in range(carry) if which[consts + k]])
@@ -301,5 +299,7 @@ def _(
         elif which[i]:
             x = np.broadcast_to(x, (size, *np.shape(x)))
         values.append(x)
-    out = loop(many.program, values[:consts], values[consts : consts + carry], values[consts + carry :], length, reverse)
+    out = loop(
+        many.program, values[:consts], values[consts : consts + carry], values[consts + carry :], length, reverse
+    )
     return out, tuple([None if axis is None else 0 if k < carry else 1 for k, axis in enumerate(many.axes)])

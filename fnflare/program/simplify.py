@@ -1,5 +1,7 @@
 """Placeholder until passes land."""
+
 from fnflare.program.ir import Literal, Program
+
 
 def simplify(program: Program) -> Program:
     needed = {a for a in program.outputs if type(a) is not Literal}

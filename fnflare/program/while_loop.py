@@ -157,7 +157,9 @@ def _(
     gradients: list[Any] = [None] * count
     state = list(cts)
     for read in reversed(turns):
-        back = dict(zip(part.reached, call_program(part.backward, [*read, *[state[k] for k in part.active]]), strict=True))
+        back = dict(
+            zip(part.reached, call_program(part.backward, [*read, *[state[k] for k in part.active]]), strict=True)
+        )
         for i, g in back.items():
             if i < consts:
                 before = gradients[tests + i]

@@ -10,11 +10,13 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import Tracer, aval_of
 from fnflare.errors import ArgumentError, ShapeError, TreeError
-from fnflare.program.cond import choose, taking_all
+from fnflare.program.cond import choose, taking_all, within
 from fnflare.program.ir import Program
 from fnflare.program.staging import Staged, stage
 from fnflare.program.tracing import evaluate, trace_program
+from fnflare.program.while_loop import is_known
 from fnflare.transforms._call import name_of
+from fnflare.transforms._mode import is_disabled
 from fnflare.transforms.loops import array_leaves
 
 __all__ = ["cond", "switch"]
@@ -81,6 +83,8 @@ def _check_functions(what: str, functions: Sequence[Any]) -> None:
 
 def _chosen(what: str, index: Any, functions: Sequence[Callable[..., Any]], operands: tuple[Any, ...]) -> Any:
     args, structure = array_leaves(operands, f"{what}: operands")
+    if is_disabled() and is_known(index):
+        return functions[within(index, functions)](*operands)
     avals = [aval_of(x) for x in args]
     staged = [stage(f, structure, avals, name_of(f)) for f in functions]
     _check_structures(what, functions, staged)

@@ -19,6 +19,7 @@ from fnflare.program.scan import loop
 from fnflare.program.staging import Staged, stage
 from fnflare.program.while_loop import repeat
 from fnflare.transforms._call import name_of, tuple_of
+from fnflare.transforms._mode import is_disabled
 
 __all__ = ["fori_loop", "map", "scan", "while_loop"]
 
@@ -29,9 +30,7 @@ def array_leaf(x: Any, what: Callable[[], str]) -> Any:
         return x
     if isinstance(x, (bool, list)):
         return np.asarray(x)[()]
-    raise ArgumentError(
-        f"{what()} is a {type(x).__name__}, which is no array; let the function close over it instead"
-    )
+    raise ArgumentError(f"{what()} is a {type(x).__name__}, which is no array; let the function close over it instead")
 
 
 def array_leaves(value: Any, where: str) -> tuple[list[Any], tree.TreeDef]:
@@ -79,10 +78,20 @@ def scan(
     inputs, xs_structure = array_leaves(xs, "scan: xs")
     steps = _length(inputs, xs, length)
     inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
+    if is_disabled():
+        return _scan_as_written(f, init, inputs, xs_structure, steps, reverse)
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices)
     out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
     return tree.unflatten(staged.structure, out)
+
+
+def _scan_as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+    """The loop in Python."""
+    ys: list[Any] = [None] * steps
+    for t in range(steps - 1, -1, -1) if reverse else range(steps):
+        carry, ys[t] = f(carry, tree.unflatten(structure, [x[t] for x in inputs]))
+    return carry, tree.map(lambda *each: np.stack(each), *ys) if ys else None
 
 
 def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
@@ -208,6 +217,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         carry = (_as_index(lower), init_val)
         return while_loop(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(c[0], c[1])), carry)[1]
     numbers = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
+    if not len(numbers):
+        return init_val
     return scan(lambda val, i: (body_fun(i, val), None), init_val, numbers)[0]
 
 
@@ -235,6 +246,10 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     6561.0
     """
     carry, structure = array_leaves(init_val, "while_loop: init_val")
+    if is_disabled():
+        while cond_fun(init_val):
+            init_val = body_fun(init_val)
+        return init_val
     while True:
         avals = [aval_of(c) for c in carry]
         arguments = tuple_of(structure)
