@@ -146,6 +146,7 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((X34, normal(2, 1)), {"index": MASK}),
     ],
     "argsort": [Sample((X34,), {"axis": 1, "kind": "stable"})],
+    "searchsorted": [Sample((np.array([0.1, 0.4, 0.4, 2.0]), v), {"side": s}) for s, v in (("left", X34), ("right", normal()))],
     "sort": [Sample((X34,), {"axis": k, "kind": None}) for k in range(2)],
     "matmul": [
         Sample((normal(*a), normal(*b)))
