@@ -87,7 +87,7 @@ def binary_samples(name):
     return [*samples, Sample((between(1.1, 2, 3), 0.4)), Sample((1.5, between(0.2, 0.9, 3))), Sample((1.5, 0.4))]
 
 
-X34, X234 = apart(3, 4), normal(2, 3, 4)
+X34, X234, X0 = apart(3, 4), normal(2, 3, 4), normal()
 ROWS = np.array([2, 0, 2, -1])
 MASK = np.array([True, False, True])
 CONV = {"strides": (2, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 2)}
@@ -146,7 +146,7 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((X34, normal(2, 1)), {"index": MASK}),
     ],
     "argsort": [Sample((X34,), {"axis": 1, "kind": "stable"})],
-    "searchsorted": [Sample((np.array([0.1, 0.4, 0.4, 2.0]), v), {"side": s}) for s, v in (("left", X34), ("right", normal()))],
+    "searchsorted": [Sample((np.array([0.1, 0.4, 2.0]), v), {"side": s}) for s, v in (("left", X34), ("right", X0))],
     "sort": [Sample((X34,), {"axis": k, "kind": None}) for k in range(2)],
     "matmul": [
         Sample((normal(*a), normal(*b)))
