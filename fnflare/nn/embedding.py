@@ -11,7 +11,7 @@ from fnflare.errors import ArgumentError, DtypeError
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, normal
 from fnflare.nn.layer import Layer, Shape, function, layer, positive_int, require_key
-from fnflare.ops import at
+from fnflare.ops.at import at
 from fnflare.padded import Padded
 
 __all__ = ["Embedding", "FixedEmbedding"]
