@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fnflare import ops
 from fnflare.errors import ArgumentError, DtypeError
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, normal
@@ -92,7 +93,7 @@ def _look_up(kind: str, vectors: Any, words: Any) -> Any:
     if dtype is None or dtype.kind not in "iu":
         raise DtypeError(f"{scoping.where()}{kind} expected an array of integers, got {dtype or type(words).__name__}")
     try:
-        return vectors[words]
+        return ops.at(vectors)[words].get()
     except IndexError:
         raise ArgumentError(
             f"{scoping.where()}{kind} has vectors for words 0 to {vectors.shape[0] - 1}, "
