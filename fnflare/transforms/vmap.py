@@ -77,6 +77,10 @@ def vmap(
     return copy_name(fun, run, "vmap")
 
 
+#: Stands for None among axes, where None would be an empty node.
+_SHARED = object()
+
+
 def _is_none(x: Any) -> bool:
     return x is None
 
@@ -95,10 +99,12 @@ def _spread(axes: Any, of: Any, what: str) -> list[Any]:
     """An axis for each leaf of a tree."""
     if _is_axis(axes):
         return [axes] * len(tree.leaves(of))
+    axes = tree.map(lambda a: _SHARED if a is None else a, axes, is_leaf=_is_none)
     try:
-        return tree.leaves(tree.broadcast(axes, of, is_leaf=_is_none), is_leaf=_is_none)
+        spread = tree.leaves(tree.broadcast(axes, of))
     except TreeError as error:
         raise ArgumentError(f"vmap: {what}: {error}") from None
+    return [None if a is _SHARED else a for a in spread]
 
 
 def _axes_of_arguments(in_axes: Any, args: tuple[Any, ...], fun: Any) -> list[Any]:
