@@ -45,6 +45,7 @@ class Capture(Redirect):
     def __init__(self, suspended: Sequence[Trace]) -> None:
         self.found: list[Any] = []
         self._seen: set[int] = set()
+        self._below: dict[int, tuple[Any, Any]] = {}  # one tracer for one, since a substitute goes by identity
         self._suspended = suspended
         self._ids = {id(t) for t in suspended}
         pairs = [(t, BatchTrace(t.fun, t.size)) for t in suspended if isinstance(t, BatchTrace)]
@@ -81,7 +82,11 @@ class Capture(Redirect):
     def below(self, x: Any) -> Any:
         """What `x` is below the suspended traces."""
         if type(x) is BatchTracer and id(x._trace) in self._stand_ins:
-            return BatchTracer(self._stand_ins[id(x._trace)], self.below(x.value), x.axis)
+            known = self._below.get(id(x))
+            if known is None:
+                known = x, BatchTracer(self._stand_ins[id(x._trace)], self.below(x.value), x.axis)
+                self._below[id(x)] = known
+            return known[1]
         return self.below(x.value) if isinstance(x, ValueTracer) and id(x._trace) in self._ids else x
 
     def above(self, x: Any) -> Any:
