@@ -10,60 +10,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import Any
 
-from fnflare.core.batch import BatchTrace, BatchTracer
-from fnflare.core.dual import DualTrace, DualTracer
+from fnflare.core.dual import DualTracer
 from fnflare.core.primitive import Primitive
-from fnflare.core.tape import Tape, TapeTracer
-from fnflare.core.trace import Redirect, Trace, bind, open_traces, redirecting, take_place
-from fnflare.core.tracer import Tracer, ValueTracer
+from fnflare.core.tape import TapeTracer
+from fnflare.core.trace import Redirect, Trace, bind, open_traces, redirecting
+from fnflare.core.tracer import Tracer
 
 __all__ = ["Capture", "alias", "capture", "substitute"]
 
 
+def _bottom(x: Any) -> Any:
+    """What `x` is below all suspended traces."""
+    while _is_suspended(x):
+        x = x.value
+    return x
+
+
+def _is_suspended(x: Any) -> bool:
+    return (type(x) is TapeTracer or type(x) is DualTracer) and x._trace.closed
+
+
 def _suspend() -> list[Trace]:
-    """Close the open traces that differentiate or batch; returns them for `_resume`."""
-    traces: list[Trace] = [t for t in open_traces() if not t.closed and isinstance(t, (Tape, DualTrace, BatchTrace))]
+    """Close the open differentiating traces; returns them for `_resume`."""
+    traces = [t for t in open_traces() if not t.closed and hasattr(t, "lower")]
     for t in traces:
         t.closed = True
     return traces
 
 
-def _resume(traces: Sequence[Trace]) -> None:
+def _resume(traces: list[Trace]) -> None:
     for t in traces:
         t.closed = False
 
 
 class Capture(Redirect):
-    """Runs primitives below the suspended traces and remembers the tracers of the closure.
-
-    There is no going below a batching trace: what is below has another shape. Another one stands in its place, so
-    that a tracer of the closure can be told from what the function makes of its arguments.
-    """
+    """Runs primitives below the suspended traces and remembers the tracers of the closure."""
 
     def __init__(self, suspended: Sequence[Trace]) -> None:
         self.found: list[Any] = []
         self._seen: set[int] = set()
-        self._below: dict[int, tuple[Any, Any]] = {}  # one tracer for one, since a substitute goes by identity
-        self._suspended = suspended
-        self._ids = {id(t) for t in suspended}
-        pairs = [(t, BatchTrace(t.fun, t.size)) for t in suspended if isinstance(t, BatchTrace)]
-        self._stand_ins = {id(t): stand_in for t, stand_in in pairs}
-        self._originals = {id(stand_in): t for t, stand_in in pairs}
-        self._pairs = pairs
-
-    def __enter__(self) -> Self:
-        for t, stand_in in self._pairs:
-            take_place(t, stand_in)
-        redirecting().append(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        redirecting().remove(self)
-        for t, stand_in in self._pairs:
-            take_place(stand_in, t)
-        _resume(self._suspended)
+        self._suspended = {id(t) for t in suspended}
 
     def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
         if not any(self._is_mine(a) for a in args):
@@ -77,26 +65,10 @@ class Capture(Redirect):
         if id(x) not in self._seen:
             self._seen.add(id(x))
             self.found.append(x)
-        return self.below(x)
-
-    def below(self, x: Any) -> Any:
-        """What `x` is below the suspended traces."""
-        if type(x) is BatchTracer and id(x._trace) in self._stand_ins:
-            known = self._below.get(id(x))
-            if known is None:
-                known = x, BatchTracer(self._stand_ins[id(x._trace)], self.below(x.value), x.axis)
-                self._below[id(x)] = known
-            return known[1]
-        return self.below(x.value) if isinstance(x, ValueTracer) and id(x._trace) in self._ids else x
-
-    def above(self, x: Any) -> Any:
-        """A tracer of a stand-in as one of the trace whose place that takes."""
-        if type(x) is BatchTracer and id(x._trace) in self._originals:
-            return BatchTracer(self._originals[id(x._trace)], self.above(x.value), x.axis)
-        return x
+        return _bottom(x)
 
     def _is_mine(self, x: Any) -> bool:
-        return isinstance(x, Tracer) and id(x._trace) in self._ids
+        return isinstance(x, Tracer) and id(x._trace) in self._suspended
 
 
 def capture(fun: Callable[..., tuple[Any, ...]], args: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
@@ -110,11 +82,17 @@ def capture(fun: Callable[..., tuple[Any, ...]], args: Sequence[Any]) -> tuple[t
         What it returns, free of those traces, and the tracers that its closure brought in.
         An `alias` of each is what goes on as an argument.
     """
+    traces = _suspend()
+    redirect = Capture(traces)
+    stack = redirecting()
     around = _substitutes()
-    with Capture(_suspend()) as redirect:
-        out = fun(*[redirect.below(_looked_up(a, around)) for a in args])
-        out = tuple([redirect.take(_looked_up(x, around)) for x in out])
-    return tuple([redirect.above(x) for x in out]), redirect.found
+    stack.append(redirect)
+    try:
+        out = fun(*[_bottom(a) for a in args])
+        return tuple([redirect.take(_looked_up(x, around)) for x in out]), redirect.found
+    finally:
+        stack.remove(redirect)
+        _resume(traces)
 
 
 class _Substitute(Redirect):
@@ -159,8 +137,6 @@ def alias(x: Any) -> Any:
         other: Tracer = TapeTracer(x._trace, alias(x.value), x.slot)
     elif type(x) is DualTracer:
         other = DualTracer(x._trace, alias(x.value), alias(x.tangent))
-    elif type(x) is BatchTracer:
-        other = BatchTracer(x._trace, alias(x.value), x.axis)
     else:
         return x
     other.code = x.code

@@ -16,7 +16,7 @@ from fnflare.errors import FnflareError, LeakedTracerError
 if TYPE_CHECKING:
     from fnflare.core.primitive import Primitive
 
-__all__ = ["Redirect", "Trace", "bind", "closed_call", "open_traces", "redirecting", "take_place", "trace_depth"]
+__all__ = ["Redirect", "Trace", "bind", "closed_call", "open_traces", "redirecting", "trace_depth"]
 
 
 class Trace:
@@ -93,14 +93,6 @@ def trace_depth() -> int:
 def open_traces() -> list[Trace]:
     """The traces open in this thread, outermost first."""
     return list(_state.stack)
-
-
-def take_place(old: Trace, new: Trace) -> None:
-    """Let `new` be open at the level where `old` was."""
-    new.level = old.level
-    new.closed = False
-    old.closed = True
-    _state.stack[new.level] = new
 
 
 def redirecting() -> list[Redirect]:
