@@ -7,13 +7,14 @@ arguments of that primitive, so their gradients are complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Primitive, Tracer, alias, bind, capture, primitive, substitute, trace_depth
+from fnflare.core import BatchTrace, Primitive, Tracer, alias, bind, capture, primitive, substitute, trace_depth
+from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
 from fnflare.transforms._call import concrete, copy_name, zeros
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.forward import jvp
@@ -25,11 +26,12 @@ __all__ = ["checkpoint"]
 class _Segment:
     """A function of flat arguments, with the answer of its first run at hand until it is asked for."""
 
-    __slots__ = ("first", "run")
+    __slots__ = ("first", "run", "traces")
 
-    def __init__(self, run: Callable[..., tuple[Any, ...]], first: Any) -> None:
+    def __init__(self, run: Callable[..., tuple[Any, ...]], first: Any, traces: list[BatchTrace]) -> None:
         self.run = run
         self.first = first
+        self.traces = traces  # the batching traces that it has still to come through
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         if self.first is not None:
@@ -37,12 +39,28 @@ class _Segment:
             return first
         return self.run(*args)
 
+    def below(self, axes: Sequence[int | None]) -> _Segment:
+        """The same of all examples, below the first of its batching traces."""
+        trace, *rest = self.traces
+
+        def run(*args: Any) -> tuple[Any, ...]:
+            with reopened(trace):
+                return lowered(trace, self.run(*lifted(trace, args, axes)))
+
+        return _Segment(run, None if self.first is None else lowered(trace, self.first), rest)
+
 
 def _segment_shape(*avals: Any, segment: _Segment) -> tuple[Any, ...]:
     return eval_shape(segment.run, *avals)
 
 
 _checkpoint: Primitive = primitive("checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True)
+
+
+@_checkpoint.vmap
+def _(_size: int, args: Any, axes: Any, *, segment: _Segment) -> tuple[Any, Any]:
+    ans = bind(_checkpoint, args, {"segment": segment.below(axes)})
+    return ans, [0] * len(ans)
 
 
 @_checkpoint.vjp_joint
@@ -97,8 +115,11 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
         first, found = capture(flat, inputs)
         again = substitute(flat, found)
         count = len(inputs)
-        segment = _Segment(lambda *xs: again(xs[count:], *xs[:count]), first)
-        out = bind(_checkpoint, [*inputs, *[alias(t) for t in found]], {"segment": segment})
+        total = count + len(found)
+        inputs += [alias(t) for t in found]
+        inputs += unread(inputs, first)
+        segment = _Segment(lambda *xs: again(xs[count:total], *xs[:count]), first, batch_traces(inputs))
+        out = bind(_checkpoint, inputs, {"segment": segment})
         return tree.unflatten(out_structure, out)
 
     return copy_name(fun, run, "checkpoint")
