@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from fnflare.core import observed, plain_kernel
 from fnflare.program.ir import Equation, Literal, Program, Var
+from fnflare.program.tracing import evaluate
 
 __all__ = ["Runner", "run"]
 
@@ -86,7 +88,10 @@ class Runner:
 
 
 def run(program: Program, args: Sequence[Any]) -> list[Any]:
-    """Run a program on plain arrays."""
+    """Run a program on plain arrays; equation by equation, in sight, where somebody observes."""
+    if observed():
+        outputs = evaluate(program, args)
+        return [np.array(x) if _must_copy(program, i) else x for i, x in enumerate(outputs)]
     return program.derived("runner", lambda: Runner(program))(args)
 
 
@@ -152,8 +157,9 @@ def _is_fresh(equation: Equation) -> bool:
 
 def _kernel(equation: Equation, ins: tuple[int, ...], dying: Sequence[int]) -> tuple[Callable[..., Any], Any]:
     """The function that an instruction calls, and the registers that it takes beside its inputs."""
-    prim = equation.prim
-    kernel = partial(prim.kernel, **equation.params) if equation.params else prim.kernel
+    kernel = plain_kernel(equation.prim)  # what is kept here must not be an observer's
+    if equation.params:
+        kernel = partial(kernel, **equation.params)
     if isinstance(kernel, np.ufunc):
         (out,) = equation.outputs
         for i in dying:

@@ -116,6 +116,7 @@ _custom_vjp = primitive(
     lambda *values, call: call.run(*values),
     lambda *avals, call: eval_shape(call.run, *avals),
     many=True,
+    carries="function",
 )
 _custom_vjp.residuals(_vjp_forward)
 
@@ -223,6 +224,7 @@ _custom_jvp = primitive(
     lambda *values, call: call.run(*values),
     lambda *avals, call: eval_shape(call.run, *avals),
     many=True,
+    carries="function",
 )
 
 

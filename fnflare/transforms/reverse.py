@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, dtype_of
+from fnflare.core import Tape, aval_of, dtype_of, new_tape
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
@@ -135,7 +135,7 @@ def _differentiated(
             check_argnums(nums, names, args, kwargs, fun)
         values = list(args)
         lifted = []
-        tape = Tape(fun)
+        tape = new_tape(fun)
         with tape:
             for n in nums:
                 lifted.append(_lift(tape, values[n], n, holomorphic))
@@ -261,7 +261,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> [float(g) for g in pullback(np.float64(1.0))]
     [3.0, 2.0]
     """
-    tape = Tape(fun)
+    tape = new_tape(fun)
     run = record(tape, fun, primals, has_aux)
     avals = [aval_of(v) for v in run.values]
 
