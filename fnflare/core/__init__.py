@@ -12,7 +12,7 @@ from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.eager import run_observed
-from fnflare.core.observe import observed, observing, plain_kernel, stamping
+from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
 from fnflare.core.source import Source, current_source, sourced
@@ -50,6 +50,7 @@ __all__ = [
     "new_tape",
     "observed",
     "observing",
+    "overhead",
     "plain_kernel",
     "primitive",
     "primitives",

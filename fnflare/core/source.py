@@ -36,12 +36,14 @@ class Source(NamedTuple):
         lasti: the instruction in it.
         path: the names of the layers around it, outermost first.
         phase: "forward" or "backward".
+        derivative_of: the primitive whose derivative rule runs; empty where none does.
     """
 
     code: CodeType
     lasti: int
     path: tuple[str, ...] = ()
     phase: str = "forward"
+    derivative_of: str = ""
 
     @property
     def file(self) -> str:
@@ -65,7 +67,7 @@ class Source(NamedTuple):
         if outer is None:
             return self
         phase = "backward" if "backward" in (self.phase, outer.phase) else "forward"
-        return Source(self.code, self.lasti, outer.path + self.path, phase)
+        return Source(self.code, self.lasti, outer.path + self.path, phase, self.derivative_of or outer.derivative_of)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -165,5 +167,6 @@ def current_source(frame: FrameType | None = None) -> Source | None:
         return Source(f.f_code, f.f_lasti, tuple(names))
     source = anchor.source
     path = (*source.path, *names[anchor.depth :])
-    code, lasti = (source.code, source.lasti) if f is stop else (f.f_code, f.f_lasti)
-    return Source(code, lasti, path, source.phase)
+    if f is stop:
+        return source._replace(path=path)
+    return Source(f.f_code, f.f_lasti, path, source.phase)

@@ -51,7 +51,8 @@ class _Stamped(Tape):
         ans = super().process(prim, args, params)
         missing = len(self.records) - len(self.sources)
         if missing:
-            self.sources += [current_source()] * missing
+            source = current_source()
+            self.sources += [None if source is None else source._replace(derivative_of=prim.name)] * missing
         return ans
 
 

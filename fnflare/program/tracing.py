@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fnflare.core import AbstractTracer, Primitive, ShapeDtypeStruct, Tracer, aval_of, bind, current_source, sourced, stamping
+from fnflare.core import (
+    AbstractTracer,
+    Primitive,
+    ShapeDtypeStruct,
+    Tracer,
+    aval_of,
+    bind,
+    current_source,
+    sourced,
+    stamping,
+)
 from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 

@@ -4,8 +4,10 @@ from fnflare.core import ShapeDtypeStruct
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.checkpoint import checkpoint
 from fnflare.transforms.custom import custom_jvp, custom_vjp
+from fnflare.transforms.debug import debug_nans
 from fnflare.transforms.forward import jvp, linearize
 from fnflare.transforms.jacobian import hessian, jacfwd, jacrev
+from fnflare.transforms.profile import profile
 from fnflare.transforms.reverse import float0, grad, value_and_grad, vjp
 from fnflare.transforms.stop import stop_gradient
 
@@ -14,6 +16,7 @@ __all__ = [
     "checkpoint",
     "custom_jvp",
     "custom_vjp",
+    "debug_nans",
     "eval_shape",
     "float0",
     "grad",
@@ -22,6 +25,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "profile",
     "stop_gradient",
     "value_and_grad",
     "vjp",
