@@ -34,9 +34,10 @@ class Runner:
     the tuple of them) that it fills, and those that are empty afterwards.
     """
 
-    __slots__ = ("_copies", "_count", "_instructions", "_outputs", "_registers")
+    __slots__ = ("_copies", "_count", "_instructions", "_outputs", "_program", "_registers")
 
     def __init__(self, program: Program) -> None:
+        self._program = program
         number: dict[Var, int] = {v: i for i, v in enumerate(program.inputs)}
         self._count = len(program.inputs)
         registers: list[Any] = [None] * self._count
@@ -64,6 +65,9 @@ class Runner:
 
     def __call__(self, args: Sequence[Any]) -> list[Any]:
         """Run on plain arrays; returns the outputs, each the caller's own unless it is an argument."""
+        if observed():  # then every operation is to be seen, with its place
+            outputs = evaluate(self._program, args)
+            return [np.array(x) if copy else x for x, copy in zip(outputs, self._copies, strict=True)]
         registers = self._registers.copy()
         registers[: self._count] = args
         for kernel, inputs, output, frees in self._instructions:
@@ -88,10 +92,7 @@ class Runner:
 
 
 def run(program: Program, args: Sequence[Any]) -> list[Any]:
-    """Run a program on plain arrays; equation by equation, in sight, where somebody observes."""
-    if observed():
-        outputs = evaluate(program, args)
-        return [np.array(x) if _must_copy(program, i) else x for i, x in enumerate(outputs)]
+    """Run a program on plain arrays."""
     return program.derived("runner", lambda: Runner(program))(args)
 
 
