@@ -16,7 +16,7 @@ from fnflare.core.observe import observed, observing, overhead, plain_kernel, st
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
 from fnflare.core.source import Source, current_source, sourced
-from fnflare.core.sourced import new_linear_tape, new_tape
+from fnflare.core.sourced_tape import new_linear_tape, new_tape
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
