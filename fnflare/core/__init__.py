@@ -15,7 +15,7 @@ from fnflare.core.eager import run_observed
 from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
-from fnflare.core.source import Source, current_source, sourced
+from fnflare.core.source import Source, current_source, inlined, sourced, sources_wanted
 from fnflare.core.sourced_tape import new_linear_tape, new_tape
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, trace_depth
@@ -44,6 +44,7 @@ __all__ = [
     "capture",
     "current_source",
     "dtype_of",
+    "inlined",
     "is_tracer",
     "move_axis",
     "new_linear_tape",
@@ -56,6 +57,7 @@ __all__ = [
     "primitives",
     "run_observed",
     "sourced",
+    "sources_wanted",
     "stamping",
     "substitute",
     "trace_depth",

@@ -22,7 +22,7 @@ import numpy as np
 
 from fnflare.core.scope import layer_names
 
-__all__ = ["Source", "current_source", "sourced", "sources_wanted", "wanting_sources"]
+__all__ = ["Source", "current_source", "inlined", "sourced", "sources_wanted", "wanting_sources"]
 
 #: Rooms whose frames are never the user's.
 _ROOMS = (str(Path(__file__).resolve().parents[1]) + os.sep, str(Path(np.__file__).parent) + os.sep)
@@ -118,6 +118,14 @@ def sourced(source: Source | None, frame: FrameType | None = None) -> _Sourced:
         frame: that of the block, where another function enters it.
     """
     return _Sourced(source, frame)
+
+
+def inlined(source: Source | None) -> _Sourced:
+    """Let `source`, the place of an equation, be that of the operations that it becomes here (see `Source.within`);
+    nothing where nobody wants to know."""
+    if source is None or not sources_wanted():
+        return _Sourced(None, None)
+    return _Sourced(source.within(current_source()), None)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from fnflare.core import (
     bind,
     current_source,
     sourced,
+    sources_wanted,
     stamping,
 )
 from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
@@ -159,9 +160,10 @@ def trace_program(
 def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
     """Run a program equation by equation through `bind`, on arrays or tracers of any transform."""
     values: dict[Var, Any] = dict(zip(program.inputs, args, strict=True))
-    here = current_source()
+    wanted = sources_wanted()
+    here = current_source() if wanted else None
     for equation in program.equations:
-        with sourced(None if equation.source is None else equation.source.within(here)):
+        with sourced(equation.source.within(here) if wanted and equation.source is not None else None):
             inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
             ans = bind(equation.prim, inputs, equation.params)
         if equation.prim.many:
