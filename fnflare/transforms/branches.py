@@ -10,6 +10,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import Tracer, aval_of
 from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.ops import convert
 from fnflare.program.cond import choose, taking_all, within
 from fnflare.program.ir import Program
 from fnflare.program.staging import Staged, stage
@@ -17,7 +18,7 @@ from fnflare.program.tracing import evaluate, trace_program
 from fnflare.program.while_loop import is_known
 from fnflare.transforms._call import name_of
 from fnflare.transforms._mode import is_disabled
-from fnflare.transforms.loops import array_leaves
+from fnflare.transforms.loops import array_leaves, as_dtype
 
 __all__ = ["cond", "switch"]
 
@@ -47,7 +48,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
             f"cond: pred must be one boolean of shape (), got {aval.dtype}{list(aval.shape)}; for a choice by "
             "element write np.where"
         )
-    index = (pred != 0).astype(np.int64) if isinstance(pred, Tracer) else int(bool(pred))
+    index = convert(np.not_equal(pred, 0), np.int64) if isinstance(pred, Tracer) else int(bool(pred))
     return _chosen("cond", index, (false_fun, true_fun), operands)
 
 
@@ -125,12 +126,9 @@ def _converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
     if all(a.dtype == d and not a.weak for a, d in zip(program.out_avals, dtypes, strict=True)):
         return program
 
-    def convert(x: Any, dtype: Any) -> Any:
-        return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
-
     def make() -> Program:
         def run(*xs: Any) -> list[Any]:
-            return [convert(x, d) for x, d in zip(evaluate(program, xs), dtypes, strict=True)]
+            return [as_dtype(x, d) for x, d in zip(evaluate(program, xs), dtypes, strict=True)]
 
         return trace_program(run, program.in_avals, program.name).program
 

@@ -54,13 +54,11 @@ class _Entry(NamedTuple):
 class Jitted:
     """A function that runs as a program; made by `jit`."""
 
-    def __init__(
-        self, fun: Callable[..., Any], static_argnums: tuple[int, ...], static_argnames: tuple[str, ...]
-    ) -> None:
+    def __init__(self, fun: Callable[..., Any], static_nums: tuple[int, ...], static_names: tuple[str, ...]) -> None:
         self._fun = fun
-        self._static_argnums = static_argnums
-        self._static_argnames = frozenset(static_argnames)
-        self._plain = not static_argnums and not static_argnames
+        self._static_nums = static_nums
+        self._static_names = frozenset(static_names)
+        self._plain = not static_nums and not static_names
         self._entries: dict[Any, _Entry] = {}
         self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
         self._lock = threading.RLock()
@@ -83,7 +81,7 @@ class Jitted:
                     continue
             avals.append(x.dtype)
             avals.append(x.shape)
-        key = (structure, statics, tuple(avals))
+        key: Any = (structure, statics, tuple(avals))
         if self._cells is not None:
             key = (*key, tuple([id(_content(c)) for c in self._cells]))
         entry = self._entries.get(key)
@@ -106,13 +104,13 @@ class Jitted:
             leaves, structure = tree.flatten((args, kwargs) if kwargs else args)
             return leaves, structure, bool(kwargs)
         count = len(args)
-        numbers = {n % count for n in self._static_argnums if -count <= n < count}
+        numbers = {n % count for n in self._static_nums if -count <= n < count}
         # With the type, since 1, 1.0 and True are equal.
         statics = tuple([(i, type(args[i]), args[i]) for i in sorted(numbers)])
-        names = tuple([(k, type(kwargs[k]), kwargs[k]) for k in sorted(self._static_argnames & kwargs.keys())])
+        names = tuple([(k, type(kwargs[k]), kwargs[k]) for k in sorted(self._static_names & kwargs.keys())])
         self._check_hashable(statics + names)
         rest = tuple([a for i, a in enumerate(args) if i not in numbers])
-        rest_kwargs = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
+        rest_kwargs = {k: v for k, v in kwargs.items() if k not in self._static_names}
         leaves, structure = tree.flatten((rest, rest_kwargs))
         return leaves, structure, (statics, names)
 
@@ -181,13 +179,11 @@ class Jitted:
 
     def _not_an_array(self, x: Any, leaves: Any, structure: Any, statics: Any) -> ArgumentError:
         args, kwargs = self._arguments(leaves, structure, statics)
-        named = {**dict(enumerate(args)), **kwargs}
-        place = next(
-            (path_name(k, p) for k, v in named.items() for p, leaf in tree.leaves_with_path(v) if leaf is x), ""
-        )
+        named: list[tuple[Any, Any]] = [*enumerate(args), *kwargs.items()]
+        places = [path_name(k, p) for k, v in named for p, leaf in tree.leaves_with_path(v) if leaf is x]
         return ArgumentError(
-            f"jit: {place or 'an argument'} of {name_of(self._fun)} is a {type(x).__name__}, which is no array; name the "
-            "argument in static_argnums= or static_argnames=, or let the function close over it"
+            f"jit: {places[0]} of {name_of(self._fun)} is a {type(x).__name__}, which is no array; name it in "
+            "static_argnums= or static_argnames=, or let the function close over it"
         )
 
     def _warn_of_shapes(self) -> None:

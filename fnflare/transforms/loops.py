@@ -15,6 +15,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.ops import convert
 from fnflare.program.scan import loop
 from fnflare.program.staging import Staged, stage
 from fnflare.program.while_loop import repeat
@@ -138,10 +139,12 @@ def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] |
     """The carry with its Python numbers as arrays of the dtypes with which they come out; None if that is done."""
     if not any(aval_of(c).weak for c in carry):
         return None
-    return [
-        (c.astype(aval.dtype) if isinstance(c, Tracer) else np.asarray(c, aval.dtype)[()]) if aval_of(c).weak else c
-        for c, aval in zip(carry, out, strict=False)
-    ]
+    return [as_dtype(c, aval.dtype) if aval_of(c).weak else c for c, aval in zip(carry, out, strict=False)]
+
+
+def as_dtype(x: Any, dtype: Any) -> Any:
+    """A number or tracer as an array of a dtype, weak no more."""
+    return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
 
 
 def check_carry(
@@ -223,7 +226,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 
 
 def _as_index(x: Any) -> Any:
-    return x.astype(np.int64) if isinstance(x, Tracer) else np.int64(operator.index(x))
+    return convert(x, np.int64) if isinstance(x, Tracer) else np.int64(operator.index(x))
 
 
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
