@@ -7,7 +7,7 @@ comes out is lifted again. Operations that no primitive serves are NumPy's as be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ class EagerTracer(ValueTracer):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         try:
-            return super().__array_function__(function, types, args, kwargs)
+            ans = super().__array_function__(function, types, args, kwargs)
+            return _apart(ans, args) if function in _COPYING else ans
         except _REFUSALS as refusal:
             return self._as_numpy(function, args, kwargs, refusal)
 
@@ -83,6 +84,9 @@ class EagerTracer(ValueTracer):
     def __repr__(self) -> str:
         return repr(self.value)
 
+    def __str__(self) -> str:
+        return str(self.value)
+
     def item(self, *args: Any) -> Any:
         """An element as a Python number."""
         return self.value.item(*args)
@@ -94,6 +98,30 @@ class EagerTracer(ValueTracer):
     def __setitem__(self, index: Any, value: Any) -> None:
         plain = self._trace.plain
         self.value[tree.map(plain, index)] = plain(value)
+
+
+#: What gives an array of its own in NumPy, where tracers, which nobody writes into as a rule, may give themselves.
+_COPYING = frozenset({np.copy, np.clip, np.tile})
+_COPYING_METHODS = ("__pow__", "astype", "clip", "copy", "flatten")
+
+
+def _apart(ans: Any, args: Sequence[Any]) -> Any:
+    """An answer in memory that is not that of an argument."""
+    shared = type(ans) is EagerTracer and any(
+        type(a) is EagerTracer and np.may_share_memory(ans.value, a.value) for a in args
+    )
+    return EagerTracer(ans._trace, ans.value.copy()) if shared else ans
+
+
+def _copying(name: str) -> Callable[..., Any]:
+    def method(self: EagerTracer, *args: Any, **kwargs: Any) -> Any:
+        return _apart(getattr(Tracer, name)(self, *args, **kwargs), [self])
+
+    return method
+
+
+for _name in _COPYING_METHODS:
+    setattr(EagerTracer, _name, _copying(_name))
 
 
 def _in_place(name: str) -> Callable[[EagerTracer, Any], EagerTracer]:
