@@ -11,7 +11,7 @@ from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
-from fnflare.core.eager import run_observed
+from fnflare.core.eager import run_observed, run_on_bottom
 from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
@@ -56,6 +56,7 @@ __all__ = [
     "primitive",
     "primitives",
     "run_observed",
+    "run_on_bottom",
     "sourced",
     "sources_wanted",
     "stamping",

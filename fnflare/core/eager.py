@@ -15,11 +15,11 @@ import numpy as np
 from fnflare import tree
 from fnflare.core.observe import observed
 from fnflare.core.primitive import Primitive
-from fnflare.core.trace import Trace, closed_call, open_traces
+from fnflare.core.trace import Trace, closed_call, open_traces, trace_depth
 from fnflare.core.tracer import Tracer, ValueTracer
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
-__all__ = ["EagerTrace", "EagerTracer", "bottom_trace", "run_observed"]
+__all__ = ["EagerTrace", "EagerTracer", "bottom_trace", "run_observed", "run_on_bottom"]
 
 #: What a tracer says of a call that it cannot serve, where plain arrays may be able to.
 _REFUSALS = (ConcretizationError, TracerArrayError, UnsupportedError)
@@ -179,26 +179,28 @@ def bottom_trace() -> EagerTrace | None:
     return traces[0] if traces and type(traces[0]) is EagerTrace else None
 
 
-def run_observed(fun: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call `fun`, with its floating arrays on an eager trace where that is possible.
+def run_on_bottom(fun: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call `fun` with an eager trace open, so that tapes lay their leaves on it, where somebody observes and no
+    transform has been entered yet; what it returns is plain. Otherwise this is a plain call."""
+    if not observed() or trace_depth():
+        return fun(*args, **kwargs)
+    with EagerTrace(fun) as trace:
+        out = fun(*args, **kwargs)
+    return tree.map(trace.plain, out)
 
-    Outside of all transforms a trace is opened for the call, and what is returned is plain; where one is open
-    already, the answer stays on it. Without it (nobody observes, or a transform was entered before that) this is a
-    plain call.
+
+def run_observed(fun: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """`run_on_bottom`, with the floating arrays among the arguments on the eager trace that is open then.
 
     Args:
         fun: a function of pytrees.
         *args, **kwargs: its arguments.
     """
-    if not observed():
-        return fun(*args, **kwargs)
-    open_already = bottom_trace()
-    if open_already is not None:
-        args, kwargs = tree.map(open_already.lift, (args, kwargs))
-        return fun(*args, **kwargs)
-    if open_traces():
-        return fun(*args, **kwargs)
-    with EagerTrace(fun) as trace:
+    return run_on_bottom(_lifted_call, fun, args, kwargs)
+
+
+def _lifted_call(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    trace = bottom_trace()
+    if trace is not None and observed():
         args, kwargs = tree.map(trace.lift, (args, kwargs))
-        out = fun(*args, **kwargs)
-    return tree.map(trace.plain, out)
+    return fun(*args, **kwargs)

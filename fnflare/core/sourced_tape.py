@@ -19,7 +19,7 @@ from fnflare.core.observe import observed, run_kernel
 from fnflare.core.primitive import Primitive
 from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.source import Source, current_source, sourced, sources_wanted
-from fnflare.core.tape import HAND_ON, LinearTape, Tape, add_to, expand, hand_on, joint_cotangents, match
+from fnflare.core.tape import HAND_ON, LinearTape, Tape, TapeTracer, add_to, expand, hand_on, joint_cotangents, match
 from fnflare.core.trace import Trace, trace_depth
 
 __all__ = ["SourcedLinearTape", "SourcedTape", "new_linear_tape", "new_tape"]
@@ -46,6 +46,10 @@ class _Stamped(Tape):
     def __init__(self, fun: Any = None) -> None:
         super().__init__(fun)
         self.sources: list[Source | None] = []
+
+    def leaf(self, value: Any) -> TapeTracer:
+        eager = bottom_trace() if observed() else None
+        return super().leaf(value if eager is None else eager.lift(value))
 
     def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
         ans = super().process(prim, args, params)

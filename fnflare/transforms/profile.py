@@ -202,11 +202,11 @@ class Profile:
         tables = [(["operation", "phase"], ops), (["line", "source", "phase"], lines)]
         if any(name[0] != "(no layer)" for name, _ in layers):
             tables.append((["layer", "phase"], layers))
-        return [([*names, *_NUMBERS], self._cells(rows, limit), len(names)) for names, rows in tables]
+        return [([*names, *_NUMBERS], self._cells(rows, len(names), limit), len(names)) for names, rows in tables]
 
-    def _cells(self, rows: list[tuple[list[str], _Sum]], limit: int) -> list[list[str]]:
-        blank = [""] * (len(rows[0][0]) - 1 if rows else 1)
-        cells = [[*names, *self._numbers(entry)] for names, entry in rows[:limit]]
+    def _cells(self, rows: list[tuple[list[str], _Sum]], names: int, limit: int) -> list[list[str]]:
+        blank = [""] * (names - 1)
+        cells = [[*name, *self._numbers(entry)] for name, entry in rows[:limit]]
         if len(rows) > limit:
             rest = _Sum()
             for _, entry in rows[limit:]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, dtype_of, new_tape
+from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.transforms._call import (
     Argnames,
@@ -131,6 +131,8 @@ def _differentiated(
     one_array = first_only and not isinstance(argnums, (tuple, list))
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        if observed() and not trace_depth():
+            return run_on_bottom(run, *args, **kwargs)
         if not (first_only and args):
             check_argnums(nums, names, args, kwargs, fun)
         values = list(args)
