@@ -11,12 +11,13 @@ from fnflare.transforms.forward import jvp, linearize
 from fnflare.transforms.jacobian import hessian, jacfwd, jacrev
 from fnflare.transforms.jit import RetracingWarning, jit
 from fnflare.transforms.loops import fori_loop, map, scan, while_loop
-from fnflare.transforms.profile import profile
+from fnflare.transforms.profile import Profile, profile
 from fnflare.transforms.reverse import float0, grad, value_and_grad, vjp
 from fnflare.transforms.stop import stop_gradient
 from fnflare.transforms.vmap import vmap
 
 __all__ = [
+    "Profile",
     "RetracingWarning",
     "ShapeDtypeStruct",
     "checkpoint",
