@@ -50,7 +50,9 @@ def _segment_shape(*avals: Any, segment: _Segment) -> tuple[Any, ...]:
     return eval_shape(segment.run, *avals)
 
 
-_checkpoint: Primitive = primitive("checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True)
+_checkpoint: Primitive = primitive(
+    "checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True, carries="function"
+)
 
 
 @_checkpoint.vjp_joint

@@ -257,7 +257,7 @@ def _shape(*avals: Any, call: Any, program: Program | None = None, consts: int =
 
 def _custom(name: str) -> Primitive:
     """The primitive of functions with rules of one kind, with its ways into programs and through vmap."""
-    prim = primitive(name, _kernel, _shape, many=True)
+    prim = primitive(name, _kernel, _shape, many=True, carries="function")
 
     @prim.entering
     def _(trace: Any, args: Any, *, call: Any, program: Program | None = None, consts: int = 0) -> Any:
