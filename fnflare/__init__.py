@@ -18,6 +18,7 @@ from fnflare import config, errors, io, nn, ops, optim, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at
+from fnflare.program import Program
 from fnflare.transforms import (
     checkpoint,
     custom_jvp,
@@ -30,6 +31,7 @@ from fnflare.transforms import (
     jacrev,
     jvp,
     linearize,
+    make_program,
     stop_gradient,
     value_and_grad,
     vjp,
@@ -55,6 +57,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Program",
     "ShapeDtypeStruct",
     "at",
     "checkpoint",
@@ -73,6 +76,7 @@ __all__ = [
     "jvp",
     "linearize",
     "load",
+    "make_program",
     "nn",
     "ops",
     "optim",

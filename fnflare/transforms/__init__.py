@@ -6,6 +6,7 @@ from fnflare.transforms.checkpoint import checkpoint
 from fnflare.transforms.custom import custom_jvp, custom_vjp
 from fnflare.transforms.forward import jvp, linearize
 from fnflare.transforms.jacobian import hessian, jacfwd, jacrev
+from fnflare.transforms.program import make_program
 from fnflare.transforms.reverse import float0, grad, value_and_grad, vjp
 from fnflare.transforms.stop import stop_gradient
 
@@ -22,6 +23,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "make_program",
     "stop_gradient",
     "value_and_grad",
     "vjp",
