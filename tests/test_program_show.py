@@ -16,7 +16,7 @@ import pytest
 
 import fnflare as ff
 from fnflare import errors
-from fnflare.core import ShapeDtypeStruct, Source, current_source, primitive, sourced
+from fnflare.core import ShapeDtypeStruct, Source, primitive
 from fnflare.core.primitive import _registry
 from fnflare.program import Equation, Literal, Program, Var, drawing, run
 
@@ -213,19 +213,23 @@ def test_lines_are_the_users_own() -> None:
     )
 
 
-def test_the_margin_tells_layers_and_phases() -> None:
-    def fun(x: Any) -> Any:
-        source = current_source()
-        assert source is not None
-        with sourced(source._replace(path=("encoder", "dense"))):
-            y = np.sin(x)
-        with sourced(source._replace(path=("encoder",), phase="backward")):
-            return np.cos(y)
+def placed(program: Program, **changes: Any) -> Program:
+    """The program with something else in the source of every equation."""
+    equations = []
+    for equation in program.equations:
+        assert equation.source is not None
+        equations.append(equation._replace(source=equation.source._replace(**changes)))
+    return program.replace(equations=equations)
 
-    rows = ff.make_program(fun)(np.ones(3)).text(lines=True).splitlines()
-    assert re.fullmatch(r"    a: float64\[3\] = sin x    # test_program_show\.py:\d+  encoder/dense", rows[1])
-    assert re.fullmatch(r"    b: float64\[3\] = cos a    # test_program_show\.py:\d+  encoder        backward", rows[2])
-    assert rows[3] == "    return b"
+
+def test_the_margin_tells_layers_and_phases() -> None:
+    program = ff.make_program(lambda x: np.cos(np.sin(x)))(np.ones(3))
+    forward = placed(program, path=("encoder", "dense"), phase="forward").equations
+    backward = placed(program, path=("encoder",), phase="backward").equations
+    rows = program.replace(equations=[forward[0], backward[1]]).text(lines=True).splitlines()
+    assert re.fullmatch(r"    a: float64\[3\] = sin x +# test_program_show\.py:\d+  encoder/dense", rows[1])
+    assert re.fullmatch(r"    b: float64\[3\] = cos a +# test_program_show\.py:\d+  encoder        backward", rows[2])
+    assert rows[0].endswith(":") and rows[3] == "    return b"
 
 
 def test_files_of_one_name_are_told_apart() -> None:
@@ -347,16 +351,11 @@ def test_dot_of_a_gradient() -> None:
 
 
 def test_backward_operations_have_a_tint_of_their_own() -> None:
-    def fun(x: Any) -> Any:
-        source = current_source()
-        assert source is not None
-        with sourced(source._replace(phase="backward")):
-            return np.sin(x)
-
     def fill(program: Program) -> list[str]:
         return re.findall(r'label="sin" .*fillcolor="(\S+)"', program.dot())
 
-    backward, forward = fill(ff.make_program(fun)(1.0)), fill(ff.make_program(np.sin)(1.0))
+    program = ff.make_program(np.sin)(1.0)
+    forward, backward = fill(placed(program, phase="forward")), fill(placed(program, phase="backward"))
     assert len(backward) == len(forward) == 1
     assert backward != forward
 
