@@ -108,6 +108,11 @@ def test_constants_parameters_and_weak_numbers() -> None:
     )
 
 
+def test_a_function_is_named_without_those_around_it() -> None:
+    program = Program([], [], [], "grad(Model.fit.<locals>.<lambda>.<locals>.loss) forward")
+    assert str(program).startswith("program grad(loss) forward(")
+
+
 def test_letters_go_on_after_z_and_leave_out_the_names_of_inputs() -> None:
     def fun(b: Any) -> Any:
         for _ in range(30):

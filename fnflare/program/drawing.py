@@ -46,9 +46,10 @@ class _Drawing:
         self.names = printing.names_of(program)
         self.places = printing.places_of(program)
         self._numbers = count()
+        title = _quoted(printing.title_of(program))
         self.lines = [
-            f"digraph {_quoted(program.name or 'program')} {{",
-            f"  graph [rankdir=TB compound=true {_FONT} fontsize=11 tooltip={_quoted(program.name or ' ')}]",
+            f"digraph {title} {{",
+            f"  graph [rankdir=TB compound=true {_FONT} fontsize=11 tooltip={title}]",
             f'  node [style="filled,rounded" {_FONT} fontsize=11 margin="0.1,0.04" height=0.3]',
             f'  edge [{_FONT} fontsize=9 fontcolor="#505050" color="#707070" arrowsize=0.6]',
         ]
@@ -93,7 +94,7 @@ class _Drawing:
         for i, atom in drawn:
             self._edge(indent, atom, node, nodes, f"{i}: " if numbered else "")
         for label, program in printing.inner_programs(equation):
-            self._cluster(node, f"{label} = program {program.name}".rstrip(), program, indent)
+            self._cluster(node, f"{label} = {printing.title_of(program)}", program, indent)
         return node
 
     def _cluster(self, node: str, label: str, program: Program, indent: str) -> None:
@@ -166,10 +167,8 @@ def html(program: Program) -> str:
 
 
 def _summary(program: Program, equations: int) -> str:
-    return (
-        f"program {program.name}: {equations} equations, {len(program.inputs)} inputs, "
-        f"{len(program.outputs)} outputs; too many to draw"
-    )
+    counts = f"{equations} equations, {len(program.inputs)} inputs, {len(program.outputs)} outputs"
+    return f"{printing.title_of(program)}: {counts}; too many to draw"
 
 
 def _folded(summary: str, inner: str) -> str:

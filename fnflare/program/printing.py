@@ -31,6 +31,7 @@ __all__ = [
     "plain_params",
     "source_columns",
     "text",
+    "title_of",
     "type_text",
 ]
 
@@ -42,6 +43,8 @@ _MARGIN = 88
 _LONGEST_PARAM = 80
 #: A name that can stand in the text as it is; any other one is quoted.
 _PLAIN = re.compile(r"[^\W\d][\w./-]*")
+#: The functions inside of which a function is defined.
+_SURROUNDINGS = re.compile(r"[\w.<>]*<locals>\.")
 #: What the repr of an object without one of its own ends in, which differs from run to run.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _WEAK = {"i": "int", "f": "float", "c": "complex"}
@@ -73,7 +76,7 @@ def _block(program: Program, names: Names, indent: str, label: str, nested: bool
 
 
 def _header(program: Program, names: Names, indent: str, label: str) -> Iterator[_Row]:
-    start = f"{indent}{label}program {program.name}".rstrip()
+    start = f"{indent}{label}{title_of(program)}"
     inputs = [_declaration(v, names) for v in program.inputs]
     line = f"{start}({', '.join(inputs)}):"
     if len(line) <= _WIDTH:
@@ -83,6 +86,11 @@ def _header(program: Program, names: Names, indent: str, label: str) -> Iterator
     for declaration in inputs:
         yield _Row(f"{indent}    {declaration},")
     yield _Row(f"{indent}):")
+
+
+def title_of(program: Program) -> str:
+    """What a program is called: by its function, without the functions around that."""
+    return f"program {_SURROUNDINGS.sub('', program.name)}".rstrip()
 
 
 def _declaration(v: Var, names: Names) -> str:
@@ -219,7 +227,7 @@ def _cut(s: str) -> str:
 
 def _param(x: Any) -> str:
     if isinstance(x, Program):
-        return f"program {x.name}".rstrip()
+        return title_of(x)
     if isinstance(x, slice):
         parts = ["" if i is None else _param(i) for i in (x.start, x.stop, x.step)]
         return ":".join(parts if parts[2] else parts[:2])
