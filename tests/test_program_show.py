@@ -313,6 +313,13 @@ def test_inner_programs_are_blocks(loop: Callable[..., Any]) -> None:
     assert len(folded) == 5
 
 
+def test_a_parameter_called_program_need_not_say_so_twice(loop: Callable[..., Any]) -> None:
+    (equation,) = [e for e in nested(loop).equations if e.prim.many]
+    body = equation.params["body"] if equation.params else None
+    text = str(Program([], [equation._replace(params={"program": body})], []))
+    assert "        program step(h:" in text and "loop ?" in text
+
+
 def test_inner_programs_are_frames(loop: Callable[..., Any]) -> None:
     text = nested(loop).dot()
     assert re.findall(r'label="(.* = program .*?)"', text) == [

@@ -94,7 +94,7 @@ class _Drawing:
         for i, atom in drawn:
             self._edge(indent, atom, node, nodes, f"{i}: " if numbered else "")
         for label, program in printing.inner_programs(equation):
-            self._cluster(node, f"{label} = {printing.title_of(program)}", program, indent)
+            self._cluster(node, printing.title_of(program, label), program, indent)
         return node
 
     def _cluster(self, node: str, label: str, program: Program, indent: str) -> None:

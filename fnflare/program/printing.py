@@ -70,13 +70,13 @@ def _block(program: Program, names: Names, indent: str, label: str, nested: bool
         yield _Row(f"{indent}    {equation_text(equation, names, nested)}", equation.source)
         if nested:
             for inner_label, inner in inner_programs(equation):
-                yield from _block(inner, names, f"{indent}        ", f"{inner_label} = ", nested)
+                yield from _block(inner, names, f"{indent}        ", inner_label, nested)
     outputs = ", ".join([atom_text(a, names) for a in program.outputs])
     yield _Row(f"{indent}    return {outputs}".rstrip())
 
 
 def _header(program: Program, names: Names, indent: str, label: str) -> Iterator[_Row]:
-    start = f"{indent}{label}{title_of(program)}"
+    start = indent + title_of(program, label)
     inputs = [_declaration(v, names) for v in program.inputs]
     line = f"{start}({', '.join(inputs)}):"
     if len(line) <= _WIDTH:
@@ -88,9 +88,10 @@ def _header(program: Program, names: Names, indent: str, label: str) -> Iterator
     yield _Row(f"{indent}):")
 
 
-def title_of(program: Program) -> str:
-    """What a program is called: by its function, without the functions around that."""
-    return f"program {_SURROUNDINGS.sub('', program.name)}".rstrip()
+def title_of(program: Program, label: str = "") -> str:
+    """What a program is called: by its function, without the functions around that, and by its parameter's name."""
+    title = f"program {_SURROUNDINGS.sub('', program.name)}".rstrip()
+    return title if label in ("", "program") else f"{label} = {title}"
 
 
 def _declaration(v: Var, names: Names) -> str:
