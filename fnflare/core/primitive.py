@@ -77,6 +77,7 @@ class Primitive:
         "jvps_joint",
         "kernel",
         "many",
+        "mergeable",
         "multilinear",
         "name",
         "plans",
@@ -94,6 +95,8 @@ class Primitive:
         self.differentiable = True
         self.multilinear = False
         self.many = False
+        #: Whether a program may do it once where it does it twice with the same arguments.
+        self.mergeable = True
         self.vjp_rules: tuple[Rule | None, ...] = ()
         self.unary_plan: Plan | None = None
         self.binary_plans: tuple[Plan | None, Plan | None, Plan | None] | None = None

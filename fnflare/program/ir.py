@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fnflare.core import Primitive, ShapeDtypeStruct, Source, aval_of
 from fnflare.errors import ArgumentError, ImmutableError
 
@@ -28,17 +30,50 @@ class Var:
         return f"Var({self.aval.dtype}{list(self.aval.shape)})"
 
 
+#: Stands for what has not been worked out yet.
+_UNKNOWN: Any = object()
+
+
 class Literal:
     """A constant: an array, or a Python number, which stays weak."""
 
-    __slots__ = ("aval", "value")
+    __slots__ = ("_repeated", "aval", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
         self.aval = aval_of(value)
+        self._repeated = _UNKNOWN
+
+    @property
+    def repeated(self) -> Any:
+        """The number that every element is, a Python number or a NumPy scalar; None where there is no such number.
+
+        An array is looked through once, and no further than to the first element that differs from the others.
+        """
+        if self._repeated is _UNKNOWN:
+            self._repeated = _repeated(self.value)
+        return self._repeated
 
     def __repr__(self) -> str:
         return f"Literal({self.value!r})"
+
+
+def _repeated(value: Any) -> Any:
+    if type(value) is not np.ndarray:
+        return value if isinstance(value, (bool, int, float, complex, np.generic)) else None
+    if value.size == 0 or value.dtype.kind not in "biufc":
+        return None
+    first = value[(0,) * value.ndim]
+    if all(n == 1 or step == 0 for n, step in zip(value.shape, value.strides, strict=True)):
+        return first
+    if value[(-1,) * value.ndim] != first or np.any(value.flat[:64] != first) or np.any(value != first):
+        return None
+    if first == 0 and value.dtype.kind in "fc":  # 0.0 == -0.0
+        for part in (value.real, value.imag):
+            signs = np.signbit(part)
+            if signs.any() and not signs.all():
+                return None
+    return first
 
 
 Atom = Var | Literal

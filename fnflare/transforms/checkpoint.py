@@ -43,6 +43,7 @@ def _segment_shape(*avals: Any, segment: _Segment) -> tuple[Any, ...]:
 
 
 _checkpoint: Primitive = primitive("checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True)
+_checkpoint.mergeable = False  # what is to be done again must not be kept instead
 
 
 @_checkpoint.vjp_joint
