@@ -484,6 +484,17 @@ def test_arguments_of_every_kind() -> None:
     assert [(v.aval.shape, str(v.aval.dtype)) for v in program.outputs] == [((), "bool"), ((3,), "complex128")]
 
 
+def test_simplify_takes_the_detours_out() -> None:
+    def fun(x: Any) -> Any:
+        np.cos(x)
+        return np.sin(x) * 1.0 + np.sin(x) * 1.0
+
+    plain, short = (ff.make_program(fun, simplify=s)(np.ones(3)) for s in (False, True))
+    assert [e.prim.name for e in plain.equations] == ["cos", "sin", "multiply", "sin", "multiply", "add"]
+    assert [e.prim.name for e in short.equations] == ["sin", "add"]
+    assert short.input_names == ("x",)
+
+
 def test_it_runs() -> None:
     program = ff.make_program(mlp)(PARAMS, X, Y)
     rng = np.random.default_rng(0)

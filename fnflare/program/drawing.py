@@ -13,6 +13,7 @@ from itertools import count
 
 from fnflare.program import printing
 from fnflare.program.ir import Equation, Literal, Program, Var
+from fnflare.program.rewriting import COMMUTATIVE
 
 __all__ = ["dot", "html", "svg"]
 
@@ -29,8 +30,6 @@ _PHASES = {
     "forward": 'shape=box fillcolor="#dbe8f7" color="#4273a8"',
     "backward": 'shape=box fillcolor="#fbdcc4" color="#bf6415"',
 }
-#: Operations of whose arguments it does not matter which is first; those of any other one are numbered.
-_COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum", "equal", "not_equal", "logical_and", "logical_or"})
 _FONT = 'fontname="Helvetica,Arial,sans-serif"'
 
 
@@ -90,7 +89,8 @@ class _Drawing:
         style = _PHASES.get(source.phase if source is not None else "forward", _PHASES["forward"])
         node = self._node(indent, label, style, tooltip)
         drawn = [(i, a) for i, a in enumerate(equation.inputs) if not _is_scalar(a)]
-        numbered = len(drawn) > 1 and equation.prim.name not in _COMMUTATIVE
+        # Which argument an edge is, where that matters.
+        numbered = len(drawn) > 1 and equation.prim.name not in COMMUTATIVE
         for i, atom in drawn:
             self._edge(indent, atom, node, nodes, f"{i}: " if numbered else "")
         for label, program in printing.inner_programs(equation):

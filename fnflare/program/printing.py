@@ -207,8 +207,8 @@ def _constant(literal: Literal) -> str:
     array = np.asarray(value)
     if not array.shape:
         return _scalar(array)
-    same = array.size and array.flat[0] == array.flat[-1] and bool(np.all(array == array.flat[0]))
-    return f"({type_text(literal.aval)} {'all ' + str(array.flat[0]) if same else 'const'})"
+    number = literal.repeated
+    return f"({type_text(literal.aval)} {'const' if number is None else f'all {number!s}'})"
 
 
 def _scalar(array: Any) -> str:

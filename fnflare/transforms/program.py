@@ -14,6 +14,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.program import Program, trace_program
+from fnflare.program import simplify as simplified
 from fnflare.transforms._call import Argnames, Argnums, copy_name
 from fnflare.transforms._static import argument_names, static_arguments
 
@@ -24,7 +25,11 @@ _ARRAYS = (np.ndarray, np.generic, Tracer, ShapeDtypeStruct, bool, int, float, c
 
 
 def make_program(
-    fun: Callable[..., Any], static_argnums: Argnums = (), static_argnames: Argnames = ()
+    fun: Callable[..., Any],
+    static_argnums: Argnums = (),
+    static_argnames: Argnames = (),
+    *,
+    simplify: bool = False,
 ) -> Callable[..., Program]:
     """A function that returns the program that `fun` is for its arguments.
 
@@ -32,6 +37,8 @@ def make_program(
         fun: a function of pytrees of arrays; it may have come from another transform.
         static_argnums: positional arguments that `fun` gets as they are, since it needs their values.
         static_argnames: the same by name.
+        simplify: whether the program is simplified (see `fnflare.program.simplify`), as it is before it is run. By
+            default it is what `fun` does, step by step.
 
     Returns:
         A function with the arguments of `fun` that returns a `Program`: print it, or let a notebook draw it.
@@ -77,7 +84,9 @@ def make_program(
         traced = trace_program(flat, avals, getattr(fun, "__name__", ""), fun)
         called = argument_names(fun, len(args))
         own = [_input_name(pairs[i][0], called) for i in arrays]
-        return traced.program.replace(input_names=[*[f"captured/{i}" for i in range(len(traced.captured))], *own])
+        captured = [f"captured/{i}" for i in range(len(traced.captured))]
+        program = traced.program.replace(input_names=[*captured, *own])
+        return simplified(program) if simplify else program
 
     return copy_name(fun, make, "make_program")
 
