@@ -512,6 +512,7 @@ def test_it_runs() -> None:
         ({"static_argnames": "n"}, lambda make: make(np.ones(3), n=2)),
         ({"static_argnames": ("n",)}, lambda make: make(np.ones(3), 2)),
         ({"static_argnames": ("n",)}, lambda make: make(np.ones(3))),
+        ({"static_argnums": None, "static_argnames": "n"}, lambda make: make(np.ones(3), 2)),
     ],
 )
 def test_static_arguments(settings: dict[str, Any], call: Callable[..., Program]) -> None:
@@ -525,14 +526,16 @@ def test_static_arguments(settings: dict[str, Any], call: Callable[..., Program]
     assert [e.prim.name for e in program.equations] == ["multiply", "multiply"]
 
 
-def test_static_arguments_that_are_not_there() -> None:
+@pytest.mark.parametrize("transform", [ff.make_program, ff.jit])
+def test_static_arguments_that_are_not_there(transform: Any) -> None:
     def fun(x: Any, n: int) -> Any:
         return x
 
-    with pytest.raises(errors.ArgumentError, match=r"static_argnums=2, but .*fun has the arguments x, n"):
-        ff.make_program(fun, static_argnums=2)
-    with pytest.raises(errors.ArgumentError, match=r"static_argnames='m', but .*fun has the arguments x, n"):
-        ff.make_program(fun, static_argnames="m")
+    for settings in ({"static_argnums": 2}, {"static_argnums": -3}, {"static_argnames": "m"}):
+        with pytest.raises(errors.ArgumentError, match=f"no argument {next(iter(settings))}=.*fun has x, n"):
+            transform(fun, **settings)
+    with pytest.raises(errors.ArgumentError, match=r"count static_argnums from 0, got -1"):
+        transform(lambda *xs: xs[0], static_argnums=-1)
 
 
 def test_a_value_that_is_not_known() -> None:

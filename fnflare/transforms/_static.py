@@ -18,9 +18,15 @@ _POSITIONAL = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def static_arguments(
-    fun: Callable[..., Any], static_argnums: Argnums | None, static_argnames: Argnames
+    what: str, fun: Callable[..., Any], static_argnums: Argnums | None, static_argnames: Argnames
 ) -> tuple[frozenset[int], frozenset[str]]:
-    """The positions and the names of the static arguments.
+    """The positions, counted from 0, and the names of the static arguments.
+
+    Args:
+        what: the transform, for messages.
+        fun: the function.
+        static_argnums: as the user wrote them; negative ones count from the last positional argument.
+        static_argnames: as the user wrote them.
 
     Raises:
         ArgumentError: the function has no such argument.
@@ -29,30 +35,31 @@ def static_arguments(
     if not numbers and not names:
         return frozenset(), frozenset()
     parameters = parameters_of(fun)
-    if parameters is None:
+    kinds = {p.kind for p in parameters or ()}
+    if parameters is None or _Parameter.VAR_POSITIONAL in kinds:
         if min(numbers, default=0) < 0:
-            raise ArgumentError(f"static_argnums={numbers} of {name_of(fun)}, whose signature is unknown: count from 0")
-        return frozenset(numbers), frozenset(names)
-    positional = [
-        p.name for p in parameters if p.kind in (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    kinds = {p.kind for p in parameters}
-    known = {p.name for p in parameters if p.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)}
-    has = f"{name_of(fun)} has the arguments {', '.join([p.name for p in parameters]) or '(none)'}"
+            raise ArgumentError(
+                f"{what}: the number of arguments of {name_of(fun)} is open; count static_argnums from 0, "
+                f"got {static_argnums}"
+            )
+        if parameters is None:
+            return frozenset(numbers), frozenset(names)
+    positional = [p.name for p in parameters if p.kind in _POSITIONAL]
+    count = len(positional)
+    has = f"{name_of(fun)} has {', '.join([p.name for p in parameters]) or 'none'}"
     for n in numbers:
-        if not -len(positional) <= n < len(positional) and (n < 0 or _Parameter.VAR_POSITIONAL not in kinds):
-            raise ArgumentError(f"static_argnums={n}, but {has}")
+        if not -count <= n < count and _Parameter.VAR_POSITIONAL not in kinds:
+            raise ArgumentError(f"{what}: there is no argument static_argnums={n}; {has}")
+    by_keyword = {p.name for p in parameters if p.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)}
     for name in names:
-        if name not in known and _Parameter.VAR_KEYWORD not in kinds:
-            raise ArgumentError(f"static_argnames={name!r}, but {has}")
-    places = {n + len(positional) if n < 0 else n for n in numbers}
-    places |= {i for i, name in enumerate(positional) if name in names}
-    by_position = {positional[n] for n in places if n < len(positional)}
-    return frozenset(places), frozenset(names) | (by_position & known)
+        if name not in by_keyword and _Parameter.VAR_KEYWORD not in kinds:
+            raise ArgumentError(f"{what}: there is no argument static_argnames={name!r}; {has}")
+    places = {n + count if n < 0 else n for n in numbers} | {i for i, name in enumerate(positional) if name in names}
+    return frozenset(places), frozenset(names) | ({positional[n] for n in places if n < count} & by_keyword)
 
 
 def parameters_of(fun: Callable[..., Any]) -> Sequence[inspect.Parameter] | None:
-    """The parameters of a function; None where it does not tell them, as many of NumPy's do not."""
+    """The parameters of a function; None where it does not tell them, as builtins may not."""
     try:
         return list(inspect.signature(fun).parameters.values())
     except (TypeError, ValueError):

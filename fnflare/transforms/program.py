@@ -26,7 +26,7 @@ _ARRAYS = (np.ndarray, np.generic, Tracer, ShapeDtypeStruct, bool, int, float, c
 
 def make_program(
     fun: Callable[..., Any],
-    static_argnums: Argnums = (),
+    static_argnums: Argnums | None = (),
     static_argnames: Argnames = (),
     *,
     simplify: bool = False,
@@ -64,7 +64,7 @@ def make_program(
         f: float32[] = divide e 8
         return f
     """
-    numbers, names = static_arguments(fun, static_argnums, static_argnames)
+    numbers, names = static_arguments("make_program", fun, static_argnums, static_argnames)
 
     def make(*args: Any, **kwargs: Any) -> Program:
         traced_args = {i: x for i, x in enumerate(args) if i not in numbers}
