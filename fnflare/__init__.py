@@ -18,6 +18,7 @@ from fnflare import config, errors, io, nn, ops, optim, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at
+from fnflare.program import Program
 from fnflare.transforms import (
     RetracingWarning,
     checkpoint,
@@ -36,6 +37,7 @@ from fnflare.transforms import (
     jit,
     jvp,
     linearize,
+    make_program,
     map,
     profile,
     scan,
@@ -68,6 +70,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Program",
     "RetracingWarning",
     "ShapeDtypeStruct",
     "at",
@@ -93,6 +96,7 @@ __all__ = [
     "jvp",
     "linearize",
     "load",
+    "make_program",
     "map",
     "nn",
     "ops",

@@ -18,6 +18,7 @@ __all__ = [
     "DataFileError",
     "DtypeError",
     "FnflareError",
+    "ImmutableError",
     "LeakedTracerError",
     "MissingFileError",
     "MissingKeyError",
@@ -68,6 +69,10 @@ class ConcretizationError(FnflareError, TypeError):
 
 class LeakedTracerError(FnflareError, RuntimeError):
     """A tracer was used after the transform that made it had returned."""
+
+
+class ImmutableError(FnflareError, AttributeError):
+    """An attribute of a value was assigned to, of a program say, of which nothing changes once it is made."""
 
 
 class UnsupportedError(FnflareError, TypeError):

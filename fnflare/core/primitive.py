@@ -78,6 +78,7 @@ class Primitive:
         "jvps_joint",
         "kernel",
         "many",
+        "mergeable",
         "multilinear",
         "name",
         "plans",
@@ -96,6 +97,8 @@ class Primitive:
         self.multilinear = False
         self.many = False
         self.carries = ""
+        #: Whether a program may do it once where it does it twice with the same arguments.
+        self.mergeable = True
         self.vjp_rules: tuple[Rule | None, ...] = ()
         self.unary_plan: Plan | None = None
         self.binary_plans: tuple[Plan | None, Plan | None, Plan | None] | None = None

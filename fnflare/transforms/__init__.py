@@ -12,6 +12,7 @@ from fnflare.transforms.jacobian import hessian, jacfwd, jacrev
 from fnflare.transforms.jit import RetracingWarning, jit
 from fnflare.transforms.loops import fori_loop, map, scan, while_loop
 from fnflare.transforms.profile import Profile, profile
+from fnflare.transforms.program import make_program
 from fnflare.transforms.reverse import float0, grad, value_and_grad, vjp
 from fnflare.transforms.stop import stop_gradient
 from fnflare.transforms.vmap import vmap
@@ -36,6 +37,7 @@ __all__ = [
     "jit",
     "jvp",
     "linearize",
+    "make_program",
     "map",
     "profile",
     "scan",

@@ -53,6 +53,7 @@ def _segment_shape(*avals: Any, segment: _Segment) -> tuple[Any, ...]:
 _checkpoint: Primitive = primitive(
     "checkpoint", lambda *args, segment: segment(*args), _segment_shape, many=True, carries="function"
 )
+_checkpoint.mergeable = False  # what is to be done again must not be kept instead
 
 
 @_checkpoint.vjp_joint

@@ -14,6 +14,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import DualTrace, DualTracer, aval_of, new_linear_tape, run_observed
 from fnflare.errors import ArgumentError
+from fnflare.program import run_ahead
 from fnflare.transforms._call import concrete, name_of
 from fnflare.transforms._record import is_real, record
 from fnflare.transforms.reverse import check_cotangent, float0
@@ -54,7 +55,7 @@ def _jvp(fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     trace = DualTrace(fun)
     with trace:
         lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
-        out = fun(*tree.unflatten(structure, lifted))
+        out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])
     aux = None
     if has_aux:
         out, aux = out

@@ -16,6 +16,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth
 from fnflare.errors import CotangentError, NonScalarLossError
+from fnflare.program import run_ahead
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
@@ -145,7 +146,10 @@ def _differentiated(
             for name in names:
                 lifted.append(_lift(tape, kwargs[name], name, holomorphic))
                 kwargs[name] = lifted[-1][0]
-            out = fun(*values, **kwargs)
+            if tape.level == 0:
+                out = fun(*values, **kwargs)
+            else:
+                out = run_ahead(fun, values, kwargs, [x for _, _, leaves in lifted for x in leaves])
         aux = None
         if has_aux:
             if not isinstance(out, (tuple, list)) or len(out) != 2:
