@@ -278,9 +278,7 @@ def _custom(name: str) -> Primitive:
     return prim
 
 
-def _batched_program(
-    program: Program, size: int, axes: Any, which: tuple[bool, ...], every: tuple[int, ...]
-) -> Program:
+def _batched_program(program: Program, size: int, axes: Sequence[int | None]) -> Program:
     """The program for all examples, whose arguments have them along the given axes."""
     which = tuple([axis is not None for axis in axes])
     many = batched(program, size, which, tuple(range(len(program.outputs)))).program
