@@ -67,6 +67,7 @@ class Primitive:
     __slots__ = (
         "batch",
         "binary_plans",
+        "carries",
         "differentiable",
         "dual_rule",
         "elementwise",
@@ -77,6 +78,7 @@ class Primitive:
         "jvps_joint",
         "kernel",
         "many",
+        "mergeable",
         "multilinear",
         "name",
         "plans",
@@ -94,6 +96,9 @@ class Primitive:
         self.differentiable = True
         self.multilinear = False
         self.many = False
+        self.carries = ""
+        #: Whether a program may do it once where it does it twice with the same arguments.
+        self.mergeable = True
         self.vjp_rules: tuple[Rule | None, ...] = ()
         self.unary_plan: Plan | None = None
         self.binary_plans: tuple[Plan | None, Plan | None, Plan | None] | None = None
@@ -275,6 +280,7 @@ def primitive(
     differentiable: bool = True,
     multilinear: bool = False,
     many: bool = False,
+    carries: str = "",
 ) -> Primitive:
     """Make and register a primitive.
 
@@ -289,6 +295,8 @@ def primitive(
             under differentiation its answer is then a plain value.
         multilinear: whether it is linear in each argument that has a vjp rule; the jvp rules follow.
         many: whether the answer is a tuple of arrays.
+        carries: "function" or "program" where a parameter is one and the kernel runs it, on arrays or tracers; who
+            observes sees the operations of that and not this one.
     """
     if shape is None:
         if ufunc is None:
@@ -301,4 +309,5 @@ def primitive(
     prim.differentiable = differentiable
     prim.multilinear = multilinear
     prim.many = many
+    prim.carries = carries
     return prim

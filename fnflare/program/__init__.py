@@ -5,8 +5,13 @@ SSA over the same primitives that the tape knows. Passes, each in a file of its 
 the interpreter runs them on plain arrays.
 """
 
+from fnflare.program import stability  # noqa: F401  (fills the table of rules)
+from fnflare.program.ahead import run_ahead
 from fnflare.program.interpreter import Runner, run
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
+from fnflare.program.patterns import constant, op, operand, parameter, reshaped, several
+from fnflare.program.rules import Rule, remove_rule, rule, rules
+from fnflare.program.simplify import simplify
 from fnflare.program.tracing import ProgramTrace, ProgramTracer, Traced, evaluate, trace_program
 
 __all__ = [
@@ -16,10 +21,22 @@ __all__ = [
     "Program",
     "ProgramTrace",
     "ProgramTracer",
+    "Rule",
     "Runner",
     "Traced",
     "Var",
+    "constant",
     "evaluate",
+    "op",
+    "operand",
+    "parameter",
+    "remove_rule",
+    "reshaped",
+    "rule",
+    "rules",
     "run",
+    "run_ahead",
+    "several",
+    "simplify",
     "trace_program",
 ]
