@@ -14,7 +14,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
-from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.errors import ArgumentError, ConcretizationError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.scan import loop
 from fnflare.program.staging import Staged, stage
@@ -79,7 +79,7 @@ def scan(
     inputs, xs_structure = array_leaves(xs, "scan: xs")
     steps = _length(inputs, xs, length)
     inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
-    if is_disabled():
+    if is_disabled() and steps:
         return _scan_as_written(f, init, inputs, xs_structure, steps, reverse)
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices)
@@ -92,7 +92,7 @@ def _scan_as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int
     ys: list[Any] = [None] * steps
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
         carry, ys[t] = f(carry, tree.unflatten(structure, [x[t] for x in inputs]))
-    return carry, tree.map(lambda *each: np.stack(each), *ys) if ys else None
+    return carry, tree.map(lambda *each: np.stack(each), *ys)
 
 
 def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
@@ -250,9 +250,10 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     """
     carry, structure = array_leaves(init_val, "while_loop: init_val")
     if is_disabled():
-        while cond_fun(init_val):
-            init_val = body_fun(init_val)
-        return init_val
+        try:
+            return _while_as_written(cond_fun, body_fun, init_val)
+        except ConcretizationError:  # the examples of a batch stop at different turns: there is no such loop in Python
+            pass
     while True:
         avals = [aval_of(c) for c in carry]
         arguments = tuple_of(structure)
@@ -270,3 +271,9 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
             f"{', '.join(_shown(a) for a in condition.program.out_avals) or 'nothing'}"
         )
     return tree.unflatten(structure, repeat(condition, body, carry))
+
+
+def _while_as_written(cond_fun: Any, body_fun: Any, value: Any) -> Any:
+    while cond_fun(value):
+        value = body_fun(value)
+    return value
