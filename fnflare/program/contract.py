@@ -18,7 +18,7 @@ from fnflare.program.ir import Atom, Equation, Literal, Var
 
 __all__ = ["Total", "contracted", "total_of"]
 
-#: Linear operations of one argument that may be done after the adding up instead of before.
+#: Linear operations of one argument.
 _COMMUTING = frozenset({"reshape", "transpose", "negative", "convert"})
 #: A term this many times larger than what it is made of is added up in the loop.
 _MOST_GROWTH = 4
@@ -46,7 +46,7 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
     """How the terms that stand for `term` in every step are added up."""
     finish: list[Equation] = []
     e = maker.get(term)
-    while e is not None and e.prim.name in _COMMUTING and uses[term] == 1 and type(e.inputs[0]) is Var:
+    while e is not None and _commutes(e) and uses[term] == 1 and type(e.inputs[0]) is Var:
         finish.append(e)
         term = e.inputs[0]
         e = maker.get(term)
@@ -56,6 +56,12 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
         return Total("stack", (term,), None, tuple(finish), growth <= _MOST_GROWTH)
     operands = e.inputs[1:] if kind == "rows" else e.inputs
     return Total(kind, tuple(operands), e, tuple(finish), True)
+
+
+def _commutes(e: Equation) -> bool:
+    """Whether an operation may be done after the adding up: it is linear, and loses no digits of the sum."""
+    taken, given = e.inputs[0].aval.dtype, e.outputs[0].aval.dtype
+    return e.prim.name in _COMMUTING and taken.kind in "fc" and given.itemsize <= taken.itemsize
 
 
 def _sizes(atoms: Sequence[Atom]) -> list[int]:
