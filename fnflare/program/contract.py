@@ -59,9 +59,8 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
 
 
 def _commutes(e: Equation) -> bool:
-    """Whether an operation may be done after the adding up: it is linear, and loses no digits of the sum."""
-    taken, given = e.inputs[0].aval.dtype, e.outputs[0].aval.dtype
-    return e.prim.name in _COMMUTING and taken.kind in "fc" and given.itemsize <= taken.itemsize
+    """Whether an operation may be done after the adding up: it is linear, which it is not where integers overflow."""
+    return e.prim.name in _COMMUTING and e.inputs[0].aval.dtype.kind in "fc"
 
 
 def _sizes(atoms: Sequence[Atom]) -> list[int]:
@@ -73,9 +72,9 @@ def _kind(e: Equation) -> str | None:
     shapes = [a.aval.shape for a in e.inputs]
     same_dtype = all(a.aval.dtype == e.outputs[0].aval.dtype for a in e.inputs)
     match e.prim.name:
-        case "matmul" if len(shapes[0]) == len(shapes[1]) == 2 and same_dtype:
+        case "matmul" if len(shapes[0]) == len(shapes[1]) == 2:
             return "matmul"
-        case "multiply" if _is_outer(shapes) and same_dtype:
+        case "multiply" if _is_outer(shapes):
             return "outer"
         case "sum" if same_dtype:
             return "sum"
@@ -106,10 +105,17 @@ def contracted(total: Total, operands: Sequence[Any]) -> Any:
     """
     maker = total.equation or next(iter(total.finish), None)
     with inlined(None if maker is None else maker.source):
-        answer = _summed(total, operands)
+        answer = _summed(total, _widened(total, operands))
         for e in reversed(total.finish):
             answer = bind(e.prim, [answer], e.params)
     return answer
+
+
+def _widened(total: Total, operands: Sequence[Any]) -> list[Any]:
+    """The operands in the precision in which the loop adds up."""
+    dtypes = [e.outputs[0].aval.dtype for e in total.finish]
+    wide = max(dtypes, key=lambda d: d.itemsize, default=np.dtype(bool))
+    return [x.astype(wide) if x.dtype.kind in "fc" and x.dtype.itemsize < wide.itemsize else x for x in operands]
 
 
 def _summed(total: Total, operands: Sequence[Any]) -> Any:
@@ -128,9 +134,7 @@ def _summed(total: Total, operands: Sequence[Any]) -> Any:
             zeros = total.equation.inputs[0]
             rows, places = operands
             width = zeros.aval.shape[1:]
-            return index_add(
-                np.zeros(zeros.aval.shape, zeros.aval.dtype), rows.reshape(-1, *width), index=places.reshape(-1)
-            )
+            return index_add(np.zeros(zeros.aval.shape, rows.dtype), rows.reshape(-1, *width), index=places.reshape(-1))
     return np.sum(operands[0], axis=0)
 
 
