@@ -13,12 +13,11 @@ from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.cond import choose, taking_all, within
 from fnflare.program.ir import Program
-from fnflare.program.staging import Staged, stage
-from fnflare.program.tracing import evaluate, trace_program
+from fnflare.program.staging import Staged, converted, stage
 from fnflare.program.while_loop import is_known
 from fnflare.transforms._call import name_of
 from fnflare.transforms._mode import is_disabled
-from fnflare.transforms.loops import array_leaves, as_dtype
+from fnflare.transforms.loops import array_leaves
 
 __all__ = ["cond", "switch"]
 
@@ -118,18 +117,4 @@ def _agreeing(what: str, functions: Sequence[Any], staged: Sequence[Staged]) -> 
                     f"{what}: all branches must return the same shapes and dtypes; leaf {i} differs, in {name_of(f)} "
                     f"among others: {each}"
                 )
-    return [_converted(s.program, tuple(a.dtype for a in wanted)) for s in staged]
-
-
-def _converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
-    """A program whose outputs have the given dtypes, and are no weak numbers."""
-    if all(a.dtype == d and not a.weak for a, d in zip(program.out_avals, dtypes, strict=True)):
-        return program
-
-    def make() -> Program:
-        def run(*xs: Any) -> list[Any]:
-            return [as_dtype(x, d) for x, d in zip(evaluate(program, xs), dtypes, strict=True)]
-
-        return trace_program(run, program.in_avals, program.name).program
-
-    return program.derived(("converted", dtypes), make)
+    return [converted(s.program, tuple(a.dtype for a in wanted)) for s in staged]

@@ -17,7 +17,7 @@ from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import ArgumentError, ConcretizationError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.scan import loop
-from fnflare.program.staging import Staged, stage
+from fnflare.program.staging import Staged, as_dtype, converted, stage
 from fnflare.program.while_loop import repeat
 from fnflare.transforms._call import name_of, tuple_of
 from fnflare.transforms._mode import is_disabled
@@ -131,7 +131,7 @@ def _staged_body(f: Any, carry: list[Any], carry_structure: Any, xs_structure: A
         check_carry("scan", name_of(f), carry_structure, avals, out.children[0], staged.program.out_avals[: len(carry)])
         settled = settle(carry, staged.program.out_avals)
         if settled is None:
-            return staged, carry
+            return staged._replace(program=converted(staged.program, [a.dtype for a in avals])), carry
         carry = settled
 
 
@@ -140,11 +140,6 @@ def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] |
     if not any(aval_of(c).weak for c in carry):
         return None
     return [as_dtype(c, aval.dtype) if aval_of(c).weak else c for c, aval in zip(carry, out, strict=False)]
-
-
-def as_dtype(x: Any, dtype: Any) -> Any:
-    """A number or tracer as an array of a dtype, weak no more."""
-    return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
 
 
 def check_carry(
@@ -165,7 +160,7 @@ def check_carry(
     changed = [
         f"{_leaf_name('the carry', path)}: {_shown(a)} comes in, {_shown(b)} goes out"
         for path, a, b in zip(paths, avals, out, strict=True)
-        if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b))
+        if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b) and not _gives_way(b, a))
     ]
     if changed:
         raise ShapeError(
@@ -175,7 +170,7 @@ def check_carry(
 
 
 def _gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
-    """Whether a Python number of `a`'s kind can begin as an array of `b`'s dtype."""
+    """Whether `a` is a Python number that can be an array of `b`'s dtype."""
     order = "bifc"
     kinds = [{"u": "i"}.get(x.dtype.kind, x.dtype.kind) for x in (a, b)]
     return a.weak and all(k in order for k in kinds) and order.index(kinds[0]) <= order.index(kinds[1])
@@ -261,6 +256,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         check_carry("while_loop", name_of(body_fun), structure, avals, body.structure, body.program.out_avals)
         settled = settle(carry, body.program.out_avals)
         if settled is None:
+            body = body._replace(program=converted(body.program, [a.dtype for a in avals]))
             break
         carry = settled
     condition = stage(cond_fun, arguments, avals, name_of(cond_fun))
