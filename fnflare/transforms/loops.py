@@ -160,7 +160,7 @@ def check_carry(
     changed = [
         f"{_leaf_name('the carry', path)}: {_shown(a)} comes in, {_shown(b)} goes out"
         for path, a, b in zip(paths, avals, out, strict=True)
-        if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b) and not _gives_way(b, a))
+        if a.shape != b.shape or (a.dtype != b.dtype and not gives_way(a, b) and not gives_way(b, a))
     ]
     if changed:
         raise ShapeError(
@@ -169,7 +169,7 @@ def check_carry(
         )
 
 
-def _gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
+def gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
     """Whether `a` is a Python number that can be an array of `b`'s dtype."""
     order = "bifc"
     kinds = [{"u": "i"}.get(x.dtype.kind, x.dtype.kind) for x in (a, b)]
