@@ -59,7 +59,8 @@ class Runner:
                 registers.append(None)
             rows.append((equation, inputs, tuple([number[v] for v in equation.outputs])))
         self._outputs = tuple([register(a) for a in program.outputs])
-        self._copies = tuple([_must_copy(program, i) for i in range(len(self._outputs))])
+        maker = {v: e for e in program.equations for v in e.outputs}
+        self._copies = tuple([_must_copy(program, i, maker) for i in range(len(self._outputs))])
         self._registers = registers
         self._instructions = _instructions(rows, self._outputs)
 
@@ -96,12 +97,20 @@ def run(program: Program, args: Sequence[Any]) -> list[Any]:
     return program.derived("runner", lambda: Runner(program))(args)
 
 
-def _must_copy(program: Program, i: int) -> bool:
-    """Whether output `i` would otherwise be an array of the program's own, or another output as well."""
+def _must_copy(program: Program, i: int, maker: dict[Var, Equation]) -> bool:
+    """Whether output `i` would otherwise be memory of the program's own, read-only, or another output as well."""
     output = program.outputs[i]
-    if type(output) is Literal:
-        return type(output.value) is np.ndarray
-    return bool(output.aval.shape) and output in program.outputs[:i]
+    if type(output) is not Literal and output.aval.shape and output in program.outputs[:i]:
+        return True
+    source: Any = output
+    while type(source) is not Literal:
+        equation = maker.get(source)
+        if equation is None or equation.prim.name not in _VIEWS:
+            return False
+        if equation.prim.name == "broadcast_to":
+            return True
+        source = equation.inputs[0]
+    return type(source.value) is np.ndarray
 
 
 class _Aliases:

@@ -84,7 +84,21 @@ def scan(
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices)
     out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
-    return tree.unflatten(staged.structure, out)
+    ys = _apart(out[len(carry) :], [*inputs, *staged.consts])
+    return tree.unflatten(staged.structure, [*out[: len(carry)], *ys])
+
+
+def _apart(ys: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """Stacked outputs in memory of their own: where a step only hands something on, they are what was given."""
+    arrays = [x for x in given if type(x) is np.ndarray]
+    out = []
+    for y in ys:
+        if type(y) is np.ndarray:
+            if not y.flags.writeable or any(np.may_share_memory(y, x) for x in arrays):
+                y = y.copy()
+            arrays.append(y)
+        out.append(y)
+    return out
 
 
 def _scan_as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
