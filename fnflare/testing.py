@@ -1,4 +1,4 @@
-"""Checks of derivatives: against finite differences, and of the two modes against each other.
+"""Checks of derivatives, against finite differences and of the two modes against each other, and of `vmap`.
 
 A function and its arguments go in; nothing comes out, or an `AssertionError` that names the leaf, both
 numbers and the seed with which to see them again. Arguments and answers are pytrees; leaves that are
@@ -30,7 +30,8 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.errors import ArgumentError
-from fnflare.transforms import float0, jvp, value_and_grad, vjp
+from fnflare.transforms import float0, jvp, value_and_grad, vjp, vmap
+from fnflare.transforms.vmap import examples, mapped_axes
 
 __all__ = [
     "check_grads",
@@ -38,6 +39,7 @@ __all__ = [
     "check_model",
     "check_transpose",
     "check_vjp",
+    "check_vmap",
     "numerical_jvp",
     "random_like",
 ]
@@ -432,3 +434,42 @@ def check_model(
 
 def _doubled(x: Any) -> Any:
     return x.astype(np.float64) if hasattr(x, "dtype") and x.dtype.kind == "f" else x
+
+
+def check_vmap(
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    in_axes: Any = 0,
+    atol: float | None = None,
+    rtol: float | None = None,
+) -> None:
+    """Check that ``vmap(f, in_axes)`` gives what `f` gives for each example alone, one after another.
+
+    Args:
+        f: a function of pytrees whose answer is a pytree of arrays.
+        args: the arguments for all examples, a tuple or list; at least one example.
+        in_axes: along which axes of the arguments the examples lie, as `fnflare.vmap` takes it.
+        atol, rtol: the tolerances; by dtype where None, those of one mode against the other: a product of all
+            examples rounds otherwise than that of each. Leaves that are not of floating dtype must be equal.
+
+    Raises:
+        AssertionError: structure, shapes, dtypes or values differ; names the leaf and the example.
+
+    >>> check_vmap(lambda x, w: np.tanh(x @ w), (np.ones((4, 3)), np.eye(3)), in_axes=(0, None))
+    """
+    args = tuple(args)
+    leaves, structure = tree.flatten(args)
+    axes, size = mapped_axes(in_axes, args, {}, None, f)
+    got = vmap(f, in_axes)(*args)
+    for k in range(size):
+        one = [examples(x, axis, k) for x, axis in zip(leaves, axes, strict=True)]
+        expected = f(*tree.unflatten(structure, one))
+        ours = tree.map(lambda x, k=k: x[k], got)
+        what = f"vmap, example {k}"
+        _assert_structure(ours, expected, what)
+        for (path, x), y in zip(tree.leaves_with_path(ours), tree.leaves(expected), strict=True):
+            x, y = np.asarray(x), np.asarray(y)
+            if x.dtype.kind != "f" and not (x.dtype == y.dtype and np.array_equal(x, y)):
+                raise AssertionError(f"{_at(what, path)}: {x!r}, but alone it gives {y!r}")
+        limits = _tolerances(_MODE_TOLERANCES[_coarsest(args, expected)], atol, rtol)
+        _assert_close(ours, expected, *limits, what, "alone it gives", f"To see it again: f on example {k} of {size}")

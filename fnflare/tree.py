@@ -25,6 +25,7 @@ from fnflare.errors import ArgumentError, TreeError
 __all__ = [
     "TreeDef",
     "all",
+    "broadcast",
     "combine",
     "equal",
     "flatten",
@@ -404,6 +405,27 @@ def _rows(pairs: list[tuple[Path, Any]], columns: list[list[Any]]) -> Iterable[t
         yield (path, leaf, *[c[i] for c in columns])
 
 
+def broadcast(prefix: Any, tree: Any, is_leaf: IsLeaf | None = None) -> Any:
+    """A tree like `tree` in which each leaf of a prefix of it stands at every leaf below its place.
+
+    Args:
+        prefix: a tree of which `tree` is an extension.
+        tree: the pytree.
+        is_leaf: as in `flatten`, for the nodes of `prefix`.
+
+    Raises:
+        TreeError: `prefix` is no prefix of `tree`; names the first path at which it is not.
+
+    >>> broadcast({"a": 0, "b": 1}, {"a": (7, 8), "b": 9})
+    {'a': (0, 0), 'b': 1}
+    """
+    flat, treedef = flatten(prefix, is_leaf)
+    subtrees: list[Any] = []
+    _subtrees(treedef, tree, None, subtrees, (), "tree.broadcast")
+    spread = [x for x, sub in zip(flat, subtrees, strict=True) for _ in leaves(sub)]
+    return _unflatten(structure(tree), iter(spread))
+
+
 _no_initial = object()
 
 
@@ -523,18 +545,10 @@ def partition(tree: Any, where: Any) -> tuple[Any, Any]:
     ({'n': None, 'w': 1.5}, {'n': 3, 'w': None})
     """
     flat, treedef = flatten(tree)
-    mask = [where(x) for x in flat] if callable(where) else _spread(where, tree)
+    mask = [where(x) for x in flat] if callable(where) else leaves(broadcast(where, tree))
     yes = [x if m else None for x, m in zip(flat, mask, strict=True)]
     no = [None if m else x for x, m in zip(flat, mask, strict=True)]
     return _unflatten(treedef, iter(yes)), _unflatten(treedef, iter(no))
-
-
-def _spread(mask: Any, tree: Any) -> list[bool]:
-    """A boolean for each leaf of `tree`, from a mask that is a prefix of it."""
-    flags, treedef = flatten(mask)
-    subtrees: list[Any] = []
-    _subtrees(treedef, tree, None, subtrees, (), "tree.partition, mask")
-    return [bool(flag) for flag, sub in zip(flags, subtrees, strict=True) for _ in leaves(sub)]
 
 
 def combine(*trees: Any) -> Any:

@@ -3,6 +3,7 @@
 A primitive that is added without samples here fails `test_every_primitive_has_samples`.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pytest
 import fnflare as ff
 from fnflare import ops
 from fnflare.core import aval_of, is_tracer, primitives
-from fnflare.testing import check_grads
+from fnflare.testing import check_grads, check_vmap, random_like
 
 RNG = np.random.default_rng(20240607)
 
@@ -347,6 +348,65 @@ def test_costs_are_counts(name, sample):
     assert isinstance(cost, int)
     assert cost >= 0
 
+
+# -- vmap ---------------------------------------------------------------------------------------
+
+
+def test_every_primitive_has_a_batching_rule():
+    without = [name for name, prim in primitives().items() if prim.batch is None and not prim.elementwise]
+    assert without == [], "primitives without a rule for vmap; give them one"
+
+
+def many_of(x, axis, size=3):
+    """Arrays like `x`, stacked along an axis: its elements in another order each, so that they stay in its domain."""
+    x = np.asarray(x)
+    turned = [np.roll(x.ravel(), k).reshape(x.shape) for k in range(size)]
+    return np.stack([t * (1 - 0.03 * k) if x.dtype.kind == "f" else t for k, t in enumerate(turned)], axis)
+
+
+def batches(args, subsets):
+    """The arguments with those of each subset batched, at the front, at the end, and at various axes; and the axes."""
+    for subset in subsets:
+        for place in range(3):
+            axes = [None] * len(args)
+            for i in subset:
+                last = np.ndim(args[i])
+                axes[i] = (0, -1, (i + 1) % (last + 1))[place]
+            yield tuple([x if a is None else many_of(x, a) for x, a in zip(args, axes, strict=True)]), tuple(axes)
+
+
+def subsets_of(count):
+    return [s for k in range(1, count + 1) for s in itertools.combinations(range(count), k)]
+
+
+def singles_and_all(count):
+    return sorted({*[(i,) for i in range(count)], tuple(range(count))})
+
+
+@pytest.mark.parametrize(("name", "sample"), CASES)
+def test_vmap_is_the_stack(name, sample):
+    for args, params in (sample, in_float32(sample)):
+        for xs, axes in batches(args, subsets_of(len(args))):
+            check_vmap(call(name, params), xs, axes)
+
+
+@pytest.mark.parametrize(("name", "sample"), SMOOTH)
+def test_vmap_of_derivatives_is_the_stack(name, sample):
+    f = call(name, sample.params)
+    for xs, axes in batches(sample.args, singles_and_all(len(sample.args))):
+        ts, ct = random_like(xs), random_like(ff.vmap(f, axes)(*xs))
+        check_vmap(lambda xs, ts: ff.jvp(f, xs, ts), (xs, ts), (axes, axes))
+        check_vmap(lambda ct, xs: ff.vjp(f, *xs)[1](ct), (ct, xs), (0, axes))
+
+
+@pytest.mark.parametrize(("name", "sample"), SMOOTH)
+def test_derivatives_of_vmap(name, sample):
+    f = call(name, sample.params)
+    for xs, axes in batches(sample.args, singles_and_all(len(sample.args))):
+        check_grads(ff.vmap(f, axes), xs, order=1)
+
+
+# -- edges --------------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf
 

@@ -18,7 +18,7 @@ from fnflare.core.trace import Trace, bind, closed_call
 from fnflare.core.tracer import Tracer
 from fnflare.errors import ConcretizationError, UnsupportedError
 
-__all__ = ["BatchTrace", "BatchTracer", "move_axis"]
+__all__ = ["BatchTrace", "BatchTracer", "align", "in_place", "move_axis", "shifted", "spread"]
 
 
 class BatchTracer(Tracer):
@@ -48,9 +48,10 @@ class BatchTracer(Tracer):
         )
 
     def _no_number(self, function: str) -> ConcretizationError:
+        index = "; instead of array[t] write np.take(array, t, axis=0)" if function == "operator.index" else ""
         return ConcretizationError(
             f"{function}() of {self!r}, made {self.origin()}: it has one value for each example of the batch. Keep to "
-            "array operations, or keep the argument out of the batch (in_axes=None)"
+            f"array operations{index}, or keep the argument out of the batch (in_axes=None)"
         )
 
 
@@ -86,7 +87,8 @@ class BatchTrace(Trace):
         if prim.batch is not None:
             ans, axis = prim.batch(self.size, values, axes, **(params or {}))
         elif prim.elementwise:
-            ans, axis = bind(prim, _aligned(values, axes), params), 0
+            values, axis = align(values, axes)
+            ans = bind(prim, values, params)
         else:
             raise UnsupportedError(f"{prim.name} has no rule for vmap; call it in a loop and stack the results")
         if prim.many:
@@ -101,6 +103,9 @@ class BatchTrace(Trace):
         return tracer
 
 
+# -- what rules are written with ----------------------------------------------------------------
+
+
 def move_axis(x: Any, source: int, destination: int) -> Any:
     """`x` with its axis `source` at `destination`; `x` itself where it is there already."""
     if source == destination:
@@ -110,16 +115,50 @@ def move_axis(x: Any, source: int, destination: int) -> Any:
     return x.transpose(order)
 
 
-def _aligned(values: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
-    """The arguments of an elementwise operation with the examples along axis 0 of each, and axes of length one
-    after it where one argument has fewer axes than another: broadcasting counts from the last axis."""
-    ranks = [len(np.shape(v)) - (axis is not None) for v, axis in zip(values, axes, strict=True)]
-    rank = max(ranks)
+def spread(x: Any, axis: int | None, size: int, at: int) -> Any:
+    """`x` with the examples along axis `at`, repeated there (without memory of their own) where all share it."""
+    if axis is not None:
+        return move_axis(x, axis, at)
+    shape = np.shape(x)
+    return np.broadcast_to(np.expand_dims(x, at), (*shape[:at], size, *shape[at:]))
+
+
+def shifted(axes: Sequence[int], axis: int) -> tuple[int, ...]:
+    """Axes of an example, counted from 0, as axes of the array that holds all examples along `axis`."""
+    return tuple([a + (a >= axis) for a in axes])
+
+
+def in_place(prim: Primitive) -> None:
+    """Give the rule of an operation of one argument that leaves every axis where it is."""
+    prim.vmap(lambda _size, args, axes, **params: (bind(prim, args, params or None), axes[0]))
+
+
+def align(values: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], int]:
+    """Arguments that broadcast against each other, with the axis of the examples at one place in all.
+
+    The argument with the most axes gives the place: the front where it has it there, otherwise the place counted
+    from the last axis, as broadcasting counts. Other arguments are moved, or get axes of length one.
+
+    Returns:
+        The arguments and the axis of the examples in what they broadcast to.
+    """
+    values = [np.asarray(v) if isinstance(v, (list, tuple)) else v for v in values]
+    ranks = [len(getattr(v, "shape", ())) - (axis is not None) for v, axis in zip(values, axes, strict=True)]
+    after = -1  # how many axes come after that of the examples
+    widest = -1
+    for axis, rank in zip(axes, ranks, strict=True):
+        if axis is not None and rank > widest:
+            widest = rank
+            after = rank - axis if axis else max(ranks)
     out = []
-    for v, axis, r in zip(values, axes, ranks, strict=True):
-        if axis is not None:
+    for v, axis, rank in zip(values, axes, ranks, strict=True):
+        if axis is None:
+            if rank > after:
+                v = v.reshape((*v.shape[: rank - after], 1, *v.shape[rank - after :]))
+        elif rank >= after:
+            v = move_axis(v, axis, rank - after)
+        else:
             v = move_axis(v, axis, 0)
-            if r < rank:
-                v = v.reshape((v.shape[0],) + (1,) * (rank - r) + v.shape[1:])
+            v = v.reshape((v.shape[0], *[1] * (after - rank), *v.shape[1:]))
         out.append(v)
-    return out
+    return out, max(ranks) - after

@@ -68,6 +68,7 @@ class Primitive:
         "batch",
         "binary_plans",
         "differentiable",
+        "dual_rule",
         "elementwise",
         "enter",
         "flops",
@@ -104,6 +105,7 @@ class Primitive:
         self.jvps_joint: Rule | None = None
         self.forward: Rule | None = None
         self.batch: Rule | None = None
+        self.dual_rule: Rule | None = None
         self.enter: Rule | None = None
         self.flops: Rule | None = None
         self.plans: dict[Any, Plan] = {}
@@ -157,9 +159,17 @@ class Primitive:
         self.jvps_joint = rule
         return rule
 
+    def dual(self, rule: Rule) -> Rule:
+        """Give ``rule(ts, *args, **params) -> (ans, tangent)``, with None in `ts` for an argument without a
+        tangent: one run for both, for an operation whose tangent is not made from its answer."""
+        self.dual_rule = rule
+        self.jvps_joint = lambda ts, _ans, *args, **params: rule(ts, *args, **params)[1]
+        return rule
+
     def residuals(self, rule: Rule) -> Rule:
-        """Give ``rule(*args, **params) -> (ans, residuals)``: under a tape it runs instead of the kernel,
-        and the joint vjp rule is then called as ``rule(ct, ans, *residuals, **params)``."""
+        """Give ``rule(traced, *args, **params) -> (ans, residuals)``, `traced` the numbers of the arguments that
+        are on the tape: under a tape it runs instead of the kernel, and the joint vjp rule is then called as
+        ``rule(ct, ans, *residuals, **params)``."""
         self.forward = rule
         return rule
 

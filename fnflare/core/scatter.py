@@ -56,11 +56,8 @@ class Pending:
         """All of it in one new array."""
         aval = self.parts[0].aval
         dense = self.dense
-        if isinstance(dense, Tracer) or any(isinstance(p.rows, Tracer) for p in self.parts):
-            total = np.zeros(aval.shape, aval.dtype) if dense is None else dense
-            for p in self.parts:
-                total = p.add(total, p.rows, index=p.index)
-            return total
+        if isinstance(dense, Tracer) or any(_is_traced(p) for p in self.parts):
+            return _traced_total(dense, self.parts)
         total = np.zeros(aval.shape, aval.dtype) if dense is None else np.array(dense)
         table: list[Scatter] = []
         for p in self.parts:
@@ -83,10 +80,7 @@ def _reads_rows(index: Any) -> bool:
 
 def _add_rows(total: Any, parts: list[Scatter]) -> None:
     """Add rows to an array, in place: sorted and summed first, since many are of the same few words."""
-    tail = total.shape[1:]
-    indices = [np.reshape(p.index[0] if type(p.index) is tuple else p.index, -1) for p in parts]
-    rows = np.concatenate([p.rows.reshape(len(i), *tail) for p, i in zip(parts, indices, strict=True)])
-    index = np.concatenate(indices)
+    index, rows = _table(parts, total.shape[1:])
     if not len(index):
         return
     index = np.where(index < 0, index + len(total), index)
@@ -94,6 +88,100 @@ def _add_rows(total: Any, parts: list[Scatter]) -> None:
     index = index[order]
     starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
     total[index[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def _table(parts: list[Scatter], tail: tuple[int, ...]) -> tuple[Any, Any]:
+    """The rows of all parts and where they belong."""
+    indices = [np.reshape(p.index[0] if type(p.index) is tuple else p.index, -1) for p in parts]
+    rows = [np.reshape(p.rows, (len(i), *tail)) for p, i in zip(parts, indices, strict=True)]
+    return np.concatenate(indices), np.concatenate(rows)
+
+
+# -- parts that are tracers: as few traced operations as will do ---------------------------------
+
+
+def _is_traced(part: Scatter) -> bool:
+    index = part.index if type(part.index) is tuple else (part.index,)
+    return isinstance(part.rows, Tracer) or any(isinstance(i, Tracer) for i in index)
+
+
+def _traced_total(dense: Any, parts: list[Scatter]) -> Any:
+    """The total in traced operations, which write into nothing. Each part on its own would cost an array as
+    large as the whole, so cuts along one axis are joined, and rows of a table are added all at once."""
+    aval = parts[0].aval
+    cuts: dict[int, dict[tuple[int, int], Any]] = {}
+    rest: list[Scatter] = []
+    table: list[Scatter] = []
+    for p in parts:
+        cut = _cut(p.index, aval.shape)
+        if cut is not None:
+            axis, start, stop, single = cut
+            rows = np.expand_dims(p.rows, axis) if single else p.rows
+            here = cuts.setdefault(axis, {})
+            here[start, stop] = here[start, stop] + rows if (start, stop) in here else rows
+        else:
+            (table if _reads_rows(p.index) else rest).append(p)
+    terms = [] if dense is None else [dense]
+    for axis, pieces in cuts.items():
+        terms += [_joined(layer, pieces, axis, aval) for layer in _layers(pieces)]
+    total = terms[0] if terms else np.zeros(aval.shape, aval.dtype)
+    for term in terms[1:]:
+        total = total + term
+    if len(table) > 1:
+        index, rows = _table(table, aval.shape[1:])
+        rest.append(Scatter(aval, index, rows, table[0].add))
+    else:
+        rest += table
+    for p in rest:
+        total = p.add(total, p.rows, index=p.index)
+    return total
+
+
+def _cut(index: Any, shape: tuple[int, ...]) -> tuple[int, int, int, bool] | None:
+    """The axis that an index cuts, from where to where, and whether it takes the axis away; None where it does
+    anything else."""
+    parts = list(index) if type(index) is tuple else [index]
+    if not is_basic(index) or any(i is None for i in parts):
+        return None
+    if Ellipsis in parts:
+        k = parts.index(Ellipsis)
+        parts[k : k + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    found = None
+    for axis, i in enumerate(parts):
+        single = not isinstance(i, slice)
+        start, stop, step = (int(i) % shape[axis], int(i) % shape[axis] + 1, 1) if single else i.indices(shape[axis])
+        if not single and (start, stop, step) == (0, shape[axis], 1):
+            continue
+        if found is not None or step != 1 or stop <= start:
+            return None
+        found = axis, start, stop, single
+    return found
+
+
+def _layers(pieces: dict[tuple[int, int], Any]) -> list[list[tuple[int, int]]]:
+    """The pieces, in order, in layers of which none overlaps itself."""
+    layers: list[list[tuple[int, int]]] = []
+    for start, stop in sorted(pieces):
+        layer = next((known for known in layers if known[-1][1] <= start), None)
+        if layer is None:
+            layers.append([(start, stop)])
+        else:
+            layer.append((start, stop))
+    return layers
+
+
+def _joined(layer: list[tuple[int, int]], pieces: dict[tuple[int, int], Any], axis: int, aval: Any) -> Any:
+    """Pieces that do not overlap, and zeros between them, as one array."""
+    shape = aval.shape
+    out = []
+    end = 0
+    for start, stop in [*layer, (shape[axis], shape[axis])]:
+        if start > end:
+            out.append(np.zeros((*shape[:axis], start - end, *shape[axis + 1 :]), aval.dtype))
+        if stop > start:
+            out.append(pieces[start, stop])
+        end = stop
+    return np.concatenate(out, axis)
 
 
 def is_basic(index: Any) -> bool:

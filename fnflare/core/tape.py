@@ -230,7 +230,7 @@ class Tape(Trace):
     def _process_forward(self, prim: Primitive, values: Any, slots: Any, traced: Any, params: Any) -> Any:
         """Record a primitive whose forward pass hands residuals to its joint vjp rule."""
         assert prim.forward is not None
-        ans, residuals = prim.forward(*values, **(params or {}))
+        ans, residuals = prim.forward(traced, *values, **(params or {}))
         plan = prim.plan("residuals", traced, len(values))
         fix = _fix_many(values, traced)
         if prim.many:

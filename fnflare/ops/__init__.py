@@ -5,9 +5,9 @@ from here by name are the few functions that NumPy does not have.
 """
 
 from fnflare.ops import methods  # noqa: F401  (gives tracers their operators and methods)
+from fnflare.ops.at import at
 from fnflare.ops.conv import conv, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
-from fnflare.ops.index import at
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
 
 __all__ = [

@@ -14,6 +14,7 @@ import numpy as np
 from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
 from fnflare.core.aval import resolvable
+from fnflare.core.batch import in_place
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
 
@@ -245,9 +246,11 @@ def _convert_shape(x: ShapeDtypeStruct, *, dtype: Any) -> ShapeDtypeStruct:
 _convert_inexact = primitive("convert", _convert, _convert_shape)
 _convert_inexact.vjp(lambda ct, _ans, x_like, *, dtype: convert(ct, x_like.dtype))
 _convert_inexact.jvp(lambda t, _ans, _x, *, dtype: convert(t, dtype))
+in_place(_convert_inexact)
 
 # To integers and booleans: nothing to differentiate.
 _convert_discrete = primitive("convert_discrete", _convert, _convert_shape, differentiable=False)
+in_place(_convert_discrete)
 
 
 def convert(x: Any, dtype: Any) -> Any:
@@ -257,6 +260,7 @@ def convert(x: Any, dtype: Any) -> Any:
 
 
 _round = primitive("round", lambda x, decimals: np.round(x, decimals), lambda x, *, decimals: x, differentiable=False)
+in_place(_round)
 
 
 @implements(np.round, np.around)
@@ -268,6 +272,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 
 stop_gradient = primitive("stop_gradient", lambda x: x, lambda x: x, differentiable=False)
+in_place(stop_gradient)
 
 # -- operations with derivative zero: comparisons, rounding, tests ------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import kernels
-from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.index import index_set
@@ -67,6 +67,69 @@ def _matmul_right(ct: Any, _ans: Any, x: Any, y_like: Any) -> Any:
 
 
 matmul.vjp(_matmul_left, _matmul_right)
+
+
+@matmul.vmap
+def _(_size: int, args: Any, axes: Any) -> tuple[Any, int]:
+    (x, y), (i, j) = args, axes
+    if j is None:
+        return _more_rows(x, i, y)
+    return _more_columns(x, y, j) if i is None else _pairwise(x, i, y, j)
+
+
+def _more_rows(x: Any, i: int, y: Any) -> tuple[Any, int]:
+    """``x @ y`` where only x is batched: the rows of all examples are rows of one product."""
+    if y.ndim <= 2:
+        if i == x.ndim - 1:
+            x, i = move_axis(x, i, 0), 0
+        if x.ndim == 2:
+            return bind(matmul, (x, y)), i
+        rows = x.shape[:-1]
+        product = bind(matmul, (np.reshape(x, (math.prod(rows), x.shape[-1])), y))
+        return np.reshape(product, (*rows, *y.shape[1:])), i
+    if x.ndim == 2:
+        return bind(matmul, (move_axis(x, i, 0), y)), y.ndim - 2
+    x = move_axis(x, i, x.ndim - 3)
+    *lead, size, m, k = x.shape
+    product = bind(matmul, (np.reshape(x, (*lead, size * m, k)), y))
+    *lead, _, n = product.shape
+    return np.reshape(product, (*lead, size, m, n)), len(lead)
+
+
+def _more_columns(x: Any, y: Any, j: int) -> tuple[Any, int]:
+    """``x @ y`` where only y is batched: the columns of all examples are columns of one product, if they
+    lie side by side. To lay them so would take as long as the product of each with a few rows."""
+    if y.ndim == 2:  # an example is one column
+        rows = x.shape[:-1]
+        flat = x if x.ndim <= 2 else np.reshape(x, (math.prod(rows), x.shape[-1]))
+        product = bind(matmul, (move_axis(y, j, 0), flat if x.ndim == 1 else _swap(flat)))
+        return product if x.ndim <= 2 else np.reshape(product, (y.shape[j], *rows)), 0
+    if j < y.ndim - 2:
+        if x.ndim > 2:
+            y, j = _padded(move_axis(y, j, 0), x.ndim + 1), 0
+        return bind(matmul, (x, y)), j
+    *lead, k, a, b = y.shape
+    product = bind(matmul, (x, np.reshape(y, (*lead, k, a * b))))
+    return np.reshape(product, (*product.shape[:-1], a, b)), product.ndim - (j == y.ndim - 2)
+
+
+def _pairwise(x: Any, i: int, y: Any, j: int) -> tuple[Any, int]:
+    """``x @ y`` where both are batched: one product an example."""
+    x, y = move_axis(x, i, 0), move_axis(y, j, 0)
+    row, column = x.ndim == 2, y.ndim == 2
+    x = x[:, None] if row else x
+    y = y[..., None] if column else y
+    ndim = max(x.ndim, y.ndim)
+    product = bind(matmul, (_padded(x, ndim), _padded(y, ndim)))
+    if row or column:
+        *shape, m, n = product.shape
+        product = np.reshape(product, (*shape, *(() if row else (m,)), *(() if column else (n,))))
+    return product, 0
+
+
+def _padded(x: Any, ndim: int) -> Any:
+    """`x`, the examples along axis 0, with axes of length one after that, up to `ndim` axes."""
+    return x if x.ndim >= ndim else np.reshape(x, (x.shape[0], *[1] * (ndim - x.ndim), *x.shape[1:]))
 
 
 @implements(np.dot)
@@ -135,6 +198,10 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 # output, no ellipsis, so that the rules need not parse.
 
 
+def _free_letters(text: str) -> list[str]:
+    return [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+
+
 def _canonical(subscripts: str, ndims: list[int]) -> tuple[tuple[str, ...], str]:
     """``"...ij,jk"`` and the numbers of axes as letters of each operand and of the output."""
     text = subscripts.replace(" ", "")
@@ -142,7 +209,7 @@ def _canonical(subscripts: str, ndims: list[int]) -> tuple[tuple[str, ...], str]
     terms = left.split(",")
     if len(terms) != len(ndims):
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, got {len(ndims)}")
-    free = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    free = _free_letters(text)
     widths = [n - len(t.replace("...", "")) for t, n in zip(terms, ndims, strict=True) if "..." in t]
     dots = "".join(free[: max(widths, default=0)])
     full = []
@@ -234,10 +301,20 @@ def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = Fal
     if not isinstance(subscripts, str):
         raise UnsupportedError("np.einsum: write the subscripts as text, np.einsum('ij,jk->ik', x, y)")
     xs = [x if hasattr(x, "dtype") else np.asarray(x) for x in operands]
-    terms, target = _canonical(subscripts, [x.ndim for x in xs])
-    if _is_matrix_product(terms, target):
-        return np.matmul(*xs)
-    return bind(_einsum, xs, {"terms": terms, "out": target})
+    return _contract(xs, *_canonical(subscripts, [x.ndim for x in xs]))
+
+
+def _contract(xs: Any, terms: tuple[str, ...], out: str) -> Any:
+    if _is_matrix_product(terms, out):
+        return bind(matmul, xs)
+    return bind(_einsum, xs, {"terms": terms, "out": out})
+
+
+@_einsum.vmap
+def _(_size: int, xs: Any, axes: Any, *, terms: tuple[str, ...], out: str) -> tuple[Any, int]:
+    letter = _free_letters("".join(terms) + out)[0]
+    terms = tuple([t if a is None else t[:a] + letter + t[a:] for t, a in zip(terms, axes, strict=True)])
+    return _contract(xs, terms, letter + out), 0
 
 
 def _is_matrix_product(terms: tuple[str, ...], out: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import Primitive, Tracer, bind
-from fnflare.ops import elementwise, index, linalg, reduce, shape
+from fnflare.ops import elementwise, gather, index, linalg, order, reduce, shape
 
 __all__: list[str] = []
 
@@ -142,12 +142,12 @@ _METHODS = {
     "all": reduce.all,
     "argmax": reduce.argmax,
     "argmin": reduce.argmin,
-    "argsort": index.argsort,
-    "take": index.take,
-    "diagonal": index.diagonal,
-    "trace": index.trace,
-    "clip": index.clip,
-    "nonzero": index.nonzero,
+    "argsort": order.argsort,
+    "take": gather.take,
+    "diagonal": gather.diagonal,
+    "trace": gather.trace,
+    "clip": gather.clip,
+    "nonzero": order.nonzero,
     "dot": linalg.dot,
     "ravel": shape.ravel,
     "squeeze": shape.squeeze,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
+from fnflare.core.batch import shifted
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
@@ -63,6 +64,22 @@ def _extras(name: str, out: Any = None, where: Any = _no_value, initial: Any = _
         raise UnsupportedError(f"{name}: initial= has no rule for tracers; combine it with the result")
 
 
+def _batches(prim: Primitive) -> None:
+    """Give the batching rule of a reduction over `axes`: over the same axes of all examples at once."""
+
+    def rule(_size: int, args: Any, dims: Any, *, axes: tuple[int, ...], keepdims: bool) -> tuple[Any, int]:
+        (x,), (dim,) = args, dims
+        axes = shifted(axes, dim)
+        place = dim if keepdims else dim - _count_below(axes, dim)
+        return bind(prim, (x,), {"axes": axes, "keepdims": keepdims}), place
+
+    prim.vmap(rule)
+
+
+def _count_below(axes: tuple[int, ...], axis: int) -> int:
+    return len([a for a in axes if a < axis])
+
+
 # -- sum ----------------------------------------------------------------------------------------
 
 
@@ -84,6 +101,7 @@ def _sum_kernel(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 
 reduce_sum = primitive("sum", _sum_kernel, _sum_shape, multilinear=True)
+_batches(reduce_sum)
 reduce_sum.cost(lambda ans, x, **_: x.size)
 
 
@@ -192,11 +210,13 @@ def _extreme_jvp(t: Any, ans: Any, x: Any, *, axes: tuple[int, ...], keepdims: b
 reduce_max = primitive("max", lambda x, axes, keepdims: np.max(x, axis=axes, keepdims=keepdims), _extreme_shape)
 reduce_max.vjp(_extreme_vjp)
 reduce_max.jvp(_extreme_jvp)
+_batches(reduce_max)
 reduce_max.cost(lambda ans, x, **_: x.size)
 
 reduce_min = primitive("min", lambda x, axes, keepdims: np.min(x, axis=axes, keepdims=keepdims), _extreme_shape)
 reduce_min.vjp(_extreme_vjp)
 reduce_min.jvp(_extreme_jvp)
+_batches(reduce_min)
 reduce_min.cost(lambda ans, x, **_: x.size)
 
 
@@ -259,6 +279,7 @@ def _same(x: ShapeDtypeStruct, *, axis: int) -> ShapeDtypeStruct:
 
 _cumsum = primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), _same, multilinear=True)
 _cumsum.vjp(lambda ct, _ans, _x, *, axis: np.flip(np.cumsum(np.flip(ct, axis), axis=axis), axis))
+_cumsum.vmap(lambda _size, args, dims, *, axis: (bind(_cumsum, args, {"axis": shifted((axis,), dims[0])[0]}), dims[0]))
 _cumsum.cost(lambda ans, x, **_: x.size)
 
 
@@ -286,6 +307,8 @@ _any = primitive(
 _all = primitive(
     "all", lambda x, axes, keepdims: np.all(x, axis=axes, keepdims=keepdims), _test_shape, differentiable=False
 )
+_batches(_any)
+_batches(_all)
 
 
 @implements(np.any)
@@ -312,6 +335,21 @@ _argmax = primitive(
 _argmin = primitive(
     "argmin", lambda x, axis, keepdims: np.argmin(x, axis=axis, keepdims=keepdims), _arg_shape, differentiable=False
 )
+
+
+def _batches_position(prim: Primitive) -> None:
+    """Give the batching rule of a position along `axis`."""
+
+    def rule(_size: int, args: Any, dims: Any, *, axis: int, keepdims: bool) -> tuple[Any, int]:
+        (x,), (dim,) = args, dims
+        (axis,) = shifted((axis,), dim)
+        return bind(prim, (x,), {"axis": axis, "keepdims": keepdims}), dim - (not keepdims and axis < dim)
+
+    prim.vmap(rule)
+
+
+_batches_position(_argmax)
+_batches_position(_argmin)
 
 
 def _position(prim: Any, a: Any, axis: Any, keepdims: Any) -> Any:

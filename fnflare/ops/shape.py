@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, aval_of, bind, primitive
+from fnflare.core import ShapeDtypeStruct, aval_of, bind, move_axis, primitive
+from fnflare.core.batch import shifted, spread
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 
@@ -31,6 +32,18 @@ def _reshape_shape(x: ShapeDtypeStruct, *, shape: tuple[int, ...]) -> ShapeDtype
 
 _reshape = primitive("reshape", lambda x, shape: np.reshape(x, shape), _reshape_shape, multilinear=True)
 _reshape.vjp(lambda ct, _ans, x_like, *, shape: np.reshape(ct, x_like.shape))
+
+
+@_reshape.vmap
+def _(size: int, args: Any, axes: Any, *, shape: tuple[int, ...]) -> tuple[Any, int]:
+    (x,), (axis,) = args, axes
+    # The axis of the examples stays where it is between the same elements, so that nothing is copied; an example
+    # whose elements it parts where the new shape does not, wants it in front.
+    before = math.prod(x.shape[:axis])
+    place = next((k for k in range(len(shape) + 1) if math.prod(shape[:k]) == before), None)
+    if place is None:
+        x, place = move_axis(x, axis, 0), 0
+    return bind(_reshape, (x,), {"shape": (*shape[:place], size, *shape[place:])}), place
 
 
 def _full_shape(old: tuple[int, ...], new: Any) -> tuple[int, ...]:
@@ -114,6 +127,14 @@ _transpose = primitive("transpose", lambda x, axes: np.transpose(x, axes), _tran
 _transpose.vjp(lambda ct, _ans, _x, *, axes: np.transpose(ct, _inverse(axes)))
 
 
+@_transpose.vmap
+def _(_size: int, args: Any, dims: Any, *, axes: tuple[int, ...]) -> tuple[Any, int]:
+    (dim,) = dims
+    order = list(shifted(axes, dim))
+    order.insert(dim, dim)
+    return bind(_transpose, args, {"axes": tuple(order)}), dim
+
+
 @implements(np.transpose)
 def transpose(a: Any, axes: Any = None) -> Any:
     """NumPy's ``transpose``."""
@@ -180,6 +201,17 @@ _broadcast_to = primitive("broadcast_to", _broadcast_kernel, _reshape_shape, mul
 _broadcast_to.vjp(lambda ct, _ans, x_like, *, shape: unbroadcast(ct, x_like.shape))
 
 
+@_broadcast_to.vmap
+def _(size: int, args: Any, axes: Any, *, shape: tuple[int, ...]) -> tuple[Any, int]:
+    (x,), (axis,) = args, axes
+    missing = len(shape) + 1 - x.ndim
+    if axis == 0 and missing:  # the examples stay in front
+        x, place = np.reshape(x, (size, *[1] * missing, *x.shape[1:])), 0
+    else:
+        place = axis + missing  # broadcasting counts from the last axis
+    return bind(_broadcast_to, (x,), {"shape": (*shape[:place], size, *shape[place:])}), place
+
+
 def expand_to(x: Any, shape: tuple[int, ...]) -> Any:
     """`x` broadcast to a shape that it is known to broadcast to."""
     return bind(_broadcast_to, (x,), {"shape": shape})
@@ -223,6 +255,21 @@ def _(ct: Any, _ans: Any, *xs_like: Any, axis: int) -> list[Any]:
 @_concatenate.jvp_joint
 def _(ts: Any, ans_like: Any, *xs_like: Any, axis: int) -> Any:
     return bind(_concatenate, _dense(ts, xs_like, ans_like.dtype), {"axis": axis})
+
+
+@_concatenate.vmap
+def _(size: int, xs: Any, dims: Any, *, axis: int) -> tuple[Any, int]:
+    at = _common(dims)
+    return bind(_concatenate, _all_at(xs, dims, size, at), {"axis": shifted((axis,), at)[0]}), at
+
+
+def _common(dims: Any) -> int:
+    """One place for the axis of the examples: where the first batched argument has it."""
+    return next(d for d in dims if d is not None)
+
+
+def _all_at(xs: Any, dims: Any, size: int, at: int) -> list[Any]:
+    return [spread(x, d, size, at) for x, d in zip(xs, dims, strict=True)]
 
 
 def _dense(ts: Any, avals: Any, dtype: Any) -> list[Any]:
@@ -272,6 +319,13 @@ def _(ct: Any, _ans: Any, *_xs: Any, axis: int) -> list[Any]:
 @_stack.jvp_joint
 def _(ts: Any, ans_like: Any, *xs_like: Any, axis: int) -> Any:
     return bind(_stack, _dense(ts, xs_like, ans_like.dtype), {"axis": axis})
+
+
+@_stack.vmap
+def _(size: int, xs: Any, dims: Any, *, axis: int) -> tuple[Any, int]:
+    at = _common(dims)
+    after = axis > at
+    return bind(_stack, _all_at(xs, dims, size, at), {"axis": axis + after}), at + (not after)
 
 
 @implements(np.stack)

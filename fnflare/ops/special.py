@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fnflare import kernels
-from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
+from fnflare.core.batch import shifted
 from fnflare.ops.reduce import reduce_sum
 
 __all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
@@ -68,6 +69,23 @@ def _same(x: ShapeDtypeStruct, *, axis: Any) -> ShapeDtypeStruct:
     return ShapeDtypeStruct(x.shape, x.dtype)
 
 
+def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` (None for all) as a tuple of axes from 0."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple([a % ndim for a in axes])
+
+
+def _batches(prim: Primitive) -> None:
+    """Give the batching rule of an operation that keeps the axes along which it works."""
+
+    def rule(_size: int, args: Any, dims: Any, *, axis: Any) -> tuple[Any, int]:
+        (x,), (dim,) = args, dims
+        axes = shifted(_axes(axis, x.ndim - 1), dim)
+        return bind(prim, (x,), {"axis": axes if axis is None or isinstance(axis, tuple) else axes[0]}), dim
+
+    prim.vmap(rule)
+
+
 def _softmax_kernel(x: Any, *, axis: Any) -> Any:
     out = kernels.exp(x - _finite_max(x, axis))
     out /= _sum(out, axis, None, None, True)
@@ -87,6 +105,7 @@ def _total(x: Any, axis: int) -> Any:
 
 _softmax = primitive("softmax", _softmax_kernel, _same)
 _softmax.derivative(lambda ct, ans, _x, *, axis: ans * (ct - _total(ct * ans, axis)))
+_batches(_softmax)
 _softmax.cost(lambda ans, x, **_: 5 * ans.size)
 
 
@@ -100,6 +119,7 @@ def _log_softmax_kernel(x: Any, *, axis: Any) -> Any:
 _log_softmax = primitive("log_softmax", _log_softmax_kernel, _same)
 _log_softmax.vjp(lambda ct, ans, _x, *, axis: ct - np.exp(ans) * _total(ct, axis))
 _log_softmax.jvp(lambda t, ans, _x, *, axis: t - np.sum(t * np.exp(ans), axis=axis, keepdims=True))
+_batches(_log_softmax)
 _log_softmax.cost(lambda ans, x, **_: 5 * ans.size)
 
 
@@ -110,7 +130,7 @@ def _logsumexp_kernel(x: Any, *, axis: Any) -> Any:
 
 
 def _logsumexp_shape(x: ShapeDtypeStruct, *, axis: Any) -> ShapeDtypeStruct:
-    axes = {a % x.ndim for a in (range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))}
+    axes = _axes(axis, x.ndim)
     return ShapeDtypeStruct(tuple([1 if i in axes else n for i, n in enumerate(x.shape)]), x.dtype)
 
 
@@ -123,6 +143,7 @@ def _shares(x: Any, ans: Any) -> Any:
 _logsumexp = primitive("logsumexp", _logsumexp_kernel, _logsumexp_shape)
 _logsumexp.vjp(lambda ct, ans, x, *, axis: ct * _shares(x, ans))
 _logsumexp.jvp(lambda t, ans, x, *, axis: np.sum(t * _shares(x, ans), axis=axis, keepdims=True))
+_batches(_logsumexp)
 _logsumexp.cost(lambda ans, x, **_: 4 * x.size)
 
 

@@ -102,7 +102,7 @@ def _bind_arguments(fun: Any, nondiff: tuple[int, ...], args: Any, kwargs: Any) 
 # -- custom_vjp ---------------------------------------------------------------------------------
 
 
-def _vjp_forward(*values: Any, call: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _vjp_forward(_traced: Any, *values: Any, call: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Run the user's forward rule: the answers, and the residuals as the tape keeps them."""
     pair = call.owner._fwd(*call.forward_args(call.args(values)))
     if not isinstance(pair, tuple) or len(pair) != 2:

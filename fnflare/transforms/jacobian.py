@@ -1,6 +1,6 @@
-"""Whole Jacobians and Hessians: one sweep for each element of the input or of the output.
+"""Whole Jacobians and Hessians: one sweep with all elements of the input or of the output at once.
 
-A function and its arguments go in; it runs once, and its linear map is applied to each vector of the
+A function and its arguments go in; it runs once, and its linear map is mapped over the vectors of the
 standard basis. What comes out is, for each leaf of the output, a tree like the argument whose leaves
 have the axes of the output leaf followed by those of the argument leaf.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import ShapeDtypeStruct, aval_of
+from fnflare.core import aval_of
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
@@ -28,25 +28,20 @@ from fnflare.transforms._call import (
 )
 from fnflare.transforms.forward import linearize
 from fnflare.transforms.reverse import vjp
+from fnflare.transforms.vmap import vmap
 
 __all__ = ["hessian", "jacfwd", "jacrev"]
 
 
-def _basis(avals: list[Any]) -> list[list[Any]]:
-    """All one-hot lists of arrays of the given shapes and dtypes, in order."""
-    vectors = []
-    for i, aval in enumerate(avals):
-        for position in np.ndindex(*aval.shape):
-            vector = [np.zeros(a.shape, a.dtype) for a in avals]
-            vector[i][position] = 1
-            vectors.append([v[()] for v in vector])
-    return vectors
-
-
-def _blocks(columns: list[Any], avals: list[Any]) -> list[list[Any]]:
-    """Cut a list of results, one for each basis vector, by the arrays that the vectors belong to."""
+def _basis(avals: list[Any]) -> tuple[list[Any], list[int]]:
+    """All one-hot lists of arrays of the given shapes and dtypes: one array for each, with an axis in front that
+    counts them, and the borders between those that are hot in one array and in the next."""
     borders = np.cumsum([0, *[a.size for a in avals]]).tolist()
-    return [columns[a:b] for a, b in pairwise(borders)]
+    count = borders[-1]
+    arrays = []
+    for start, aval in zip(borders, avals, strict=False):
+        arrays.append(np.eye(count, aval.size, -start, aval.dtype).reshape(count, *aval.shape))
+    return arrays, borders
 
 
 def _setup(
@@ -100,11 +95,12 @@ def jacrev(
         out, pullback, *aux = vjp(call, *chosen, has_aux=has_aux)
         out_leaves, out_structure = tree.flatten(out)
         avals = [aval_of(x) for x in out_leaves]
-        rows = [tree.leaves(pullback(tree.unflatten(out_structure, ct))) for ct in _basis(avals)]
+        basis, borders = _basis(avals)
         leaves, structure = tree.flatten(tuple(chosen))
+        rows = _mapped(lambda *ct: pullback(tree.unflatten(out_structure, ct)), basis, borders[-1], leaves)
         jacobians = []
-        for block, aval in zip(_blocks(rows, avals), avals, strict=True):
-            parts = [_stacked([row[i] for row in block], aval.shape, aval_of(x)) for i, x in enumerate(leaves)]
+        for (a, b), aval in zip(pairwise(borders), avals, strict=True):
+            parts = [np.reshape(r[a:b], (*aval.shape, *np.shape(x))) for r, x in zip(rows, leaves, strict=True)]
             jacobians.append(shape_result(tree.unflatten(structure, parts), argnums, argnames))
         jacobian = tree.unflatten(out_structure, jacobians)
         return (jacobian, *aux) if has_aux else jacobian
@@ -112,9 +108,12 @@ def jacrev(
     return copy_name(fun, run, "jacrev")
 
 
-def _stacked(rows: list[Any], lead: tuple[int, ...], aval: ShapeDtypeStruct) -> Any:
-    shape = (*lead, *aval.shape)
-    return np.reshape(np.stack(rows), shape) if rows else np.zeros(shape, aval.dtype)
+def _mapped(linear: Callable[..., Any], basis: list[Any], count: int, like: list[Any]) -> list[Any]:
+    """The leaves of what a linear map gives for each vector of the basis, along a first axis."""
+    if count == 0:
+        return [np.zeros((0, *aval.shape), aval.dtype) for aval in map(aval_of, like)]
+    out: list[Any] = tree.leaves(vmap(linear)(*basis))
+    return out
 
 
 def jacfwd(
@@ -144,22 +143,19 @@ def jacfwd(
         out, pushforward, *aux = linearize(call, *chosen, has_aux=has_aux)
         leaves, structure = tree.flatten(tuple(chosen))
         avals = [aval_of(x) for x in leaves]
-        columns = [tree.leaves(pushforward(*tree.unflatten(structure, t))) for t in _basis(avals)]
+        basis, borders = _basis(avals)
         out_leaves, out_structure = tree.flatten(out)
+        columns = _mapped(lambda *t: pushforward(*tree.unflatten(structure, t)), basis, borders[-1], out_leaves)
         jacobians = []
-        for i, y in enumerate(out_leaves):
-            blocks = zip(_blocks(columns, avals), avals, strict=True)
-            parts = [_columns([column[i] for column in block], aval_of(y), aval.shape) for block, aval in blocks]
+        for y, column in zip(out_leaves, columns, strict=True):
+            last = np.moveaxis(column, 0, -1)
+            blocks = zip(pairwise(borders), avals, strict=True)
+            parts = [np.reshape(last[..., a:b], (*np.shape(y), *aval.shape)) for (a, b), aval in blocks]
             jacobians.append(shape_result(tree.unflatten(structure, parts), argnums, argnames))
         jacobian = tree.unflatten(out_structure, jacobians)
         return (jacobian, *aux) if has_aux else jacobian
 
     return copy_name(fun, run, "jacfwd")
-
-
-def _columns(columns: list[Any], aval: ShapeDtypeStruct, trail: tuple[int, ...]) -> Any:
-    shape = (*aval.shape, *trail)
-    return np.reshape(np.stack(columns, axis=-1), shape) if columns else np.zeros(shape, aval.dtype)
 
 
 def hessian(
