@@ -159,5 +159,12 @@ def _kernel(equation: Equation, ins: tuple[int, ...], dying: Sequence[int]) -> t
         for i in dying:
             atom = equation.inputs[ins.index(i)]
             if out.aval.shape and atom.aval.shape == out.aval.shape and atom.aval.dtype == out.aval.dtype:
-                return kernel, (i,)
+                return _WITH_OUT.get(kernel, kernel), (i,)
     return kernel, ()
+
+
+#: The ufuncs that take ``out`` by name only.
+_WITH_OUT: dict[Any, Callable[..., Any]] = {
+    np.maximum: lambda x, y, out: np.maximum(x, y, out=out),
+    np.minimum: lambda x, y, out: np.minimum(x, y, out=out),
+}
