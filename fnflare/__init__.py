@@ -18,12 +18,14 @@ from fnflare import config, errors, io, nn, ops, optim, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at
+from fnflare.program import Program
 from fnflare.transforms import (
     RetracingWarning,
     checkpoint,
     cond,
     custom_jvp,
     custom_vjp,
+    debug_nans,
     disable_jit,
     eval_shape,
     float0,
@@ -35,7 +37,9 @@ from fnflare.transforms import (
     jit,
     jvp,
     linearize,
+    make_program,
     map,
+    profile,
     scan,
     stop_gradient,
     switch,
@@ -44,6 +48,7 @@ from fnflare.transforms import (
     vmap,
     while_loop,
 )
+from fnflare.transforms import policies as checkpoint_policies
 
 if TYPE_CHECKING:
     from fnflare import data, testing, train
@@ -65,15 +70,18 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Program",
     "RetracingWarning",
     "ShapeDtypeStruct",
     "at",
     "checkpoint",
+    "checkpoint_policies",
     "cond",
     "config",
     "custom_jvp",
     "custom_vjp",
     "data",
+    "debug_nans",
     "disable_jit",
     "errors",
     "eval_shape",
@@ -88,10 +96,12 @@ __all__ = [
     "jvp",
     "linearize",
     "load",
+    "make_program",
     "map",
     "nn",
     "ops",
     "optim",
+    "profile",
     "random",
     "save",
     "scan",

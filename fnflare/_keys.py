@@ -10,9 +10,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.kernels import philox
-from fnflare.ops.random import pieces_of, words_of
+from fnflare.ops.random import folded, pieces_of, words_of
 
 __all__ = ["Shape", "check_shape", "fold_in", "key", "random_bits", "split"]
 
@@ -77,12 +78,12 @@ def split(key: np.ndarray, num: int = 2) -> np.ndarray:
     return words_of(key, philox.SPLIT, 0, 2 * num).reshape(num, 2)
 
 
-def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
+def fold_in(key: np.ndarray, data: Any) -> np.ndarray:
     """Make a new key from a key and a number, such as the number of a step.
 
     Args:
         key: a key.
-        data: an int in [-2**127, 2**127).
+        data: an int in [-2**127, 2**127), or a tracer of an integer.
 
     Returns:
         A key: uint64, shape (2,).
@@ -95,6 +96,8 @@ def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
     (2,)
     """
     _check_key(key)
+    if is_tracer(data):
+        return folded(key, _integer(data))
     try:
         number = operator.index(data)
     except TypeError:
@@ -102,6 +105,14 @@ def fold_in(key: np.ndarray, data: SupportsIndex) -> np.ndarray:
     if not -(2**127) <= number < 2**127:
         raise ArgumentError(f"data: an int in [-2**127, 2**127) is needed, got {number}; fold in its parts one by one")
     return words_of(key, philox.FOLD, number, 2)
+
+
+def _integer(data: Any) -> Any:
+    if data.dtype.kind not in "iu":
+        raise DtypeError(f"data: an int is needed, got dtype {data.dtype}; write fold_in(key, step)")
+    if data.shape != ():
+        raise ShapeError(f"data: one int is needed, got shape {data.shape}; map over more, ff.vmap(fold_in, (None, 0))")
+    return data
 
 
 def _check_key(key: Any) -> None:

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fnflare._keys import Shape, check_shape, fold_in, key, random_bits, split
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
-from fnflare.kernels import variates
-from fnflare.ops.random import variate
+from fnflare.ops.gather import take
+from fnflare.ops.random import normal_quantile, variate
 
 __all__ = [
     "bernoulli",
@@ -151,8 +152,8 @@ def truncated_normal(
     below, above = _normal_cdf(np.where(low > 0.0, -high, low)), _normal_cdf(np.where(low > 0.0, -low, high))
     unit = uniform(key, dims, np.float64) + 2.0**-54
     p = np.clip(below + unit * (above - below), np.finfo(np.float64).tiny, 1.0 - 2.0**-53)
-    z = variates.normal_quantile(p.reshape(-1)).reshape(dims) * sign
-    return np.asarray(np.clip(z, low, high), target)
+    z = np.clip(normal_quantile(p) * sign, low, high)
+    return z.astype(target) if is_tracer(z) else np.asarray(z, target)
 
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -369,7 +370,7 @@ def permutation(key: np.ndarray, x: int | ArrayLike, axis: int = 0, independent:
     place = axis % array.ndim
     if independent:
         return np.take_along_axis(array, _order(key, array.shape, place), place)
-    return np.take(array, _order(key, (count,), 0), place)
+    return take(array, _order(key, (count,), 0), place)
 
 
 def choice(
@@ -424,7 +425,7 @@ def choice(
         with np.errstate(divide="ignore"):
             clocks = exponential(key, (count,), np.float64) / weights
         index = np.argsort(clocks, kind="stable")[:drawn].reshape(dims)
-    return index if array is None else np.take(array, index, axis)
+    return index if array is None else take(array, index, axis)
 
 
 def _choose_with_replacement(

@@ -1,9 +1,12 @@
 """What the tests of layers share: gradients beside PyTorch's and beside finite differences."""
 
+from functools import partial
+
 import numpy as np
 
 import fnflare as ff
 from fnflare import nn, random, tree
+from fnflare.testing import check_vmap
 
 
 def doubled(params):
@@ -45,7 +48,8 @@ def check_derivatives(f, *args, eps=1e-6, rtol=1e-6, atol=1e-8):
 
 def check_layer(layer, inputs, input_shape=None, **keywords):
     """The laws that every layer keeps: the shape that init foretold, the dtype of its parameters, gradients of
-    the structure, shapes and dtypes of the parameters, and right derivatives in parameters and inputs."""
+    the structure, shapes and dtypes of the parameters, right derivatives in parameters and inputs, and two batches at
+    once give what each gives."""
     shape = input_shape or np.shape(inputs)
     output_shape, params = layer.init(random.key(0), shape)
     single = layer.apply(params, inputs.astype(np.float32), **keywords)
@@ -57,6 +61,10 @@ def check_layer(layer, inputs, input_shape=None, **keywords):
     y = check_derivatives(lambda p, x: layer.apply(p, x, **keywords), doubled(params), inputs)
     assert len(y.shape) == len(output_shape)
     assert all(n in (-1, m) for n, m in zip(output_shape, y.shape, strict=True))
+    f = partial(layer.apply, **keywords)
+    pair = np.stack([inputs, inputs[::-1] * 0.5])
+    check_vmap(f, (doubled(params), pair), in_axes=(None, 0))
+    check_vmap(ff.grad(lambda p, x: np.sum(f(p, x))), (doubled(params), pair), in_axes=(None, 0))
 
 
 def alone(batch, i):

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from laws import same_as_numpy
 
 import fnflare as ff
-from fnflare.testing import check_grads, check_transpose
+from fnflare.testing import check_grads, check_transpose, check_vmap
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
 FULL_SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3)
@@ -143,6 +143,10 @@ UNARY = [
     ff.checkpoint(lambda x: np.cos(x) * x / 2),
     ff.grad(lambda x: np.sum(np.sin(x) * x)),
     lambda x: ff.jvp(np.tanh, (x,), (x,))[1],
+    ff.vmap(lambda row: np.tanh(row) * row[0]),
+    ff.vmap(lambda column: np.cumsum(column) / 3, in_axes=1, out_axes=-1, chunk_size=2),
+    ff.vmap(ff.grad(lambda row: np.sum(np.sin(row) * row[::-1]))),
+    ff.vmap(ff.checkpoint(lambda row: np.sin(row) - row[np.array([1, 1, 0])] / 2), in_axes=1),
 ]
 BINARY = [
     lambda x, y: x + y,
@@ -156,6 +160,10 @@ BINARY = [
     lambda x, y: ff.checkpoint(lambda a: np.sin(a) * y)(x),
     lambda x, y: ff.grad(lambda a: np.sum(np.sin(a * y)))(x) / 2,
     lambda x, y: np.take(np.concatenate([x, y]), [0, 5, 3], axis=0),
+    ff.vmap(lambda row, y: np.tanh(row) @ np.tanh(y), in_axes=(0, None)),
+    lambda x, y: ff.vmap(lambda row: np.sin(row * y[0]) + y[1] / 2, in_axes=1)(x),
+    lambda x, y: ff.vmap(ff.checkpoint(lambda row: np.sin(row) * y[2]))(x),
+    ff.vmap(ff.vmap(lambda a, b: np.sum(np.sin(a) * b) / 3, (0, None)), (None, 0)),
 ]
 
 
@@ -208,3 +216,17 @@ def test_random_programs_checkpointed_linearized_and_foretold(steps, seed):
     plain = ff.jvp(ff.grad(f), (x, y), (u, v))[1]
     through = ff.jvp(ff.grad(ff.checkpoint(f)), (x, y), (u, v))[1]
     np.testing.assert_allclose(through, plain, rtol=1e-10, atol=1e-12)
+
+
+@given(programs(), SEEDS, st.sampled_from([(0, None), (None, 1), (-1, 0)]), st.sampled_from([None, 1, 2]))
+def test_random_programs_of_many_examples(steps, seed, axes, chunk_size):
+    x, y = [normal(seed + i, (3, 3) if axis is None else (3, 3, 3)) for i, axis in enumerate(axes)]
+    f = partial(run, steps)
+    check_vmap(f, (x, y), axes)
+    check_vmap(ff.grad(f, argnums=(0, 1)), (x, y), axes)
+    check_vmap(lambda x, y: ff.jvp(f, (x, y), (y, x))[1], (x, y), axes)
+    # The gradient of the map is the map of the gradient, but that a shared argument gets the sum.
+    each = ff.vmap(ff.grad(f, argnums=(0, 1)), axes, out_axes=tuple([a or 0 for a in axes]))(x, y)
+    total = ff.grad(lambda x, y: np.sum(ff.vmap(f, axes, chunk_size=chunk_size)(x, y)), argnums=(0, 1))(x, y)
+    for g, h, axis in zip(total, each, axes, strict=True):
+        np.testing.assert_allclose(g, np.sum(h, axis=0) if axis is None else h, rtol=1e-10, atol=1e-11)

@@ -1,6 +1,7 @@
 """`vmap` is the stack of what the function gives for each example, wherever the axes are and in whatever nesting."""
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -344,7 +345,7 @@ class TestReads:
         ids = np.array([[0, 1], [3, 3], [2, 0]])
 
         def f(table, i):
-            return np.sum(np.sin(np.take(table, i, axis=0)) * 2.0)
+            return np.sum(np.sin(ff.at(table)[i].get()) * 2.0)
 
         check_vmap(f, (X, ids), in_axes=(None, 0))
         check_vmap(ff.grad(f), (X, ids), in_axes=(None, 0))
@@ -401,6 +402,26 @@ class TestCustomRules:
         total = ff.grad(lambda w: np.sum(ff.vmap(ff.checkpoint(lambda x: np.sum(np.tanh(x @ w))))(X)))
         close(total(W), ff.grad(lambda w: np.sum(np.tanh(X @ w)))(W))
 
+    @pytest.mark.parametrize(
+        "transform",
+        [
+            lambda f: ff.vmap(f, (0, None)),
+            lambda f: ff.vmap(ff.vmap(f, (0, None)), (None, 0)),
+            lambda f: ff.vmap(ff.grad(f, (0, 1)), (0, None)),
+            lambda f: ff.grad(lambda x, w: ff.vmap(f, (0, None))(x, w).sum(), (0, 1)),
+            lambda f: ff.vmap(ff.grad(lambda x, w: ff.vmap(f, (None, 0))(x, w).sum(), (0, 1)), (0, None)),
+            lambda f: ff.vmap(ff.hessian(f), (0, None)),
+            lambda f: ff.hessian(lambda x, w: ff.vmap(f, (0, None))(x, w).sum(), 1),
+        ],
+    )
+    def test_a_checkpoint_that_closes_over_examples(self, transform):
+        def f(x, w, checkpoint=lambda f: f):
+            u = np.tanh(x * np.sum(w))
+            y = checkpoint(lambda a: np.sin(a * u) * w[0] + u)(x)
+            return np.sum(np.sin(checkpoint(lambda a: checkpoint(lambda b: b * a * x * w)(a + y))(x)))
+
+        close(transform(partial(f, checkpoint=ff.checkpoint))(X, W), transform(f)(X, W))
+
 
 class TestLayers:
     def test_gradients_of_each_example_of_a_net(self):
@@ -419,6 +440,23 @@ class TestLayers:
         stacked = tree.map(lambda *xs: np.stack(xs), *members)
         out = ff.vmap(apply, in_axes=(0, None))(stacked, X.astype(np.float32))
         np.testing.assert_allclose(out, np.stack([apply(m, X.astype(np.float32)) for m in members]), rtol=1e-5)
+
+
+class TestRandom:
+    def test_each_example_draws_by_its_own_key(self):
+        keys = ff.random.split(ff.random.key(3), 4)
+        normal, coins = lambda k: ff.random.normal(k, (3,)), lambda k: ff.random.bernoulli(k, 0.4, (2, 5))
+        for draw in (normal, coins, ff.random.split):
+            np.testing.assert_array_equal(ff.vmap(draw)(keys), np.stack([draw(k) for k in keys]))
+
+    def test_one_key_draws_the_same_for_all(self):
+        noisy = ff.vmap(lambda x, key: x + ff.random.normal(key, (3,)), in_axes=(0, None))
+        close(noisy(X, ff.random.key(1)), X + ff.random.normal(ff.random.key(1), (3,)))
+
+    def test_dropout(self):
+        apply = nn.Dropout(0.5).apply
+        keys = ff.random.split(ff.random.key(0), 4)
+        check_vmap(ff.grad(lambda x, key: np.sum(apply((), x, key=key, train=True))), (X, keys))
 
 
 class TestErrors:
@@ -490,10 +528,10 @@ class TestErrors:
             ff.vmap(lambda x: x if x > 0 else -x)(X[:, 0])
         with pytest.raises(TracerArrayError):
             ff.vmap(np.asarray)(X)
-        with pytest.raises(TracerArrayError, match=r"np\.take\(array, t, axis=0\)"):
-            ff.vmap(lambda i: X[i])(np.array([[0, 1], [1, 2]]))
-        with pytest.raises(IndexError):  # NumPy's own: it does not say why
-            ff.vmap(lambda i: X[i])(np.array([0, 1]))
+        for ids in (np.array([0, 1]), np.array([[0, 1], [1, 2]])):
+            with pytest.raises(TracerArrayError, match=r"ff\.at\(array\)\[t\]\.get\(\)"):
+                ff.vmap(lambda i: X[i])(ids)
+            close(ff.vmap(lambda i: ff.at(X)[i].get())(ids), X[ids])
         with pytest.raises(ConcretizationError, match="a mask that is a tracer"):
             ff.vmap(lambda x: x[x > 0])(X)
 

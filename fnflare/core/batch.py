@@ -48,7 +48,7 @@ class BatchTracer(Tracer):
         )
 
     def _no_number(self, function: str) -> ConcretizationError:
-        index = "; instead of array[t] write np.take(array, t, axis=0)" if function == "operator.index" else ""
+        index = "; instead of array[t] write ff.at(array)[t].get()" if function == "operator.index" else ""
         return ConcretizationError(
             f"{function}() of {self!r}, made {self.origin()}: it has one value for each example of the batch. Keep to "
             f"array operations{index}, or keep the argument out of the batch (in_axes=None)"

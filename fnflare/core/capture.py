@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from fnflare.core.batch import BatchTracer
 from fnflare.core.dual import DualTracer
 from fnflare.core.primitive import Primitive
 from fnflare.core.tape import TapeTracer
@@ -25,7 +26,15 @@ def _bottom(x: Any) -> Any:
     """What `x` is below all suspended traces."""
     while _is_suspended(x):
         x = x.value
-    return x
+    return _inside(x, _bottom)
+
+
+def _inside(x: Any, change: Callable[[Any], Any]) -> Any:
+    """A batch with its array changed; anything else as it is. What is batched can be traced below."""
+    if type(x) is not BatchTracer:
+        return x
+    value = change(x.value)
+    return x if value is x.value else BatchTracer(x._trace, value, x.axis)
 
 
 def _is_suspended(x: Any) -> bool:
@@ -61,7 +70,7 @@ class Capture(Redirect):
     def take(self, x: Any) -> Any:
         """What `x` is below the suspended traces; a tracer of theirs is remembered."""
         if not self._is_mine(x):
-            return x
+            return _inside(x, self.take)
         if id(x) not in self._seen:
             self._seen.add(id(x))
             self.found.append(x)
@@ -128,7 +137,7 @@ def _looked_up(x: Any, substitutes: Sequence[_Substitute]) -> Any:
     """`x`, or what stands in its place."""
     for s in substitutes:
         x = s.values.get(id(x), x)
-    return x
+    return _inside(x, lambda value: _looked_up(value, substitutes))
 
 
 def alias(x: Any) -> Any:
@@ -137,6 +146,8 @@ def alias(x: Any) -> Any:
         other: Tracer = TapeTracer(x._trace, alias(x.value), x.slot)
     elif type(x) is DualTracer:
         other = DualTracer(x._trace, alias(x.value), alias(x.tangent))
+    elif type(x) is BatchTracer:
+        other = BatchTracer(x._trace, alias(x.value), x.axis)
     else:
         return x
     other.code = x.code

@@ -67,6 +67,7 @@ class Primitive:
     __slots__ = (
         "batch",
         "binary_plans",
+        "carries",
         "differentiable",
         "dual_rule",
         "elementwise",
@@ -95,6 +96,7 @@ class Primitive:
         self.differentiable = True
         self.multilinear = False
         self.many = False
+        self.carries = ""
         #: Whether a program may do it once where it does it twice with the same arguments.
         self.mergeable = True
         self.vjp_rules: tuple[Rule | None, ...] = ()
@@ -278,6 +280,7 @@ def primitive(
     differentiable: bool = True,
     multilinear: bool = False,
     many: bool = False,
+    carries: str = "",
 ) -> Primitive:
     """Make and register a primitive.
 
@@ -292,6 +295,8 @@ def primitive(
             under differentiation its answer is then a plain value.
         multilinear: whether it is linear in each argument that has a vjp rule; the jvp rules follow.
         many: whether the answer is a tuple of arrays.
+        carries: "function" or "program" where a parameter is one and the kernel runs it, on arrays or tracers; who
+            observes sees the operations of that and not this one.
     """
     if shape is None:
         if ufunc is None:
@@ -304,4 +309,5 @@ def primitive(
     prim.differentiable = differentiable
     prim.multilinear = multilinear
     prim.many = many
+    prim.carries = carries
     return prim

@@ -10,6 +10,9 @@ A convolution lays the window under every output position out as one row of a ma
 Chellapilla, Puri, Simard 2006, "High performance convolutional neural networks for document
 processing") and multiplies it with the filters. The matrix is made for a block of examples at a
 time, so that it stays small however large the batch is.
+
+`conv` and its two adjoints also take arrays with one axis more in front of both: groups, each of
+examples and filters of its own. One product of a stack of matrices then serves many groups.
 """
 
 from __future__ import annotations
@@ -111,6 +114,8 @@ def conv(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, dilation
     >>> conv(x, w, (1,), ((1, 0),), (1,))[0, :, 0]
     array([ 0., 10., 21., 32.])
     """
+    if w.ndim == len(strides) + 3:
+        return _conv_groups(x, w, strides, padding, dilation)
     window, filters = w.shape[:-2], w.shape[-1]
     dtype = np.result_type(x, w)
     out = output_size(x.shape[1:-1], window, strides, padding, dilation)
@@ -140,6 +145,8 @@ def conv_filter_grad(
     Returns:
         The cotangent of the filters, (*window, C, F).
     """
+    if len(filter_shape) == len(strides) + 3:
+        return _filter_grad_groups(x, ct, filter_shape, strides, padding, dilation)
     window, filters = filter_shape[:-2], filter_shape[-1]
     dtype = np.result_type(x, ct)
     w = np.zeros((math.prod(filter_shape[:-1]), filters), dtype)
@@ -164,6 +171,8 @@ def conv_input_grad(
     Returns:
         The cotangent of the inputs, (N, *spatial, C).
     """
+    if w.ndim == len(strides) + 3:
+        return _input_grad_groups(ct, w, input_shape, strides, padding, dilation)
     batch, *spatial, channels = input_shape
     *window, _, filters = w.shape
     dtype = np.result_type(ct, w)
@@ -188,12 +197,117 @@ def conv_input_grad(
             x[block] = np.moveaxis(total[(slice(None), slice(None), *interior)], 0, -1)
         else:
             parts = matmul(rows, matrix.T).reshape(count, *out, *window, channels)
-            total = np.zeros((count, *padded, channels), dtype)
-            for position in np.ndindex(*window):
-                taken = (..., *position, slice(None))
-                total[(slice(None), *_places(position, out, strides, dilation))] += parts[taken]
-            x[block] = total[(slice(None), *interior)]
+            x[block] = _summed(parts, padded, strides, dilation)[(slice(None), *interior)]
     return x
+
+
+def _summed(parts: np.ndarray, padded: Ints, strides: Ints, dilation: Ints) -> np.ndarray:
+    """Every element of every window, (N, *out, *window, C), added to the place it was taken from."""
+    rank = len(padded)
+    out, window = parts.shape[1 : rank + 1], parts.shape[rank + 1 : -1]
+    total = np.zeros((parts.shape[0], *padded, parts.shape[-1]), parts.dtype)
+    for position in np.ndindex(*window):
+        taken = (..., *position, slice(None))
+        total[(slice(None), *_places(position, out, strides, dilation))] += parts[taken]
+    return total
+
+
+# -- groups: arrays with one axis more in front, (G, N, *spatial, C) and (G, *window, C, F) -----------
+
+
+def _conv_groups(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, dilation: Ints) -> np.ndarray:
+    groups, count = x.shape[:2]
+    window, filters = w.shape[1:-2], w.shape[-1]
+    out = output_size(x.shape[2:-1], window, strides, padding, dilation)
+    dtype = np.result_type(x, w)
+    y = np.empty((groups, count, *out, filters), dtype)
+    matrix = w.reshape(groups, -1, filters)
+    if _is_large(count, matrix.shape[1], out, dtype):
+        for group in range(groups):
+            y[group] = conv(x[group], w[group], strides, padding, dilation)
+        return y
+    for block, rows in _group_rows(x, window, out, strides, padding, dilation, dtype):
+        y[block] = matmul(rows, matrix[block]).reshape(-1, count, *out, filters)
+    return y
+
+
+def _filter_grad_groups(
+    x: np.ndarray, ct: np.ndarray, filter_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    groups, *window, channels, filters = filter_shape
+    count, out = ct.shape[1], ct.shape[2:-1]
+    width = math.prod(window) * channels
+    dtype = np.result_type(x, ct)
+    w = np.empty((groups, width, filters), dtype)
+    if _is_large(count, width, out, dtype):
+        for group in range(groups):
+            part = conv_filter_grad(x[group], ct[group], filter_shape[1:], strides, padding, dilation)
+            w[group] = part.reshape(width, filters)
+        return w.reshape(filter_shape)
+    columns = ct.reshape(groups, count * math.prod(out), filters)
+    for block, rows in _group_rows(x, tuple(window), out, strides, padding, dilation, dtype):
+        w[block] = matmul(rows.swapaxes(1, 2), columns[block])
+    return w.reshape(filter_shape)
+
+
+def _input_grad_groups(
+    ct: np.ndarray, w: np.ndarray, input_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    groups, count, *spatial, channels = input_shape
+    *window, _, filters = w.shape[1:]
+    out = ct.shape[2:-1]
+    dtype = np.result_type(ct, w)
+    matrix = w.reshape(groups, -1, filters).swapaxes(1, 2)
+    rows = ct.reshape(groups, count * math.prod(out), filters)
+    if _is_pointwise(window, strides, padding):
+        return matmul(rows, matrix).reshape(input_shape)
+    x = np.empty(input_shape, dtype)
+    width = matrix.shape[2]
+    if _is_large(count, width, out, dtype):
+        for group in range(groups):
+            x[group] = conv_input_grad(ct[group], w[group], input_shape[1:], strides, padding, dilation)
+        return x
+    padded = tuple(size + low + high for size, (low, high) in zip(spatial, padding, strict=True))
+    interior = tuple(slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True))
+    for block in _blocks(groups, count * width * math.prod(out) * dtype.itemsize):
+        parts = matmul(rows[block], matrix[block]).reshape(-1, *out, *window, channels)
+        total = _summed(parts, padded, strides, dilation)[(slice(None), *interior)]
+        x[block] = total.reshape(-1, count, *spatial, channels)
+    return x
+
+
+def _is_large(count: int, width: int, out: Ints, dtype: np.dtype) -> bool:
+    """Whether one group alone fills a block: groups are then best taken one by one."""
+    return count * width * math.prod(out) * dtype.itemsize > _BLOCK_BYTES
+
+
+def _group_rows(
+    x: np.ndarray, window: Ints, out: Ints, strides: Ints, padding: Padding, dilation: Ints, dtype: np.dtype
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The windows of a block of groups at a time, as a stack of matrices (groups, positions, window * C)."""
+    groups, count, *_, channels = x.shape
+    if _is_pointwise(window, strides, padding):
+        yield slice(0, groups), x.reshape(groups, -1, channels)
+        return
+    rank, width, positions = len(window), math.prod(window) * channels, count * math.prod(out)
+    view = windows(_pad(x.reshape(-1, *x.shape[2:]), padding), window, strides, dilation)
+    view = view.reshape(groups, count, *view.shape[1:])  # an axis is parted: still a view
+    spatial, inner = range(2, rank + 2), range(rank + 3, 2 * rank + 3)
+    by_position = _is_by_position(channels, window, out, dilation)
+    axes = (0, 1, *spatial, *inner, rank + 2) if by_position else (0, *inner, rank + 2, 1, *spatial)
+    for block in _blocks(groups, width * positions * dtype.itemsize):
+        filled = view[block].transpose(axes).astype(dtype, order="C")
+        rows = filled.reshape(-1, positions, width) if by_position else filled.reshape(-1, width, positions)
+        yield block, rows if by_position else rows.swapaxes(1, 2)
+
+
+# -- the matrix of windows ----------------------------------------------------------------------------
+
+
+def _is_by_position(channels: int, window: Ints, out: Ints, dilation: Ints) -> bool:
+    """Whether to lay windows out position by position, or element by element. Both layouts give the same
+    matrix product; the better one copies longer stretches of memory."""
+    return channels * (window[-1] if dilation[-1] == 1 else 1) >= out[-1]
 
 
 def _window_rows(
@@ -210,8 +324,7 @@ def _window_rows(
     rank, width, positions = len(window), math.prod(window) * channels, math.prod(out)
     view = windows(x, window, strides, dilation)
     spatial, inner = range(1, rank + 1), range(rank + 2, 2 * rank + 2)
-    # Both layouts give the same matrix product; the better one copies longer stretches of memory.
-    by_position = channels * (window[-1] if dilation[-1] == 1 else 1) >= out[-1]
+    by_position = _is_by_position(channels, window, out, dilation)
     axes = (0, *spatial, *inner, rank + 1) if by_position else (*inner, rank + 1, 0, *spatial)
     buffer = np.empty(0, dtype)
     for block in _blocks(batch, width * positions * dtype.itemsize):

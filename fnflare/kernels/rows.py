@@ -39,7 +39,8 @@ def add_at(x: np.ndarray, index: Any, values: Any) -> None:
     for i, n in zip(arrays, lead, strict=True):
         places *= n
         places += _from_zero(i, n)
-    values = np.asarray(values, None if hasattr(values, "dtype") else np.result_type(x.dtype, values))
+    weak = isinstance(values, (int, float))  # a Python number takes the dtype of the array
+    values = np.asarray(values, np.result_type(x.dtype, values) if weak else None)
     rows = np.broadcast_to(values, (*shape, *tail)).reshape(places.size, *tail)
     add_rows(x.reshape(math.prod(lead), *tail), places.reshape(-1), rows)
 

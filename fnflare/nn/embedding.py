@@ -11,6 +11,7 @@ from fnflare.errors import ArgumentError, DtypeError
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, normal
 from fnflare.nn.layer import Layer, Shape, function, layer, positive_int, require_key
+from fnflare.ops.at import at
 from fnflare.padded import Padded
 
 __all__ = ["Embedding", "FixedEmbedding"]
@@ -92,7 +93,7 @@ def _look_up(kind: str, vectors: Any, words: Any) -> Any:
     if dtype is None or dtype.kind not in "iu":
         raise DtypeError(f"{scoping.where()}{kind} expected an array of integers, got {dtype or type(words).__name__}")
     try:
-        return vectors[words]
+        return at(vectors)[words].get()  # a plain table cannot be read at a tracer of words by itself
     except IndexError:
         raise ArgumentError(
             f"{scoping.where()}{kind} has vectors for words 0 to {vectors.shape[0] - 1}, "

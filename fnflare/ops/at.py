@@ -106,7 +106,7 @@ def _update_unknown(x: Any, index: Any, value: Any, operation: Any, combine: Any
     places = np.reshape(part, -1)
     value = np.reshape(np.broadcast_to(value, part.shape), -1)
     order = np.argsort(places, kind="stable")
-    places, value = places[order], value[order]
+    places, value = places[order], getitem(value, order)
     number = np.arange(places.size) - np.searchsorted(places, places)
     step = 1
     while step < places.size:

@@ -2,6 +2,8 @@
 
 A convolution is linear in its input and in its filters, and so are its two adjoints; each of the
 three has the other two as derivatives, which closes the family under differentiation to any order.
+Their operands may have one axis more in front, both: groups with examples and filters of their own, which is
+what examples with filters of their own are batched to.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, bind, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.kernels import conv as kernel
 
 __all__ = ["conv", "fold", "windows"]
@@ -23,8 +25,14 @@ Padding = tuple[tuple[int, int], ...]
 def _conv_shape(
     x: ShapeDtypeStruct, w: ShapeDtypeStruct, *, strides: Ints, padding: Padding, dilation: Ints
 ) -> ShapeDtypeStruct:
-    out = kernel.output_size(x.shape[1:-1], w.shape[:-2], strides, padding, dilation)
-    return ShapeDtypeStruct((x.shape[0], *out, w.shape[-1]), np.result_type(x.dtype, w.dtype))
+    first = x.ndim - len(strides) - 1
+    out = kernel.output_size(x.shape[first:-1], w.shape[first - 1 : -2], strides, padding, dilation)
+    return ShapeDtypeStruct((*x.shape[:first], *out, w.shape[-1]), np.result_type(x.dtype, w.dtype))
+
+
+def _taps(filter_shape: Ints, strides: Ints) -> int:
+    """The number of elements of a filter."""
+    return math.prod(filter_shape[-len(strides) - 2 : -1])
 
 
 _conv = primitive("conv", kernel.conv, _conv_shape, multilinear=True)
@@ -54,20 +62,81 @@ _conv.vjp(
     lambda ct, _ans, x_like, w, **geometry: _to_input(ct, w, x_like.shape, geometry),
     lambda ct, _ans, x, w_like, **geometry: _to_filter(x, ct, w_like.shape, geometry),
 )
-_conv.cost(lambda ans, x, w, **_: 2 * ans.size * math.prod(w.shape[:-1]))
+_conv.cost(lambda ans, x, w, *, strides, **_: 2 * ans.size * _taps(w.shape, strides))
 
 # <conv_input_grad(y, w), u> = <y, conv(u, w)>, whence its derivatives; likewise for the filters.
 _input_grad.vjp(
     lambda ct, _ans, _y, w, *, input_shape, **geometry: bind(_conv, (ct, w), geometry),
     lambda ct, _ans, y, w_like, *, input_shape, **geometry: _to_filter(ct, y, w_like.shape, geometry),
 )
-_input_grad.cost(lambda ans, y, w, **_: 2 * y.size * math.prod(w.shape[:-1]))
+_input_grad.cost(lambda ans, y, w, *, strides, **_: 2 * y.size * _taps(w.shape, strides))
 
 _filter_grad.vjp(
     lambda ct, _ans, x_like, y, *, filter_shape, **geometry: _to_input(y, ct, x_like.shape, geometry),
     lambda ct, _ans, x, _y, *, filter_shape, **geometry: bind(_conv, (x, ct), geometry),
 )
-_filter_grad.cost(lambda ans, x, y, *, filter_shape, **_: 2 * y.size * math.prod(filter_shape[:-1]))
+_filter_grad.cost(lambda ans, x, y, *, filter_shape, strides, **_: 2 * y.size * _taps(filter_shape, strides))
+
+
+# -- batching -----------------------------------------------------------------------------------
+#
+# Each of the three is a product over two of the axes N, C and F, summed over the third. Examples that share one
+# operand are more of the axis that only the other has: N, C or F. Otherwise they are groups.
+
+
+def _merged(x: Any, axis: int, into: int) -> Any:
+    """`x` with its axis of examples merged into axis `into` of an example, outermost."""
+    x = move_axis(x, axis, into)
+    return np.reshape(x, (*x.shape[:into], x.shape[into] * x.shape[into + 1], *x.shape[into + 2 :]))
+
+
+def _parted(x: Any, at: int, size: int, length: int) -> Any:
+    """`x` with axis `at` parted into one of the examples and one of the given length."""
+    return np.reshape(x, (*x.shape[:at], size, length, *x.shape[at + 1 :]))
+
+
+def _stretched(shape: Ints, at: int, size: int) -> Ints:
+    """A shape with axis `at` that many times as long."""
+    return (*shape[:at], shape[at] * size, *shape[at + 1 :])
+
+
+def _batches(prim: Primitive, own_axes: Any, wanted: str | None) -> None:
+    """Give the batching rule of one of the three.
+
+    Args:
+        prim: the primitive.
+        own_axes: for each argument, the axis that only it has and the place of that in the answer, of ``rank`` spatial
+            axes: ``own_axes(rank)``.
+        wanted: the parameter that holds the shape of the answer, if there is one.
+    """
+
+    def rule(size: int, args: Any, axes: Any, **params: Any) -> tuple[Any, int]:
+        def sized(change: Any) -> dict[str, Any]:
+            return params if wanted is None else {**params, wanted: change(params[wanted])}
+
+        rank = len(params["strides"])
+        grouped = args[0].ndim - (axes[0] is not None) - rank - 2
+        if None not in axes:
+            xs = [move_axis(x, axis, 0) for x, axis in zip(args, axes, strict=True)]
+            if not grouped:
+                return bind(prim, xs, sized(lambda shape: (size, *shape))), 0
+            groups = xs[0].shape[1]
+            ans = bind(prim, [_merged(x, 0, 0) for x in xs], sized(lambda shape: _stretched(shape, 0, size)))
+            return _parted(ans, 0, size, groups), 0
+        k = 0 if axes[1] is None else 1
+        own, place = [axis + grouped for axis in own_axes(rank)[k]]
+        length = args[k].shape[own + (axes[k] <= own)]
+        xs = list(args)
+        xs[k] = _merged(args[k], axes[k], own)
+        return _parted(bind(prim, xs, sized(lambda shape: _stretched(shape, place, size))), place, size, length), place
+
+    prim.vmap(rule)
+
+
+# Axes of x and y: N, *spatial, C or F; of filters: *window, C, F.
+_batches(_conv, lambda rank: ((0, 0), (rank + 1, rank + 1)), None)
+_batches(_input_grad, lambda rank: ((0, 0), (rank, rank + 1)), "input_shape")
+_batches(_filter_grad, lambda rank: ((rank + 1, rank), (rank + 1, rank + 1)), "filter_shape")
 
 
 def conv(x: Any, w: Any, strides: Ints, padding: Padding, dilation: Ints) -> Any:
@@ -106,6 +175,19 @@ _fold.vjp(
     )
 )
 _fold.cost(lambda ans, y, **_: y.size)
+
+
+@_windows.vmap
+def _(size: int, args: Any, axes: Any, **params: Any) -> tuple[Any, int]:
+    (x,), (axis,) = args, axes
+    return _parted(bind(_windows, (_merged(x, axis, 0),), params), 0, size, x.shape[axis == 0]), 0
+
+
+@_fold.vmap
+def _(size: int, args: Any, axes: Any, *, input_shape: Ints, **params: Any) -> tuple[Any, int]:
+    (y,), (axis,) = args, axes
+    params["input_shape"] = _stretched(input_shape, 0, size)
+    return _parted(bind(_fold, (_merged(y, axis, 0),), params), 0, size, input_shape[0]), 0
 
 
 def windows(x: Any, window: Ints, strides: Ints, dilation: Ints) -> Any:

@@ -21,7 +21,7 @@ from fnflare.kernels.rows import add_at
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import unbroadcast
 
-__all__ = ["getitem", "index_add", "index_set", "split_index"]
+__all__ = ["getitem", "in_front", "index_add", "index_set", "split_index"]
 
 # -- the parts of an index ----------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ def _example(x: Any, axis: int | None) -> ShapeDtypeStruct:
     return ShapeDtypeStruct(shape, x.dtype)
 
 
-def _in_front(x: Any, axis: int | None, rank: int) -> Any:
+def in_front(x: Any, axis: int | None, rank: int) -> Any:
     """`x` with the examples in front of `rank` axes, new ones of length one among them; as it is where all share it."""
     if axis is None:
         return x
@@ -304,7 +304,7 @@ def _(size: int, args: Any, axes: Any, *, index: Any) -> tuple[Any, int]:
         at = 0 if is_basic(every) else _laid_out(_kinds(every), x.ndim).index(3)
         return getitem(move_axis(x, i, 0), every), at
     layout = _Layout(_fill(index, list(map(_example, arrays, places))), x.ndim - (i is not None))
-    own = _parts(_fill(index, [_in_front(a, place, layout.wide) for a, place in zip(arrays, places, strict=True)]))
+    own = _parts(_fill(index, [in_front(a, place, layout.wide) for a, place in zip(arrays, places, strict=True)]))
     if i is None:
         return getitem(x, own), _Layout(own, x.ndim).at
     return layout.to_example(getitem(move_axis(x, i, 0), (_counted(size, layout.wide), *own))), 0
@@ -322,10 +322,10 @@ def _batches(prim: Primitive) -> None:
             v = _value_at(v, j, shape.index(3), len(shape) - 1)
         else:
             layout = _Layout(_fill(index, list(map(_example, arrays, places))), x.ndim - 1)
-            own = [_in_front(a, place, layout.wide) for a, place in zip(arrays, places, strict=True)]
+            own = [in_front(a, place, layout.wide) for a, place in zip(arrays, places, strict=True)]
             every = (_counted(size, layout.wide), *_parts(_fill(index, own)))
             if j is not None:
-                v = layout.from_example(_in_front(v, j, layout.ndim))
+                v = layout.from_example(in_front(v, j, layout.ndim))
             elif layout.at and np.ndim(v):
                 v = layout.from_example(np.reshape(v, (*[1] * (layout.ndim + 1 - np.ndim(v)), *np.shape(v))))
         static, arrays = split_index(every)
@@ -341,6 +341,6 @@ _batches(_index_set)
 def _value_at(v: Any, axis: int | None, at: int, ndim: int) -> Any:
     """A value for the part of an example, which has `ndim` axes, with the examples along axis `at`."""
     if axis is not None:
-        return move_axis(_in_front(v, axis, ndim), 0, at)
+        return move_axis(in_front(v, axis, ndim), 0, at)
     own = np.ndim(v)
     return v if own <= ndim - at else np.expand_dims(v, own - (ndim - at))

@@ -14,7 +14,7 @@ from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
-from fnflare.ops.index import index_set
+from fnflare.ops.index import in_front, index_set
 from fnflare.ops.reduce import axes_of
 from fnflare.ops.shape import unbroadcast
 
@@ -46,7 +46,7 @@ def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
     if y.ndim == 1:
         g = ct * y if x_like.ndim == 1 else ct[..., None] * y
     elif x_like.ndim == 1:
-        g = bind(matmul, (y, ct[..., None]))[..., 0]
+        g = bind(matmul, (y, ct)) if y.ndim == 2 else bind(matmul, (y, ct[..., None]))[..., 0]
     else:
         g = bind(matmul, (ct, _swap(y)))
     return unbroadcast(g, x_like.shape)
@@ -106,7 +106,7 @@ def _more_columns(x: Any, y: Any, j: int) -> tuple[Any, int]:
         return product if x.ndim <= 2 else np.reshape(product, (y.shape[j], *rows)), 0
     if j < y.ndim - 2:
         if x.ndim > 2:
-            y, j = _padded(move_axis(y, j, 0), x.ndim + 1), 0
+            y, j = in_front(y, j, x.ndim), 0
         return bind(matmul, (x, y)), j
     *lead, k, a, b = y.shape
     product = bind(matmul, (x, np.reshape(y, (*lead, k, a * b))))
@@ -119,17 +119,12 @@ def _pairwise(x: Any, i: int, y: Any, j: int) -> tuple[Any, int]:
     row, column = x.ndim == 2, y.ndim == 2
     x = x[:, None] if row else x
     y = y[..., None] if column else y
-    ndim = max(x.ndim, y.ndim)
-    product = bind(matmul, (_padded(x, ndim), _padded(y, ndim)))
+    rank = max(x.ndim, y.ndim) - 1
+    product = bind(matmul, (in_front(x, 0, rank), in_front(y, 0, rank)))
     if row or column:
         *shape, m, n = product.shape
         product = np.reshape(product, (*shape, *(() if row else (m,)), *(() if column else (n,))))
     return product, 0
-
-
-def _padded(x: Any, ndim: int) -> Any:
-    """`x`, the examples along axis 0, with axes of length one after that, up to `ndim` axes."""
-    return x if x.ndim >= ndim else np.reshape(x, (x.shape[0], *[1] * (ndim - x.ndim), *x.shape[1:]))
 
 
 @implements(np.dot)

@@ -27,7 +27,7 @@ def _shape(*avals: Any, program: Program, whole: bool, policy: Policy | None) ->
 #: ``program(*args)``. In another program it dissolves into its equations, unless it is to stay `whole`: then what it
 #: computes is not shared with what stands around it, which is how `checkpoint` computes things twice. `policy` says
 #: what its derivative may store; see `fnflare.program.partition`.
-call = primitive("call", _kernel, _shape, many=True)
+call = primitive("call", _kernel, _shape, many=True, carries="program")
 
 
 def call_program(program: Program, args: Sequence[Any], *, whole: bool = False, policy: Policy | None = None) -> Any:

@@ -42,7 +42,7 @@ def _shape(_index: Any, *avals: Any, branches: Branches) -> list[ShapeDtypeStruc
     return [ShapeDtypeStruct(a.shape, a.dtype) for a in branches[0].out_avals]
 
 
-cond = primitive("cond", _kernel, _shape, many=True)
+cond = primitive("cond", _kernel, _shape, many=True, carries="program")
 
 
 @cond.cost

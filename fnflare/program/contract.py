@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare.core import bind, primitives
+from fnflare.core import bind, inlined, primitives
 from fnflare.ops.index import index_add
 from fnflare.program.ir import Atom, Equation, Literal, Var
 
@@ -106,9 +106,11 @@ def contracted(total: Total, operands: Sequence[Any]) -> Any:
         total: says how to add up.
         operands: its operands, stacked along axis 0.
     """
-    answer = _summed(total, operands)
-    for e in reversed(total.finish):
-        answer = bind(e.prim, [answer], e.params)
+    maker = total.equation or next(iter(total.finish), None)
+    with inlined(None if maker is None else maker.source):
+        answer = _summed(total, operands)
+        for e in reversed(total.finish):
+            answer = bind(e.prim, [answer], e.params)
     return answer
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from fnflare.core import observed, plain_kernel
 from fnflare.program.ir import Equation, Literal, Program, Var
+from fnflare.program.tracing import evaluate
 
 __all__ = ["Runner", "run"]
 
@@ -32,9 +34,10 @@ class Runner:
     the tuple of them) that it fills, and those that are empty afterwards.
     """
 
-    __slots__ = ("_copies", "_count", "_instructions", "_outputs", "_registers")
+    __slots__ = ("_copies", "_count", "_instructions", "_outputs", "_program", "_registers")
 
     def __init__(self, program: Program) -> None:
+        self._program = program
         number: dict[Var, int] = {v: i for i, v in enumerate(program.inputs)}
         self._count = len(program.inputs)
         registers: list[Any] = [None] * self._count
@@ -62,6 +65,9 @@ class Runner:
 
     def __call__(self, args: Sequence[Any]) -> list[Any]:
         """Run on plain arrays; returns the outputs, each the caller's own unless it is an argument."""
+        if observed():  # then every operation is to be seen, with its place
+            outputs = evaluate(self._program, args)
+            return [np.array(x) if copy else x for x, copy in zip(outputs, self._copies, strict=True)]
         registers = self._registers.copy()
         registers[: self._count] = args
         for kernel, inputs, output, frees in self._instructions:
@@ -152,8 +158,9 @@ def _is_fresh(equation: Equation) -> bool:
 
 def _kernel(equation: Equation, ins: tuple[int, ...], dying: Sequence[int]) -> tuple[Callable[..., Any], Any]:
     """The function that an instruction calls, and the registers that it takes beside its inputs."""
-    prim = equation.prim
-    kernel = partial(prim.kernel, **equation.params) if equation.params else prim.kernel
+    kernel = plain_kernel(equation.prim)  # what is kept here must not be an observer's
+    if equation.params:
+        kernel = partial(kernel, **equation.params)
     if isinstance(kernel, np.ufunc):
         (out,) = equation.outputs
         for i in dying:

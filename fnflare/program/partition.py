@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fnflare.core import ShapeDtypeStruct, Tape
+from fnflare.core import ShapeDtypeStruct, new_tape
 from fnflare.program.ir import Atom, Equation, Program, Var
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
@@ -76,7 +76,7 @@ def _joint(program: Program, wanted: tuple[int, ...]) -> tuple[Program, tuple[in
     reached: list[int] = []
 
     def joint(*xs: Any) -> list[Any]:
-        tape = Tape(program)
+        tape = new_tape(program)
         with tape:
             lifted = {i: tape.leaf(xs[i]) for i in wanted}
             outputs = evaluate(program, [lifted.get(i, x) for i, x in enumerate(xs[:count])])

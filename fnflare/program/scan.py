@@ -44,7 +44,7 @@ def _shape(
     return [*out[:carry], *[ShapeDtypeStruct((length, *a.shape), a.dtype) for a in out[carry:]]]
 
 
-scan = primitive("scan", _kernel, _shape, many=True)
+scan = primitive("scan", _kernel, _shape, many=True, carries="program")
 
 
 @scan.cost

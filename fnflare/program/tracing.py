@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fnflare.core import AbstractTracer, Primitive, ShapeDtypeStruct, Tracer, aval_of, bind, current_source, sourced
+from fnflare.core import (
+    AbstractTracer,
+    Primitive,
+    ShapeDtypeStruct,
+    Tracer,
+    aval_of,
+    bind,
+    current_source,
+    sourced,
+    sources_wanted,
+    stamping,
+)
 from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
@@ -134,7 +145,7 @@ def trace_program(
         t.closed = True
     stack.append(redirect)
     try:
-        with trace:
+        with trace, stamping():
             arguments = [trace.argument(aval) for aval in avals]
             outputs = [trace.atom(x) for x in fun(*arguments)]
     finally:
@@ -149,8 +160,10 @@ def trace_program(
 def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
     """Run a program equation by equation through `bind`, on arrays or tracers of any transform."""
     values: dict[Var, Any] = dict(zip(program.inputs, args, strict=True))
+    wanted = sources_wanted()
+    here = current_source() if wanted else None
     for equation in program.equations:
-        with sourced(equation.source):
+        with sourced(equation.source.within(here) if wanted and equation.source is not None else None):
             inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
             ans = bind(equation.prim, inputs, equation.params)
         if equation.prim.many:

@@ -42,7 +42,7 @@ def _shape(*avals: Any, condition: Program, body: Program, tests: int, consts: i
     return [ShapeDtypeStruct(a.shape, a.dtype) for a in avals[tests + consts :]]
 
 
-while_loop = primitive("while_loop", _kernel, _shape, many=True)
+while_loop = primitive("while_loop", _kernel, _shape, many=True, carries="program")
 
 
 def repeat(condition: Staged, body: Staged, carry: Sequence[Any]) -> tuple[Any, ...]:

@@ -29,12 +29,13 @@ def disable_jit(disable: bool = True) -> Iterator[None]:
     Args:
         disable: False switches staging on again.
 
+    >>> import numpy as np
     >>> import fnflare as ff
     >>> with disable_jit():
-    ...     ff.scan(lambda total, x: (total + x, print(total + x)), 0, [1, 2])[0]
-    1
+    ...     print(ff.scan(lambda total, x: (total + x, print("at", x)), 0, np.array([1, 2]))[0])
+    at 1
+    at 2
     3
-    np.int64(3)
     """
     before = _mode.disabled
     _mode.disabled = disable

@@ -8,7 +8,6 @@ does besides array operations happens while it is traced, and not again.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
 from fnflare.transforms._call import name_of, path_name
 from fnflare.transforms._mode import is_disabled
+from fnflare.transforms._static import static_arguments
 
 __all__ = ["Jitted", "RetracingWarning", "jit"]
 
@@ -54,10 +54,10 @@ class _Entry(NamedTuple):
 class Jitted:
     """A function that runs as a program; made by `jit`."""
 
-    def __init__(self, fun: Callable[..., Any], static_nums: tuple[int, ...], static_names: tuple[str, ...]) -> None:
+    def __init__(self, fun: Callable[..., Any], static_nums: frozenset[int], static_names: frozenset[str]) -> None:
         self._fun = fun
         self._static_nums = static_nums
-        self._static_names = frozenset(static_names)
+        self._static_names = static_names
         self._plain = not static_nums and not static_names
         self._entries: dict[Any, _Entry] = {}
         self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
@@ -104,7 +104,7 @@ class Jitted:
             leaves, structure = tree.flatten((args, kwargs) if kwargs else args)
             return leaves, structure, bool(kwargs)
         count = len(args)
-        numbers = {n % count for n in self._static_nums if -count <= n < count}
+        numbers = {n for n in self._static_nums if n < count}
         # With the type, since 1, 1.0 and True are equal.
         statics = tuple([(i, type(args[i]), args[i]) for i in sorted(numbers)])
         names = tuple([(k, type(kwargs[k]), kwargs[k]) for k in sorted(self._static_names & kwargs.keys())])
@@ -264,28 +264,4 @@ def jit(
         return functools.partial(jit, static_argnums=static_argnums, static_argnames=static_argnames)
     if not callable(fun):
         raise ArgumentError(f"jit: expected a function, got a {type(fun).__name__}")
-    nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    return Jitted(fun, *_both_ways(fun, nums, names))
-
-
-def _both_ways(fun: Any, nums: tuple[int, ...], names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Static arguments by number and by name: each that can be given both ways, both ways."""
-    if not nums and not names:
-        return nums, names
-    try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # a builtin without a signature
-        return nums, names
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    kinds = {p.kind for p in parameters}
-    unknown = set(names) - {p.name for p in parameters}
-    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
-        raise ArgumentError(f"jit: {name_of(fun)} has no argument {min(unknown)!r} (static_argnames)")
-    count = len(positional)
-    for n in nums:
-        if not -count <= n < count and inspect.Parameter.VAR_POSITIONAL not in kinds:
-            raise ArgumentError(f"jit: {name_of(fun)} has {count} positional arguments (static_argnums={n})")
-    by_name = [positional.index(name) for name in names if name in positional]
-    by_number = [positional[n] for n in nums if -count <= n < count]
-    return tuple(dict.fromkeys([*nums, *by_name])), tuple(dict.fromkeys([*names, *by_number]))
+    return Jitted(fun, *static_arguments("jit", fun, static_argnums, static_argnames))

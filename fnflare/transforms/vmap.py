@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import BatchTrace, Tracer, move_axis
+from fnflare.core import BatchTrace, Tracer, move_axis, run_observed
 from fnflare.errors import ArgumentError, DtypeError, ShapeError, TreeError
 from fnflare.transforms._call import copy_name, name_of, path_name
 
@@ -69,7 +69,7 @@ def vmap(
             part = leaves
             if count < size:
                 part = [examples(x, a, slice(start, start + count)) for x, a in zip(leaves, axes, strict=True)]
-            values, out_structure, places = _run(fun, structure, part, axes, count, out_axes)
+            values, out_structure, places = run_observed(_run, fun, structure, part, axes, count, out_axes)
             parts.append(values)
         out = [_whole([p[i] for p in parts], place) for i, place in enumerate(places)]
         return tree.unflatten(out_structure, out)
@@ -227,8 +227,8 @@ def _out_name(out: Any, i: int) -> str:
 
 
 def _whole(parts: list[Any], axis: int | None) -> Any:
-    """The answer of all chunks, in memory of its own where it was broadcast."""
+    """The answer of all chunks, in memory of its own where it was broadcast, which is read-only."""
     x = parts[0]
     if axis is None or len(parts) == 1:
-        return x.copy() if type(x) is np.ndarray and not x.flags.writeable and 0 in x.strides else x
+        return x.copy() if type(x) is np.ndarray and not x.flags.writeable else x
     return np.concatenate(parts, axis)
