@@ -419,11 +419,15 @@ def broadcast(prefix: Any, tree: Any, is_leaf: IsLeaf | None = None) -> Any:
     >>> broadcast({"a": 0, "b": 1}, {"a": (7, 8), "b": 9})
     {'a': (0, 0), 'b': 1}
     """
+    return _unflatten(structure(tree), iter(_spread(prefix, tree, is_leaf, "tree.broadcast")))
+
+
+def _spread(prefix: Any, tree: Any, is_leaf: IsLeaf | None, what: str) -> list[Any]:
+    """For each leaf of `tree` the leaf of a prefix that stands at or above its place."""
     flat, treedef = flatten(prefix, is_leaf)
     subtrees: list[Any] = []
-    _subtrees(treedef, tree, None, subtrees, (), "tree.broadcast")
-    spread = [x for x, sub in zip(flat, subtrees, strict=True) for _ in leaves(sub)]
-    return _unflatten(structure(tree), iter(spread))
+    _subtrees(treedef, tree, None, subtrees, (), what)
+    return [x for x, sub in zip(flat, subtrees, strict=True) for _ in leaves(sub)]
 
 
 _no_initial = object()
@@ -545,7 +549,7 @@ def partition(tree: Any, where: Any) -> tuple[Any, Any]:
     ({'n': None, 'w': 1.5}, {'n': 3, 'w': None})
     """
     flat, treedef = flatten(tree)
-    mask = [where(x) for x in flat] if callable(where) else leaves(broadcast(where, tree))
+    mask = [where(x) for x in flat] if callable(where) else _spread(where, tree, None, "tree.partition, mask")
     yes = [x if m else None for x, m in zip(flat, mask, strict=True)]
     no = [None if m else x for x, m in zip(flat, mask, strict=True)]
     return _unflatten(treedef, iter(yes)), _unflatten(treedef, iter(no))

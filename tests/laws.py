@@ -4,14 +4,16 @@ import numpy as np
 
 import fnflare as ff
 from fnflare import tree
-from fnflare.testing import check_grads, random_like
+from fnflare.testing import check_grads, check_vmap, random_like
+
+
+def is_double(a):
+    return isinstance(a, (np.ndarray, np.generic)) and a.dtype == np.float64
 
 
 def in_dtype(args, dtype):
     """A tree with its float64 arrays in another dtype; Python numbers and other leaves stay."""
-    return tree.map(
-        lambda a: a.astype(dtype) if isinstance(a, (np.ndarray, np.generic)) and a.dtype == np.float64 else a, args
-    )
+    return tree.map(lambda a: a.astype(dtype) if is_double(a) else a, args)
 
 
 def described(x):
@@ -21,7 +23,7 @@ def described(x):
 
 def same_as_numpy(f, *args, order=2):
     """`f` on tracers gives NumPy's values, shapes and dtypes, in float64 and float32; `eval_shape` foretells them;
-    gradients have the dtypes of the arguments and are right to the given order."""
+    gradients have the dtypes of the arguments and are right to the given order; `vmap` gives the stack."""
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
         xs = in_dtype(args, dtype)
         expected = f(*xs)
@@ -37,3 +39,5 @@ def same_as_numpy(f, *args, order=2):
         assert described(pull(random_like(out))) == described(random_like(xs))
     if order:
         check_grads(f, args, order)
+    axes = tree.map(lambda a: 0 if is_double(a) else None, args)
+    check_vmap(f, tree.map(lambda a: np.stack([a, 0.9 * a, a]) if is_double(a) else a, args), axes)

@@ -11,6 +11,7 @@ from optimisers_under_test import OPTIMISERS, Make, run
 import fnflare as ff
 from fnflare import optim, tree
 from fnflare.optim import leaves
+from fnflare.testing import check_vmap
 
 SMOOTH: dict[str, Make] = {
     **{name: make for name, make in OPTIMISERS.items() if name != "lion"},  # the sign's derivative is zero
@@ -118,3 +119,10 @@ def test_abstract_evaluation_tells_the_shapes_of_a_step(name: str) -> None:
     state = opt.init(params)
     shapes = ff.eval_shape(lambda s: opt.update(params, s, params), state)
     assert described(shapes) == described(opt.update(params, state, params))
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_many_models_at_once(name: str) -> None:
+    opt = OPTIMISERS[name]()
+    many = tree.map(lambda x: np.stack([x, 0.5 * x, -x]), PARAMS)
+    check_vmap(lambda params: run(opt, params, ff.grad(inner_loss), 3), (many,))

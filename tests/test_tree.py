@@ -240,6 +240,19 @@ def test_partition_takes_a_mask_that_is_a_prefix():
         tree.partition(params, {"encoder": False})
 
 
+def test_broadcast_spreads_a_prefix():
+    params = {"encoder": {"w": 1, "b": [2, None]}, "head": (3, 4)}
+    assert tree.broadcast({"encoder": "e", "head": ("w", "b")}, params) == {
+        "encoder": {"w": "e", "b": ["e", None]},
+        "head": ("w", "b"),
+    }
+    assert tree.broadcast(0, params) == tree.map(lambda _: 0, params)
+    spread = tree.broadcast({"encoder": None, "head": 0}, params, is_leaf=lambda x: x is None)
+    assert spread == {"encoder": {"w": None, "b": [None, None]}, "head": (0, 0)}
+    with pytest.raises(TreeError, match=r"tree\.broadcast: at 'head': expected list, got tuple"):
+        tree.broadcast({"encoder": 0, "head": [0, 0]}, params)
+
+
 def test_gradient_with_respect_to_a_part():
     params = {"w": np.ones(2), "steps": 3, "name": "model"}
     floats, rest = tree.partition(params, lambda x: isinstance(x, np.ndarray))

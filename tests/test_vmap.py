@@ -1,6 +1,7 @@
 """`vmap` is the stack of what the function gives for each example, wherever the axes are and in whatever nesting."""
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -401,6 +402,26 @@ class TestCustomRules:
         total = ff.grad(lambda w: np.sum(ff.vmap(ff.checkpoint(lambda x: np.sum(np.tanh(x @ w))))(X)))
         close(total(W), ff.grad(lambda w: np.sum(np.tanh(X @ w)))(W))
 
+    @pytest.mark.parametrize(
+        "transform",
+        [
+            lambda f: ff.vmap(f, (0, None)),
+            lambda f: ff.vmap(ff.vmap(f, (0, None)), (None, 0)),
+            lambda f: ff.vmap(ff.grad(f, (0, 1)), (0, None)),
+            lambda f: ff.grad(lambda x, w: ff.vmap(f, (0, None))(x, w).sum(), (0, 1)),
+            lambda f: ff.vmap(ff.grad(lambda x, w: ff.vmap(f, (None, 0))(x, w).sum(), (0, 1)), (0, None)),
+            lambda f: ff.vmap(ff.hessian(f), (0, None)),
+            lambda f: ff.hessian(lambda x, w: ff.vmap(f, (0, None))(x, w).sum(), 1),
+        ],
+    )
+    def test_a_checkpoint_that_closes_over_examples(self, transform):
+        def f(x, w, checkpoint=lambda f: f):
+            u = np.tanh(x * np.sum(w))
+            y = checkpoint(lambda a: np.sin(a * u) * w[0] + u)(x)
+            return np.sum(np.sin(checkpoint(lambda a: checkpoint(lambda b: b * a * x * w)(a + y))(x)))
+
+        close(transform(partial(f, checkpoint=ff.checkpoint))(X, W), transform(f)(X, W))
+
 
 class TestLayers:
     def test_gradients_of_each_example_of_a_net(self):
@@ -419,6 +440,23 @@ class TestLayers:
         stacked = tree.map(lambda *xs: np.stack(xs), *members)
         out = ff.vmap(apply, in_axes=(0, None))(stacked, X.astype(np.float32))
         np.testing.assert_allclose(out, np.stack([apply(m, X.astype(np.float32)) for m in members]), rtol=1e-5)
+
+
+class TestRandom:
+    def test_each_example_draws_by_its_own_key(self):
+        keys = ff.random.split(ff.random.key(3), 4)
+        normal, coins = lambda k: ff.random.normal(k, (3,)), lambda k: ff.random.bernoulli(k, 0.4, (2, 5))
+        for draw in (normal, coins, ff.random.split):
+            np.testing.assert_array_equal(ff.vmap(draw)(keys), np.stack([draw(k) for k in keys]))
+
+    def test_one_key_draws_the_same_for_all(self):
+        noisy = ff.vmap(lambda x, key: x + ff.random.normal(key, (3,)), in_axes=(0, None))
+        close(noisy(X, ff.random.key(1)), X + ff.random.normal(ff.random.key(1), (3,)))
+
+    def test_dropout(self):
+        apply = nn.Dropout(0.5).apply
+        keys = ff.random.split(ff.random.key(0), 4)
+        check_vmap(ff.grad(lambda x, key: np.sum(apply((), x, key=key, train=True))), (X, keys))
 
 
 class TestErrors:

@@ -46,7 +46,7 @@ def _matmul_left(ct: Any, _ans: Any, x_like: Any, y: Any) -> Any:
     if y.ndim == 1:
         g = ct * y if x_like.ndim == 1 else ct[..., None] * y
     elif x_like.ndim == 1:
-        g = bind(matmul, (y, ct[..., None]))[..., 0]
+        g = bind(matmul, (y, ct)) if y.ndim == 2 else bind(matmul, (y, ct[..., None]))[..., 0]
     else:
         g = bind(matmul, (ct, _swap(y)))
     return unbroadcast(g, x_like.shape)

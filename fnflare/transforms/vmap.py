@@ -227,8 +227,8 @@ def _out_name(out: Any, i: int) -> str:
 
 
 def _whole(parts: list[Any], axis: int | None) -> Any:
-    """The answer of all chunks, in memory of its own where it was broadcast."""
+    """The answer of all chunks, in memory of its own where it was broadcast, which is read-only."""
     x = parts[0]
     if axis is None or len(parts) == 1:
-        return x.copy() if type(x) is np.ndarray and not x.flags.writeable and 0 in x.strides else x
+        return x.copy() if type(x) is np.ndarray and not x.flags.writeable else x
     return np.concatenate(parts, axis)
