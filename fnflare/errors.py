@@ -18,6 +18,7 @@ __all__ = [
     "DataFileError",
     "DtypeError",
     "FnflareError",
+    "ImmutableError",
     "LeakedTracerError",
     "MissingFileError",
     "MissingKeyError",
@@ -70,6 +71,10 @@ class LeakedTracerError(FnflareError, RuntimeError):
     """A tracer was used after the transform that made it had returned."""
 
 
+class ImmutableError(FnflareError, AttributeError):
+    """An attribute of a value was assigned to, of a program say, of which nothing changes once it is made."""
+
+
 class UnsupportedError(FnflareError, TypeError):
     """A NumPy function, or one of its arguments, has no rule for tracers."""
 
@@ -91,10 +96,23 @@ class MissingFileError(DataFileError, FileNotFoundError):
 
 
 class NonFiniteError(FnflareError, FloatingPointError):
-    """A loss, gradient or parameter became infinite or not a number during training.
+    """A loss, gradient, parameter or, under `debug_nans`, the answer of an operation is infinite or not a number.
 
     Attributes:
-        state: a `fnflare.train.TrainState`, what the run had before the step that failed.
+        state: in training a `fnflare.train.TrainState`, what the run had before the step that failed.
+        op: under `debug_nans` the name of the operation.
+        derivative_of: the operation whose derivative rule it belongs to, if it does to any.
+        file, line: where the user wrote it, or wrote the operation whose derivative it belongs to.
+        layer: the path of the layer, such as ``"encoder/lstm"``; empty outside of all layers.
+        phase: "forward" or "backward".
+        from_inputs: whether an argument of the operation was not finite already.
     """
 
     state: Any = None
+    op: str | None = None
+    derivative_of: str | None = None
+    file: str | None = None
+    line: int | None = None
+    layer: str = ""
+    phase: str | None = None
+    from_inputs: bool | None = None

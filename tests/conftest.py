@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fnflare import config
-from fnflare.core import trace_depth
+from fnflare.core import plain_kernel, primitives, trace_depth
 
 # No deadlines: a test must not fail because the machine was busy.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True)
@@ -32,6 +32,7 @@ def _global_state() -> dict[str, Any]:
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (nobody may draw from it)
     return {
         "the number of open traces": trace_depth(),
+        "the number of observed primitives": sum(plain_kernel(p) is not p.kernel for p in primitives().values()),
         "the number of threads": config.num_threads(),
         "whether MKL is used": config.use_mkl(),
         "NumPy's error handling (np.errstate)": np.geterr(),

@@ -33,7 +33,7 @@ def test_every_error_is_ours_and_a_builtin_that_one_would_guess(error):
     assert issubclass(error, errors.FnflareError)
     assert error.__doc__
     if error is not errors.FnflareError:
-        assert issubclass(error, (TypeError, ValueError, RuntimeError, OSError, ArithmeticError))
+        assert issubclass(error, (TypeError, ValueError, RuntimeError, OSError, ArithmeticError, AttributeError))
 
 
 # -- what is differentiated ---------------------------------------------------------------------

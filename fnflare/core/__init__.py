@@ -11,8 +11,12 @@ from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
 from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
+from fnflare.core.eager import run_observed, run_on_bottom
+from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
+from fnflare.core.source import Source, current_source, inlined, sourced, sources_wanted
+from fnflare.core.sourced_tape import new_linear_tape, new_tape
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, trace_depth
 from fnflare.core.tracer import Tracer, is_tracer
@@ -29,6 +33,7 @@ __all__ = [
     "Primitive",
     "Scatter",
     "ShapeDtypeStruct",
+    "Source",
     "Tape",
     "TapeTracer",
     "Trace",
@@ -37,11 +42,24 @@ __all__ = [
     "aval_of",
     "bind",
     "capture",
+    "current_source",
     "dtype_of",
+    "inlined",
     "is_tracer",
     "move_axis",
+    "new_linear_tape",
+    "new_tape",
+    "observed",
+    "observing",
+    "overhead",
+    "plain_kernel",
     "primitive",
     "primitives",
+    "run_observed",
+    "run_on_bottom",
+    "sourced",
+    "sources_wanted",
+    "stamping",
     "substitute",
     "trace_depth",
 ]

@@ -50,6 +50,9 @@ class DualTrace(Trace):
             if isinstance(a, Tracer) and a._trace.closed:
                 return closed_call(a._trace, prim, args, params)
         values = [self.lower(a) for a in args]
+        if prim.dual_rule is not None:
+            ans, t = prim.dual_rule([self.tangent_of(a) for a in args], *values, **(params or {}))
+            return self._answers(ans, t) if prim.many else self._tracer(ans, t)
         ans = bind(prim, values, params)
         if not prim.differentiable:
             return ans
@@ -64,8 +67,11 @@ class DualTrace(Trace):
                     part = prim.rule("jvp", i)(tangent, ans, *values, **kwargs)
                     t = part if t is None else t + part
         if prim.many:
-            return tuple([a if dt is None else self._tracer(a, dt) for a, dt in zip(ans, t, strict=True)])
+            return self._answers(ans, t)
         return self._tracer(ans, t)
+
+    def _answers(self, ans: Any, t: Any) -> tuple[Any, ...]:
+        return tuple([a if dt is None else self._tracer(a, dt) for a, dt in zip(ans, t, strict=True)])
 
     def _tracer(self, ans: Any, t: Any) -> DualTracer:
         tracer = DualTracer(self, ans, expand(t, aval_of(ans)))

@@ -67,14 +67,18 @@ class Primitive:
     __slots__ = (
         "batch",
         "binary_plans",
+        "carries",
         "differentiable",
+        "dual_rule",
         "elementwise",
+        "enter",
         "flops",
         "forward",
         "jvp_rules",
         "jvps_joint",
         "kernel",
         "many",
+        "mergeable",
         "multilinear",
         "name",
         "plans",
@@ -92,6 +96,9 @@ class Primitive:
         self.differentiable = True
         self.multilinear = False
         self.many = False
+        self.carries = ""
+        #: Whether a program may do it once where it does it twice with the same arguments.
+        self.mergeable = True
         self.vjp_rules: tuple[Rule | None, ...] = ()
         self.unary_plan: Plan | None = None
         self.binary_plans: tuple[Plan | None, Plan | None, Plan | None] | None = None
@@ -100,6 +107,8 @@ class Primitive:
         self.jvps_joint: Rule | None = None
         self.forward: Rule | None = None
         self.batch: Rule | None = None
+        self.dual_rule: Rule | None = None
+        self.enter: Rule | None = None
         self.flops: Rule | None = None
         self.plans: dict[Any, Plan] = {}
 
@@ -152,15 +161,29 @@ class Primitive:
         self.jvps_joint = rule
         return rule
 
+    def dual(self, rule: Rule) -> Rule:
+        """Give ``rule(ts, *args, **params) -> (ans, tangent)``, with None in `ts` for an argument without a
+        tangent: one run for both, for an operation whose tangent is not made from its answer."""
+        self.dual_rule = rule
+        self.jvps_joint = lambda ts, _ans, *args, **params: rule(ts, *args, **params)[1]
+        return rule
+
     def residuals(self, rule: Rule) -> Rule:
-        """Give ``rule(*args, **params) -> (ans, residuals)``: under a tape it runs instead of the kernel,
-        and the joint vjp rule is then called as ``rule(ct, ans, *residuals, **params)``."""
+        """Give ``rule(traced, *args, **params) -> (ans, residuals)``, `traced` the numbers of the arguments that
+        are on the tape: under a tape it runs instead of the kernel, and the joint vjp rule is then called as
+        ``rule(ct, ans, *residuals, **params)``."""
         self.forward = rule
         return rule
 
     def vmap(self, rule: Rule) -> Rule:
         """Give the batching rule: ``rule(size, args, axes, **params) -> (ans, axis)``."""
         self.batch = rule
+        return rule
+
+    def entering(self, rule: Rule) -> Rule:
+        """Give ``rule(trace, args, **params) -> ans``: what becomes of the primitive when a program is made of
+        a function that uses it, where that is not simply an equation."""
+        self.enter = rule
         return rule
 
     def cost(self, rule: Rule) -> Rule:
@@ -257,6 +280,7 @@ def primitive(
     differentiable: bool = True,
     multilinear: bool = False,
     many: bool = False,
+    carries: str = "",
 ) -> Primitive:
     """Make and register a primitive.
 
@@ -271,6 +295,8 @@ def primitive(
             under differentiation its answer is then a plain value.
         multilinear: whether it is linear in each argument that has a vjp rule; the jvp rules follow.
         many: whether the answer is a tuple of arrays.
+        carries: "function" or "program" where a parameter is one and the kernel runs it, on arrays or tracers; who
+            observes sees the operations of that and not this one.
     """
     if shape is None:
         if ufunc is None:
@@ -283,4 +309,5 @@ def primitive(
     prim.differentiable = differentiable
     prim.multilinear = multilinear
     prim.many = many
+    prim.carries = carries
     return prim

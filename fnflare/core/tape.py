@@ -230,7 +230,7 @@ class Tape(Trace):
     def _process_forward(self, prim: Primitive, values: Any, slots: Any, traced: Any, params: Any) -> Any:
         """Record a primitive whose forward pass hands residuals to its joint vjp rule."""
         assert prim.forward is not None
-        ans, residuals = prim.forward(*values, **(params or {}))
+        ans, residuals = prim.forward(traced, *values, **(params or {}))
         plan = prim.plan("residuals", traced, len(values))
         fix = _fix_many(values, traced)
         if prim.many:
@@ -251,7 +251,7 @@ class Tape(Trace):
         out = []
         for k, a in enumerate(answers):
             differentiable = dtype_of(a).kind in "fc"
-            out.append(self._record((_HAND_ON, (base,), k, len(answers), None, None), a) if differentiable else a)
+            out.append(self._record((HAND_ON, (base,), k, len(answers), None, None), a) if differentiable else a)
         return tuple(out)
 
     # -- the backward sweep ---------------------------------------------------------------------
@@ -292,15 +292,15 @@ class Tape(Trace):
                 if cts[slots] is None and fix is None and type(g) is not Scatter:
                     cts[slots] = g
                 else:
-                    _add_to(cts, owned, slots, g if fix is None else _match(g, fix[plan.argnum]))
-            elif plan is _HAND_ON:
-                _hand_on(cts, record, ct)
+                    add_to(cts, owned, slots, g if fix is None else match(g, fix[plan.argnum]))
+            elif plan is HAND_ON:
+                hand_on(cts, record, ct)
             elif plan.joint is not None:
-                gs = _joint_cotangents(record, ct)
+                gs = joint_cotangents(record, ct)
                 for argnum in plan.argnums:
                     g = gs[argnum]
                     if g is not None:
-                        _add_to(cts, owned, slots[argnum], g if fix is None else _match(g, fix[argnum]))
+                        add_to(cts, owned, slots[argnum], g if fix is None else match(g, fix[argnum]))
             else:
                 for argnum, rule in plan.rules:
                     g = rule(ct, ans, *inputs) if params is None else rule(ct, ans, *inputs, **params)
@@ -308,7 +308,7 @@ class Tape(Trace):
                     if cts[slot] is None and fix is None and type(g) is not Scatter:
                         cts[slot] = g
                     else:
-                        _add_to(cts, owned, slot, g if fix is None else _match(g, fix[argnum]))
+                        add_to(cts, owned, slot, g if fix is None else match(g, fix[argnum]))
         return [ct.total() if type(ct) is Pending else ct for ct in cts]
 
 
@@ -336,7 +336,7 @@ class LinearTape(Tape):
             if record is None:
                 continue
             plan, slots, inputs, ans, params, fix = record[:6]
-            if plan is _HAND_ON:
+            if plan is HAND_ON:
                 whole = ts.get(slots[0])
                 if whole is not None and whole[inputs] is not None:
                     ts[i] = whole[inputs]
@@ -361,10 +361,10 @@ class LinearTape(Tape):
 
 
 #: The plan of a record that stands for one of several answers of the record before it.
-_HAND_ON = Plan((), None, (), 0, False)
+HAND_ON = Plan((), None, (), 0, False)
 
 
-def _add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
+def add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
     """Add a contribution to the cotangent of a slot; in place only into arrays that were made here."""
     previous = cts[slot]
     if previous is None:
@@ -383,7 +383,7 @@ def _add_to(cts: list[Any], owned: set[int], slot: int, g: Any) -> None:
         cts[slot] = previous + g
 
 
-def _joint_cotangents(record: Any, ct: Any) -> Any:
+def joint_cotangents(record: Any, ct: Any) -> Any:
     """The cotangents of all arguments of an operation that has one rule for them."""
     plan, _, inputs, ans, params, _ = record
     if plan.many:
@@ -395,7 +395,7 @@ def _keep(value: Any, want: int) -> Any:
     return value if want == VALUE else aval_of(value) if want == SHAPE else None
 
 
-def _hand_on(cts: list[Any], record: Any, ct: Any) -> None:
+def hand_on(cts: list[Any], record: Any, ct: Any) -> None:
     """Give the cotangent of one of several answers to the record of their operation."""
     _, (base,), k, count, _, _ = record
     if cts[base] is None:
@@ -431,7 +431,7 @@ def _fix_many(values: Any, traced: Any) -> list[Any]:
     return [aval_of(v) if i in traced else None for i, v in enumerate(values)]
 
 
-def _match(g: Any, aval: ShapeDtypeStruct | None) -> Any:
+def match(g: Any, aval: ShapeDtypeStruct | None) -> Any:
     """Bring a cotangent to the shape and dtype of its primal, where they are given: sum over what was broadcast."""
     if aval is None or type(g) is Scatter:
         return g

@@ -8,7 +8,6 @@ knows no operation.
 
 from __future__ import annotations
 
-import dis
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.aval import aval_of, dtype_of
+from fnflare.core.source import Source
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
 __all__ = ["FUNCTIONS", "UFUNCS", "UFUNC_FUNCTIONS", "Tracer", "ValueTracer", "implements", "is_tracer"]
@@ -201,9 +201,7 @@ class Tracer:
         """Where it was made, for messages: the function, the file and the line."""
         if self.code is None:
             return "as an argument of the function"
-        lines = [line for start, line in dis.findlinestarts(self.code) if start <= self.lasti and line is not None]
-        line = lines[-1] if lines else self.code.co_firstlineno
-        return f"in {self.code.co_name} ({self.code.co_filename}:{line})"
+        return f"in {self.code.co_name} ({Source(self.code, self.lasti)})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"

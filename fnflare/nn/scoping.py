@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fnflare.core.scope import layer_names
 from fnflare.tree import path_str
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class _Local(threading.local):
     """What each thread knows of the layers it is running."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.names = layer_names()
         self.recorder: Recorder | None = None
         self.states: StateStore | None = None
 

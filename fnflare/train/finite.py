@@ -41,7 +41,7 @@ def non_finite_loss(loss: float, before: TrainState, step: Any, batch: Any, key:
         f"step {before.step + 1}, in epoch {before.epoch + 1} (both counted from 1): the loss is {loss}; "
         f"{_cause(before.params, step, batch, key, params)}. The state before this step is in the error's .state, and "
         "a checkpoint that was saved is untouched. A lower learning rate or optim.clip_by_global_norm(1.0) before the "
-        "optimiser often helps"
+        "optimiser often helps; inside of ff.debug_nans() the step names the operation and the line of the first NaN"
     )
     error.state = before
     return error

@@ -1,4 +1,4 @@
-"""What `checkpoint` and the custom rules, whose primitives carry functions, do where they meet `vmap`.
+"""What the custom rules, whose primitives carry functions, do where they meet `vmap`.
 
 A function of one example goes in, made for a batching trace; what the primitive carries on, below that trace, is
 a function of all examples, which opens the trace again, lifts its arguments and runs the function there.

@@ -116,6 +116,11 @@ def shape_result(values: Sequence[Any], argnums: Argnums | None, argnames: Argna
     return by_name if not nums else (by_number, by_name)
 
 
+def tuple_of(*structures: tree.TreeDef) -> tree.TreeDef:
+    """The structure of a tuple of trees of the given structures."""
+    return tree.TreeDef(tuple, None, structures, sum(s.num_leaves for s in structures))
+
+
 def path_name(argument: str | int, path: tree.Path) -> str:
     """How a message names a leaf of an argument, given by position or by keyword."""
     base = f"argument {argument!r}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fnflare import tree
 from fnflare.core import Tape, aval_of
+from fnflare.program import run_ahead
 from fnflare.transforms._call import concrete
 
 
@@ -37,7 +38,7 @@ def record(tape: Tape, fun: Callable[..., Any], primals: tuple[Any, ...], has_au
     leaves = [concrete(x) for x in leaves]
     with tape:
         lifted = [tape.leaf(x) if is_real(x) else x for x in leaves]
-        out = fun(*tree.unflatten(structure, lifted))
+        out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])
     aux = None
     if has_aux:
         out, aux = out

@@ -1,7 +1,8 @@
 """`custom_vjp` and `custom_jvp`: derivative rules of the user's own.
 
 A function and its rules go in; a function comes out that computes the same and is one primitive to
-every trace. Arguments and answers are pytrees; the primitive sees their leaves.
+every trace. Arguments and answers are pytrees; the primitive sees their leaves. In a program it carries the
+function as a program too, with what that closes over as its first arguments; the rules are still the user's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fnflare import tree
 from fnflare.core import (
     BatchTrace,
     Primitive,
+    ShapeDtypeStruct,
     Tracer,
     aval_of,
     bind,
@@ -27,6 +29,8 @@ from fnflare.core import (
     trace_depth,
 )
 from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
+from fnflare.program import Program, evaluate, run, trace_program
+from fnflare.program.derivatives import batched
 from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
 from fnflare.transforms._call import concrete, name_of, zeros
 from fnflare.transforms.abstract import eval_shape
@@ -88,9 +92,9 @@ class _Call:
                 "from an argument of nondiff_argnums, for which its rule has no derivative; pass it as another argument"
             )
 
-    def below(self, axes: Sequence[int | None]) -> _CallOfAll:
+    def below(self, size: int, axes: Sequence[int | None]) -> _CallOfAll:
         """The same for all examples, below the first of its batching traces."""
-        return _CallOfAll(self, self.traces, axes)
+        return _CallOfAll(self, self.traces or [BatchTrace(self.fun, size)], axes)
 
     def args(self, values: Sequence[Any]) -> Any:
         filled = list(self.leaves)
@@ -210,8 +214,8 @@ class _CallOfAll:
     def fun(self) -> Any:
         return self.call.fun
 
-    def below(self, axes: Sequence[int | None]) -> _CallOfAll:
-        return _CallOfAll(self, self.traces, axes)
+    def below(self, size: int, axes: Sequence[int | None]) -> _CallOfAll:
+        return _CallOfAll(self, self.traces or [BatchTrace(self.fun, size)], axes)
 
     def run(self, *values: Any) -> tuple[Any, ...]:
         with reopened(self.trace):
@@ -240,38 +244,84 @@ class _CallOfAll:
             return list(lowered(trace, ts))
 
 
-def _batches(prim: Primitive) -> None:
-    """Give the batching rule of a custom function, which is that its rules are batched."""
+# -- what both kinds share ----------------------------------------------------------------------
 
-    def rule(_size: int, args: Any, axes: Any, *, call: Any) -> tuple[Any, Any]:
-        ans = bind(prim, args, {"call": call.below(axes)})
+
+def _kernel(*values: Any, call: Any, program: Program | None = None, consts: int = 0) -> tuple[Any, ...]:
+    return call.run(*values) if program is None else tuple(run(program, values))
+
+
+def _shape(*avals: Any, call: Any, program: Program | None = None, consts: int = 0) -> Any:
+    return eval_shape(call.run, *avals) if program is None else program.out_avals
+
+
+def _custom(name: str) -> Primitive:
+    """The primitive of functions with rules of one kind, with its ways into programs and through vmap."""
+    prim = primitive(name, _kernel, _shape, many=True, carries="function")
+
+    @prim.entering
+    def _(trace: Any, args: Any, *, call: Any, program: Program | None = None, consts: int = 0) -> Any:
+        if program is None:
+            traced = trace_program(call.run, [aval_of(x) for x in args], name_of(call.fun), call.fun)
+            args = [*traced.captured, *args]
+            program, consts = traced.program, len(traced.captured)
+        return trace.emit(prim, args, {"call": call, "program": program, "consts": consts})
+
+    @prim.vmap
+    def _(size: int, args: Any, axes: Any, *, call: Any, program: Program | None = None, consts: int = 0) -> Any:
+        params = {"call": call.below(size, axes[consts:])}
+        if program is not None:
+            params |= {"program": _batched_program(program, size, axes), "consts": consts}
+        ans = bind(prim, args, params)
         return ans, [0] * len(ans)
 
-    prim.vmap(rule)
+    return prim
+
+
+def _batched_program(program: Program, size: int, axes: Sequence[int | None]) -> Program:
+    """The program for all examples, whose arguments have them along the given axes."""
+    which = tuple([axis is not None for axis in axes])
+    many = batched(program, size, which, tuple(range(len(program.outputs)))).program
+
+    def front(*xs: Any) -> list[Any]:
+        return evaluate(many, [x if axis is None else move_axis(x, axis, 0) for x, axis in zip(xs, axes, strict=True)])
+
+    avals = [
+        aval if axis is None else ShapeDtypeStruct((*aval.shape[:axis], size, *aval.shape[axis:]), aval.dtype)
+        for aval, axis in zip(program.in_avals, axes, strict=True)
+    ]
+    return trace_program(front, avals, many.name).program
+
+
+def _refuse_consts(traced: Sequence[int], consts: int, call: Any, what: str) -> None:
+    if any(i < consts for i in traced):
+        raise UnsupportedError(
+            f"{what}: {name_of(call.fun)} reads from its closure an array that is differentiated, for which its rule "
+            "has no derivative; pass it as another argument"
+        )
 
 
 # -- custom_vjp ---------------------------------------------------------------------------------
 
 
-def _vjp_forward(*values: Any, call: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+_custom_vjp = _custom("custom_vjp")
+
+
+@_custom_vjp.residuals
+def _(traced: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> tuple[Any, tuple[Any, ...]]:
     """Run the user's forward rule: the answers, and the residuals as the tape keeps them."""
-    out, kept = call.forward(*values)
+    _refuse_consts(traced, consts, call, "custom_vjp")
+    out, kept = call.forward(*args[consts:])
     return out, (kept,)
 
 
-_custom_vjp = primitive(
-    "custom_vjp",
-    lambda *values, call: call.run(*values),
-    lambda *avals, call: eval_shape(call.run, *avals),
-    many=True,
-)
-_custom_vjp.residuals(_vjp_forward)
-_custom_vjp.vjp_joint(lambda cts, _ans, kept, *, call: call.backward(kept, cts))
-_batches(_custom_vjp)
+@_custom_vjp.vjp_joint
+def _(cts: Any, _ans: Any, kept: Any, *, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
+    return [*[None] * consts, *call.backward(kept, cts)]
 
 
 @_custom_vjp.jvp_joint
-def _(ts: Any, _ans: Any, *values: Any, call: Any) -> Any:
+def _(ts: Any, _ans: Any, *values: Any, call: Any, **_: Any) -> Any:
     raise UnsupportedError(
         f"{name_of(call.fun)} has a rule for reverse mode only (custom_vjp) and cannot be differentiated in forward "
         "mode; give it a forward rule with ff.custom_jvp, which serves both modes"
@@ -322,24 +372,19 @@ class custom_vjp:
 
 # -- custom_jvp ---------------------------------------------------------------------------------
 
-_custom_jvp = primitive(
-    "custom_jvp",
-    lambda *values, call: call.run(*values),
-    lambda *avals, call: eval_shape(call.run, *avals),
-    many=True,
-)
-
-
-_batches(_custom_jvp)
+_custom_jvp = _custom("custom_jvp")
 
 
 @_custom_jvp.jvp_joint
-def _(ts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
-    return call.push(values, [zeros(x) if t is None else t for t, x in zip(ts, values, strict=True)])
+def _(ts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
+    _refuse_consts([i for i, t in enumerate(ts) if t is not None], consts, call, "custom_jvp")
+    values = args[consts:]
+    return call.push(values, [zeros(x) if t is None else t for t, x in zip(ts[consts:], values, strict=True)])
 
 
 @_custom_jvp.vjp_joint
-def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
+def _(cts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
+    values = args[consts:]
     # The rule is linear in the tangents: its transpose is its vjp at any tangent, zero say.
     real = [i for i, x in enumerate(values) if dtype_of(x).kind in "fc"]
 
@@ -354,7 +399,7 @@ def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
     ct = tuple([None if t is None else c for c, t in zip(cts, out, strict=True)])
     for i, g in zip(real, pullback(ct), strict=True):
         back[i] = g
-    return back
+    return [*[None] * consts, *back]
 
 
 class custom_jvp:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import DualTrace, DualTracer, LinearTape, aval_of
+from fnflare.core import DualTrace, DualTracer, aval_of, new_linear_tape, run_observed
 from fnflare.errors import ArgumentError
+from fnflare.program import run_ahead
 from fnflare.transforms._call import concrete, name_of
 from fnflare.transforms._record import is_real, record
 from fnflare.transforms.reverse import check_cotangent, float0
@@ -44,13 +45,17 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise ArgumentError(f"jvp: primals and tangents must be tuples, one entry for each argument of {name_of(fun)}")
-    leaves, structure = tree.flatten(tuple(primals))
+    return run_observed(_jvp, fun, tuple(primals), tuple(tangents), has_aux)
+
+
+def _jvp(fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool) -> Any:
+    leaves, structure = tree.flatten(primals)
     leaves = [concrete(x) for x in leaves]
-    ts = check_cotangent(tuple(tangents), structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
+    ts = check_cotangent(tangents, structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
     trace = DualTrace(fun)
     with trace:
         lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
-        out = fun(*tree.unflatten(structure, lifted))
+        out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])
     aux = None
     if has_aux:
         out, aux = out
@@ -83,7 +88,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     >>> float(pushforward(2.0))
     2.0
     """
-    tape = LinearTape(fun)
+    tape = new_linear_tape(fun)
     run = record(tape, fun, primals, has_aux)
     avals = [aval_of(x) for x in run.leaves]
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, dtype_of
+from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth
 from fnflare.errors import CotangentError, NonScalarLossError
+from fnflare.program import run_ahead
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
@@ -131,11 +132,13 @@ def _differentiated(
     one_array = first_only and not isinstance(argnums, (tuple, list))
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        if observed() and not trace_depth():
+            return run_on_bottom(run, *args, **kwargs)
         if not (first_only and args):
             check_argnums(nums, names, args, kwargs, fun)
         values = list(args)
         lifted = []
-        tape = Tape(fun)
+        tape = new_tape(fun)
         with tape:
             for n in nums:
                 lifted.append(_lift(tape, values[n], n, holomorphic))
@@ -143,7 +146,10 @@ def _differentiated(
             for name in names:
                 lifted.append(_lift(tape, kwargs[name], name, holomorphic))
                 kwargs[name] = lifted[-1][0]
-            out = fun(*values, **kwargs)
+            if tape.level == 0:
+                out = fun(*values, **kwargs)
+            else:
+                out = run_ahead(fun, values, kwargs, [x for _, _, leaves in lifted for x in leaves])
         aux = None
         if has_aux:
             if not isinstance(out, (tuple, list)) or len(out) != 2:
@@ -261,7 +267,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> [float(g) for g in pullback(np.float64(1.0))]
     [3.0, 2.0]
     """
-    tape = Tape(fun)
+    tape = new_tape(fun)
     run = record(tape, fun, primals, has_aux)
     avals = [aval_of(v) for v in run.values]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import BatchTrace, Tracer, move_axis
+from fnflare.core import BatchTrace, Tracer, move_axis, run_observed
 from fnflare.errors import ArgumentError, DtypeError, ShapeError, TreeError
 from fnflare.transforms._call import copy_name, name_of, path_name
 
@@ -69,7 +69,7 @@ def vmap(
             part = leaves
             if count < size:
                 part = [examples(x, a, slice(start, start + count)) for x, a in zip(leaves, axes, strict=True)]
-            values, out_structure, places = _run(fun, structure, part, axes, count, out_axes)
+            values, out_structure, places = run_observed(_run, fun, structure, part, axes, count, out_axes)
             parts.append(values)
         out = [_whole([p[i] for p in parts], place) for i, place in enumerate(places)]
         return tree.unflatten(out_structure, out)

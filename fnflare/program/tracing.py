@@ -1,0 +1,173 @@
+"""Making programs: the user's function, run on tracers that write down what is done to them.
+
+A function and the abstract values of its arguments go in; a program comes out, together with the tracers
+of enclosing transforms that the function took from its closure: each is an input of the program. While the
+function runs, those transforms are closed, so that whatever touches one of their tracers comes to this
+trace, and not only what touches an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fnflare.core import (
+    AbstractTracer,
+    Primitive,
+    ShapeDtypeStruct,
+    Tracer,
+    aval_of,
+    bind,
+    current_source,
+    sourced,
+    sources_wanted,
+    stamping,
+)
+from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
+from fnflare.program.ir import Atom, Equation, Literal, Program, Var
+
+__all__ = ["ProgramTrace", "ProgramTracer", "Traced", "evaluate", "trace_program"]
+
+
+class ProgramTracer(AbstractTracer):
+    """The value of a variable, of which only the shape and the dtype are known."""
+
+    __slots__ = ("var",)
+
+    def __init__(self, trace: ProgramTrace, var: Var) -> None:
+        self._trace = trace
+        self.var = var
+        self.aval = var.aval
+        self.code = None
+
+
+class ProgramTrace(Trace):
+    """A trace that writes equations."""
+
+    __slots__ = ("captured", "equations", "outside")
+
+    def __init__(self, fun: Any = None) -> None:
+        super().__init__(fun)
+        self.equations: list[Equation] = []
+        #: The tracers of enclosing traces that came in, and the input that stands for each.
+        self.captured: dict[int, tuple[Tracer, ProgramTracer]] = {}
+        self.outside: set[int] = set()
+
+    def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+        if self.closed:
+            return closed_call(self, prim, args, params)
+        for a in args:
+            if isinstance(a, Tracer) and a._trace is not self:
+                return closed_call(a._trace, prim, args, params)
+        if prim.enter is not None:
+            return prim.enter(self, args, **(params or {}))
+        return self.emit(prim, args, params)
+
+    def emit(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
+        """Write an equation; returns tracers of its outputs."""
+        atoms = tuple([self.atom(a) for a in args])
+        avals = prim.shape(*[a.aval for a in atoms], **(params or {}))
+        outputs = tuple([Var(a) for a in (avals if prim.many else (avals,))])
+        self.equations.append(Equation(prim, atoms, params, outputs, current_source()))
+        tracers = tuple([self._tracer(v) for v in outputs])
+        return tracers if prim.many else tracers[0]
+
+    def atom(self, x: Any) -> Atom:
+        """The variable or constant that a value is in this program."""
+        if isinstance(x, Tracer):
+            if x._trace is self:
+                return x.var  # type: ignore[attr-defined]
+            if id(x._trace) in self.outside:
+                return self.capture(x).var
+            closed_call(x._trace, _output, (x,), None)  # raises: the tracer has outlived its transform
+        return Literal(x)
+
+    def capture(self, x: Any) -> Any:
+        """What stands in this program for a tracer of an enclosing trace; anything else as it is."""
+        if not isinstance(x, Tracer) or id(x._trace) not in self.outside:
+            return x
+        if id(x) not in self.captured:
+            self.captured[id(x)] = (x, self._tracer(Var(aval_of(x))))
+        return self.captured[id(x)][1]
+
+    def _tracer(self, var: Var) -> ProgramTracer:
+        tracer = ProgramTracer(self, var)
+        tracer.mark()
+        return tracer
+
+    def argument(self, aval: ShapeDtypeStruct) -> ProgramTracer:
+        """A tracer of a new input."""
+        return ProgramTracer(self, Var(aval))
+
+
+#: Names what a leaked tracer was about to become, for the message.
+_output = Primitive("the output of a program", lambda x: x, lambda x: x)
+
+
+class _Captures(Redirect):
+    """Brings the tracers of enclosing traces into the program that is being made."""
+
+    def __init__(self, trace: ProgramTrace) -> None:
+        self.trace = trace
+
+    def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
+        outside = self.trace.outside
+        if not any(isinstance(a, Tracer) and id(a._trace) in outside for a in args):
+            return False, None
+        return True, bind(prim, [self.trace.capture(a) for a in args], params)
+
+
+class Traced(NamedTuple):
+    """A program, whose first inputs stand for `captured`, tracers of enclosing traces."""
+
+    program: Program
+    captured: list[Tracer]
+
+
+def trace_program(
+    fun: Callable[..., Sequence[Any]], avals: Sequence[ShapeDtypeStruct], name: str = "", of: Any = None
+) -> Traced:
+    """Write down what a function does.
+
+    Args:
+        fun: takes one tracer for each of `avals`, returns a sequence of tracers and arrays.
+        avals: the abstract values of its arguments.
+        name: for printing.
+        of: the user's function, for messages.
+    """
+    trace = ProgramTrace(of or fun)
+    enclosing = open_traces()
+    trace.outside = {id(t) for t in enclosing}
+    suspended = [t for t in enclosing if not t.closed]
+    redirect = _Captures(trace)
+    stack = redirecting()
+    for t in suspended:
+        t.closed = True
+    stack.append(redirect)
+    try:
+        with trace, stamping():
+            arguments = [trace.argument(aval) for aval in avals]
+            outputs = [trace.atom(x) for x in fun(*arguments)]
+    finally:
+        stack.remove(redirect)
+        for t in suspended:
+            t.closed = False
+    captured = list(trace.captured.values())
+    inputs = [*[t.var for _, t in captured], *[t.var for t in arguments]]
+    return Traced(Program(inputs, trace.equations, outputs, name), [x for x, _ in captured])
+
+
+def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
+    """Run a program equation by equation through `bind`, on arrays or tracers of any transform."""
+    values: dict[Var, Any] = dict(zip(program.inputs, args, strict=True))
+    wanted = sources_wanted()
+    here = current_source() if wanted else None
+    for equation in program.equations:
+        with sourced(equation.source.within(here) if wanted and equation.source is not None else None):
+            inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
+            ans = bind(equation.prim, inputs, equation.params)
+        if equation.prim.many:
+            values.update(zip(equation.outputs, ans, strict=True))
+        else:
+            values[equation.outputs[0]] = ans
+    return [a.value if type(a) is Literal else values[a] for a in program.outputs]  # type: ignore[index]

@@ -1,0 +1,267 @@
+"""`jit`: a function as a program, made once for each structure, shapes and dtypes of its arguments.
+
+A function's arguments go in, their leaves key a program, which the interpreter runs on plain arrays; on tracers
+it is bound as one `call`, so that other transforms see a program and not the function. What the function
+does besides array operations happens while it is traced, and not again.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.core import Tracer, aval_of
+from fnflare.errors import ArgumentError
+from fnflare.program.call import call_program
+from fnflare.program.interpreter import Runner
+from fnflare.program.ir import Program
+from fnflare.program.simplify import simplify
+from fnflare.program.tracing import trace_program
+from fnflare.transforms._call import name_of, path_name
+from fnflare.transforms._mode import is_disabled
+from fnflare.transforms._static import static_arguments
+
+__all__ = ["Jitted", "RetracingWarning", "jit"]
+
+#: A function that is traced for more signatures than this is worth a warning.
+_MANY_TRACES = 20
+#: How many programs a function keeps; the oldest goes first.
+_MOST_ENTRIES = 1024
+
+
+class RetracingWarning(UserWarning):
+    """A jitted function is traced again and again, for new shapes."""
+
+
+class _Entry(NamedTuple):
+    """A function's program for one signature."""
+
+    program: Program
+    run: Runner
+    consts: list[Any]  # tracers of enclosing transforms; such an entry is not kept
+    structure: tree.TreeDef
+    single: bool  # whether the function returns one array
+    closure: Any  # what the function closed over, kept so that its identity stays its own
+
+
+class Jitted:
+    """A function that runs as a program; made by `jit`."""
+
+    def __init__(self, fun: Callable[..., Any], static_nums: frozenset[int], static_names: frozenset[str]) -> None:
+        self._fun = fun
+        self._static_nums = static_nums
+        self._static_names = static_names
+        self._plain = not static_nums and not static_names
+        self._entries: dict[Any, _Entry] = {}
+        self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
+        self._lock = threading.RLock()
+        self._warned = False
+        functools.update_wrapper(self, fun)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_disabled():
+            return self._fun(*args, **kwargs)
+        leaves, structure, statics = self._signature(args, kwargs)
+        traced = False
+        avals: list[Any] = []
+        for x in leaves:
+            kind = type(x)
+            if kind is not np.ndarray:
+                if isinstance(x, Tracer):
+                    traced = True
+                if kind in _NUMBERS or not hasattr(x, "dtype") or getattr(x, "weak", False):
+                    avals.append(kind if kind in _NUMBERS else (x.dtype if traced else kind))
+                    continue
+            avals.append(x.dtype)
+            avals.append(x.shape)
+        key: Any = (structure, statics, tuple(avals))
+        if self._cells is not None:
+            key = (*key, tuple([id(_content(c)) for c in self._cells]))
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._trace(key, leaves, structure, statics)
+        if traced or entry.consts:
+            out: Any = call_program(entry.program, [*entry.consts, *leaves])
+        else:
+            out = entry.run(leaves)
+        return out[0] if entry.single else tree.unflatten(entry.structure, out)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    # -- tracing --------------------------------------------------------------------------------
+
+    def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any, Any]:
+        """The leaves and the structure of the arguments, and the static ones."""
+        if self._plain:
+            leaves, structure = tree.flatten((args, kwargs) if kwargs else args)
+            return leaves, structure, bool(kwargs)
+        count = len(args)
+        numbers = {n for n in self._static_nums if n < count}
+        # With the type, since 1, 1.0 and True are equal.
+        statics = tuple([(i, type(args[i]), args[i]) for i in sorted(numbers)])
+        names = tuple([(k, type(kwargs[k]), kwargs[k]) for k in sorted(self._static_names & kwargs.keys())])
+        self._check_hashable(statics + names)
+        rest = tuple([a for i, a in enumerate(args) if i not in numbers])
+        rest_kwargs = {k: v for k, v in kwargs.items() if k not in self._static_names}
+        leaves, structure = tree.flatten((rest, rest_kwargs))
+        return leaves, structure, (statics, names)
+
+    def _check_hashable(self, statics: tuple[Any, ...]) -> None:
+        for name, _, value in statics:
+            try:
+                hash(value)
+            except TypeError:
+                raise ArgumentError(
+                    f"jit: static argument {name!r} of {name_of(self._fun)} is a {type(value).__name__}, which is not "
+                    "hashable; pass a tuple in place of a list, and arrays as arguments that are not static"
+                ) from None
+
+    def _arguments(self, leaves: Sequence[Any], structure: Any, statics: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the function, with the static ones in their places."""
+        if self._plain:
+            filled = tree.unflatten(structure, leaves)
+            return filled if statics else (filled, {})
+        by_number, by_name = statics
+        rest, kwargs = tree.unflatten(structure, leaves)
+        args = list(rest)
+        for i, _, value in by_number:
+            args.insert(i, value)
+        return tuple(args), {**kwargs, **{name: value for name, _, value in by_name}}
+
+    def _trace(self, key: Any, leaves: list[Any], structure: Any, statics: Any) -> _Entry:
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                return entry
+            entry = self._traced(leaves, structure, statics)
+            if not entry.consts:
+                while len(self._entries) >= _MOST_ENTRIES:
+                    del self._entries[next(iter(self._entries))]
+                self._entries[key] = entry
+                self._warn_of_shapes()
+            return entry
+
+    def _traced(self, leaves: list[Any], structure: Any, statics: Any) -> _Entry:
+        for x in leaves:
+            if not _is_array(x):
+                raise self._not_an_array(x, leaves, structure, statics)
+        out_structure: Any = None
+        single = False
+
+        def flat(*xs: Any) -> list[Any]:
+            nonlocal out_structure, single
+            args, kwargs = self._arguments(xs, structure, statics)
+            out = self._fun(*args, **kwargs)
+            out_leaves, out_structure = tree.flatten(out)
+            single = len(out_leaves) == 1 and out_leaves[0] is out
+            return [self._output(x) for x in out_leaves]
+
+        traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
+        program = simplify(traced.program)
+        closure = [_content(c) for c in self._cells or ()]
+        return _Entry(program, Runner(program), list(traced.captured), out_structure, single, closure)
+
+    def _output(self, x: Any) -> Any:
+        if _is_array(x):
+            return x
+        raise ArgumentError(
+            f"jit: {name_of(self._fun)} returned a {type(x).__name__}; a jitted function returns pytrees of arrays. "
+            "Return it from the function around the jitted one"
+        )
+
+    def _not_an_array(self, x: Any, leaves: Any, structure: Any, statics: Any) -> ArgumentError:
+        args, kwargs = self._arguments(leaves, structure, statics)
+        named: list[tuple[Any, Any]] = [*enumerate(args), *kwargs.items()]
+        places = [path_name(k, p) for k, v in named for p, leaf in tree.leaves_with_path(v) if leaf is x]
+        return ArgumentError(
+            f"jit: {places[0]} of {name_of(self._fun)} is a {type(x).__name__}, which is no array; name it in "
+            "static_argnums= or static_argnames=, or let the function close over it"
+        )
+
+    def _warn_of_shapes(self) -> None:
+        if self._warned or len(self._entries) <= _MANY_TRACES:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{name_of(self._fun)} has been traced for {len(self._entries)} signatures: {_differences(self._entries)}. "
+            "Each new one costs a trace; pad or bucket what varies (ff.pad), or run over it with ff.scan",
+            RetracingWarning,
+            stacklevel=5,
+        )
+
+
+_NUMBERS = frozenset({float, int, complex, bool})
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, np.generic, Tracer, bool, int, float, complex))
+
+
+def _differences(entries: dict[Any, Any]) -> str:
+    """The leaves in which signatures differ, each with a few of the shapes it had."""
+    rows = [[a.shape for a in e.program.in_avals] for e in entries.values()]
+    width = {len(r) for r in rows}
+    if len(width) > 1:
+        return f"they have between {min(width)} and {max(width)} array arguments"
+    columns = {
+        i: list(dict.fromkeys(column)) for i, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1
+    }
+    if not columns:
+        return "they differ in static arguments, dtypes or what the function closes over"
+    shown = [
+        f"leaf {i} had the shapes {', '.join(map(str, shapes[:4]))}{', ...' if len(shapes) > 4 else ''}"
+        for i, shapes in list(columns.items())[:4]
+    ]
+    return "; ".join(shown)
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> Any:
+    """A function that is traced once and then runs as a program.
+
+    Args:
+        fun: a pure function of pytrees of arrays and numbers. It is run with tracers that have a shape and a dtype but
+            no value, once for each structure, shapes and dtypes of its arguments; what else it does, such as
+            printing, happens then. Left out, a decorator comes back: ``@jit(static_argnums=1)``.
+        static_argnums: positions of arguments whose value the program may depend on; they must be hashable, and each
+            new value is traced anew.
+        static_argnames: names of such arguments. Arguments named here are found by position too, and those
+            numbered above by name.
+
+    Returns:
+        A function with the arguments and the answer of `fun`. It can be differentiated, batched and jitted like any
+        other. Arrays that `fun` closes over are constants of the program.
+
+    Raises:
+        ConcretizationError: the function needs the value of an array, in a Python ``if`` say.
+        ArgumentError: an argument is no array and not static, or a static one is not hashable.
+
+    >>> @jit
+    ... def loss(w, x):
+    ...     return np.sum(np.tanh(x @ w))
+    >>> float(loss(np.zeros(3), np.ones((2, 3))))
+    0.0
+    """
+    if fun is None:
+        return functools.partial(jit, static_argnums=static_argnums, static_argnames=static_argnames)
+    if not callable(fun):
+        raise ArgumentError(f"jit: expected a function, got a {type(fun).__name__}")
+    return Jitted(fun, *static_arguments("jit", fun, static_argnums, static_argnames))

@@ -1,0 +1,272 @@
+"""Loops as operations: `scan`, `map`, `fori_loop` and `while_loop`.
+
+The user's body is staged, once for each code, shapes and dtypes, and one primitive that carries its program is
+bound: every transform sees one operation, however long the loop.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
+from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.ops import convert
+from fnflare.program.scan import loop
+from fnflare.program.staging import Staged, stage
+from fnflare.program.while_loop import repeat
+from fnflare.transforms._call import name_of, tuple_of
+from fnflare.transforms._mode import is_disabled
+
+__all__ = ["fori_loop", "map", "scan", "while_loop"]
+
+
+def array_leaf(x: Any, what: Callable[[], str]) -> Any:
+    """A leaf that a program can take: an array, a tracer, or a Python number, which stays weak."""
+    if isinstance(x, (np.ndarray, np.generic, Tracer)) or type(x) in (int, float, complex):
+        return x
+    if isinstance(x, (bool, list)):
+        return np.asarray(x)[()]
+    raise ArgumentError(f"{what()} is a {type(x).__name__}, which is no array; let the function close over it instead")
+
+
+def array_leaves(value: Any, where: str) -> tuple[list[Any], tree.TreeDef]:
+    """The leaves and the structure of a pytree of arrays; a typed error, with its name, for a leaf that is none."""
+    leaves, structure = tree.flatten(value)
+
+    def name(i: int) -> str:
+        path = tree.path_str(tree.leaves_with_path(value)[i][0])
+        return f"{where}, leaf {path!r}" if path else where
+
+    return [array_leaf(x, lambda i=i: name(i)) for i, x in enumerate(leaves)], structure  # type: ignore[misc]
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Run a function along the first axis of arrays, with a carry from step to step.
+
+    Like ``for x in xs: carry, y = f(carry, x)``, but traced once, differentiated as a loop, and with what does
+    not depend on the carry computed for all steps at once, before the loop or after it.
+
+    Args:
+        f: ``f(carry, x) -> (carry, y)``, a pure function of pytrees of arrays; it may close over arrays, also
+            ones that are being differentiated with respect to.
+        init: the first carry. What `f` returns must have its structure, shapes and dtypes.
+        xs: a pytree of arrays of shape (T, ...), or None.
+        length: the number of steps; needed where `xs` is None.
+        reverse: whether to go from the last step to the first; ``ys`` still stand at their own steps.
+
+    Returns:
+        The last carry, and the ``y`` of all steps stacked along a new first axis.
+
+    Raises:
+        TreeError, ShapeError: the carry changes its structure, a shape or a dtype, or the lengths differ.
+
+    >>> carry, ys = scan(lambda total, x: (total + x, total + x), 0.0, np.array([1.0, 2.0, 3.0]))
+    >>> float(carry), ys
+    (6.0, array([1., 3., 6.]))
+    """
+    carry, carry_structure = array_leaves(init, "scan: init")
+    inputs, xs_structure = array_leaves(xs, "scan: xs")
+    steps = _length(inputs, xs, length)
+    inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
+    if is_disabled():
+        return _scan_as_written(f, init, inputs, xs_structure, steps, reverse)
+    slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
+    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices)
+    out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
+    return tree.unflatten(staged.structure, out)
+
+
+def _scan_as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+    """The loop in Python."""
+    ys: list[Any] = [None] * steps
+    for t in range(steps - 1, -1, -1) if reverse else range(steps):
+        carry, ys[t] = f(carry, tree.unflatten(structure, [x[t] for x in inputs]))
+    return carry, tree.map(lambda *each: np.stack(each), *ys) if ys else None
+
+
+def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
+    """The number of steps, on which all inputs have to agree."""
+    lengths = {}
+    for (path, _), x in zip(tree.leaves_with_path(xs), inputs, strict=True):
+        if not np.shape(x):
+            raise ShapeError(f"scan: {_leaf_name('xs', path)} is a number and has no first axis to run along")
+        lengths[_leaf_name("xs", path)] = np.shape(x)[0]
+    if length is not None:
+        lengths["length"] = operator.index(length)
+    if not lengths:
+        raise ArgumentError("scan: without xs the number of steps is unknown; pass length=")
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ShapeError(f"scan: the numbers of steps differ: {each}")
+    steps = next(iter(lengths.values()))
+    if steps < 0:
+        raise ArgumentError(f"scan: length={steps} is negative")
+    return steps
+
+
+def _leaf_name(argument: str, path: tree.Path) -> str:
+    return f"{argument}, leaf {tree.path_str(path)!r}" if path else argument
+
+
+def _staged_body(f: Any, carry: list[Any], carry_structure: Any, xs_structure: Any, slices: Any) -> tuple[Staged, Any]:
+    """The program of a scan's body, and the carry with every Python number in the dtype that it comes to have."""
+    structure = tuple_of(carry_structure, xs_structure)
+    while True:
+        avals = [aval_of(c) for c in carry]
+        staged = stage(f, structure, [*avals, *slices], name_of(f))
+        out = staged.structure
+        if out.kind is not tuple or len(out.children) != 2:
+            raise TreeError(f"scan: {name_of(f)} must return a pair (carry, y), got {out}")
+        check_carry("scan", name_of(f), carry_structure, avals, out.children[0], staged.program.out_avals[: len(carry)])
+        settled = settle(carry, staged.program.out_avals)
+        if settled is None:
+            return staged, carry
+        carry = settled
+
+
+def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] | None:
+    """The carry with its Python numbers as arrays of the dtypes with which they come out; None if that is done."""
+    if not any(aval_of(c).weak for c in carry):
+        return None
+    return [as_dtype(c, aval.dtype) if aval_of(c).weak else c for c, aval in zip(carry, out, strict=False)]
+
+
+def as_dtype(x: Any, dtype: Any) -> Any:
+    """A number or tracer as an array of a dtype, weak no more."""
+    return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
+
+
+def check_carry(
+    what: str,
+    fun: str,
+    structure: tree.TreeDef,
+    avals: Sequence[ShapeDtypeStruct],
+    out_structure: tree.TreeDef,
+    out: Sequence[ShapeDtypeStruct],
+) -> None:
+    """Raise a typed error, which shows both, where a carry goes out other than it came in."""
+    if structure != out_structure:
+        raise TreeError(
+            f"{what}: {fun} must return a carry of the structure that it takes: it takes {structure}, it returns "
+            f"{out_structure}"
+        )
+    paths = [path for path, _ in tree.leaves_with_path(tree.unflatten(structure, [0] * structure.num_leaves))]
+    changed = [
+        f"{_leaf_name('the carry', path)}: {_shown(a)} comes in, {_shown(b)} goes out"
+        for path, a, b in zip(paths, avals, out, strict=True)
+        if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b))
+    ]
+    if changed:
+        raise ShapeError(
+            f"{what}: {fun} must return a carry of the shapes and dtypes that it takes; {'; '.join(changed)}. "
+            "Give the first carry the shape and dtype that the function returns, or convert what it returns with astype"
+        )
+
+
+def _gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
+    """Whether a Python number of `a`'s kind can begin as an array of `b`'s dtype."""
+    order = "bifc"
+    kinds = [{"u": "i"}.get(x.dtype.kind, x.dtype.kind) for x in (a, b)]
+    return a.weak and all(k in order for k in kinds) and order.index(kinds[0]) <= order.index(kinds[1])
+
+
+def _shown(aval: ShapeDtypeStruct) -> str:
+    return f"{aval.dtype}{list(aval.shape)}"
+
+
+def map(f: Callable[[Any], Any], xs: Any) -> Any:
+    """Apply a function to each element along the first axis, one after another: `scan` without a carry.
+
+    Args:
+        f: a pure function of a pytree of arrays.
+        xs: a pytree of arrays of shape (T, ...).
+
+    Returns:
+        What `f` returns for each, stacked along a new first axis.
+
+    >>> map(lambda x: x * x, np.array([1.0, 2.0, 3.0]))
+    array([1., 4., 9.])
+    """
+    return scan(lambda _, x: ((), f(x)), (), xs)[1]
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """``for i in range(lower, upper): val = body_fun(i, val)`` as one operation.
+
+    Args:
+        lower, upper: integers. Where both are known it is a `scan` and has a reverse mode; where one is traced it
+            is a `while_loop`.
+        body_fun: ``body_fun(i, val) -> val``, with `i` an int64.
+        init_val: the first value, a pytree of arrays whose structure, shapes and dtypes stay.
+
+    Returns:
+        The last value.
+
+    >>> float(fori_loop(0, 3, lambda i, x: x * 2, 1.0))
+    8.0
+    """
+    if isinstance(lower, Tracer) or isinstance(upper, Tracer):
+        carry = (_as_index(lower), init_val)
+        return while_loop(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(c[0], c[1])), carry)[1]
+    numbers = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
+    if not len(numbers):
+        return init_val
+    return scan(lambda val, i: (body_fun(i, val), None), init_val, numbers)[0]
+
+
+def _as_index(x: Any) -> Any:
+    return convert(x, np.int64) if isinstance(x, Tracer) else np.int64(operator.index(x))
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    """``while cond_fun(val): val = body_fun(val)`` as one operation.
+
+    Args:
+        cond_fun: from the value to a boolean of shape ().
+        body_fun: from the value to the next one, a pytree of the same structure, shapes and dtypes.
+        init_val: the first value.
+
+    Returns:
+        The first value for which the condition is false.
+
+    Raises:
+        TreeError, ShapeError: the value changes its structure, a shape or a dtype.
+        UnsupportedError: reverse mode where the number of turns is not known, that is under `jit` or `vmap`; use
+            `scan`, or `fori_loop` with known bounds.
+
+    >>> float(while_loop(lambda x: x < 100, lambda x: x * x, 3.0))
+    6561.0
+    """
+    carry, structure = array_leaves(init_val, "while_loop: init_val")
+    if is_disabled():
+        while cond_fun(init_val):
+            init_val = body_fun(init_val)
+        return init_val
+    while True:
+        avals = [aval_of(c) for c in carry]
+        arguments = tuple_of(structure)
+        body = stage(body_fun, arguments, avals, name_of(body_fun))
+        check_carry("while_loop", name_of(body_fun), structure, avals, body.structure, body.program.out_avals)
+        settled = settle(carry, body.program.out_avals)
+        if settled is None:
+            break
+        carry = settled
+    condition = stage(cond_fun, arguments, avals, name_of(cond_fun))
+    (aval, *more) = condition.program.out_avals or [ShapeDtypeStruct((0,), bool)]
+    if more or aval.shape != () or aval.dtype.kind != "b":
+        raise ShapeError(
+            f"while_loop: {name_of(cond_fun)} must return one boolean of shape (), got {condition.structure} with "
+            f"{', '.join(_shown(a) for a in condition.program.out_avals) or 'nothing'}"
+        )
+    return tree.unflatten(structure, repeat(condition, body, carry))
