@@ -44,6 +44,7 @@ from fnflare.transforms import (
     vmap,
     while_loop,
 )
+from fnflare.transforms import policies as checkpoint_policies
 
 if TYPE_CHECKING:
     from fnflare import data, testing, train
@@ -69,6 +70,7 @@ __all__ = [
     "ShapeDtypeStruct",
     "at",
     "checkpoint",
+    "checkpoint_policies",
     "cond",
     "config",
     "custom_jvp",

@@ -1,7 +1,8 @@
 """`custom_vjp` and `custom_jvp`: derivative rules of the user's own.
 
 A function and its rules go in; a function comes out that computes the same and is one primitive to
-every trace. Arguments and answers are pytrees; the primitive sees their leaves.
+every trace. Arguments and answers are pytrees; the primitive sees their leaves. In a program it carries the
+function as a program too, with what that closes over as its first arguments; the rules are still the user's.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tracer, aval_of, bind, capture, dtype_of, primitive, trace_depth
+from fnflare.core import Primitive, Tracer, aval_of, bind, capture, dtype_of, primitive, trace_depth
 from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
+from fnflare.program import Program, run, trace_program
 from fnflare.transforms._call import concrete, name_of, zeros
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.reverse import check_cotangent, float0, vjp
@@ -99,11 +101,46 @@ def _bind_arguments(fun: Any, nondiff: tuple[int, ...], args: Any, kwargs: Any) 
     return rest, tuple([fixed[i] for i in sorted(fixed)]), functools.wraps(fun)(filled) if fixed else fun
 
 
+# -- in programs --------------------------------------------------------------------------------
+
+
+def _kernel(*values: Any, call: _Call, program: Program | None = None, consts: int = 0) -> tuple[Any, ...]:
+    return call.run(*values) if program is None else tuple(run(program, values))
+
+
+def _shape(*avals: Any, call: _Call, program: Program | None = None, consts: int = 0) -> Any:
+    return eval_shape(call.run, *avals) if program is None else program.out_avals
+
+
+def _entering(prim: Primitive) -> None:
+    """Let the primitive carry a program of the function where a program is made."""
+
+    @prim.entering
+    def _(trace: Any, args: Any, *, call: _Call, program: Program | None = None, consts: int = 0) -> Any:
+        if program is None:
+            traced = trace_program(call.run, [aval_of(x) for x in args], name_of(call.fun), call.fun)
+            args = [*traced.captured, *args]
+            program, consts = traced.program, len(traced.captured)
+        return trace.emit(prim, args, {"call": call, "program": program, "consts": consts})
+
+
+def _refuse_consts(traced: Sequence[int], consts: int, call: _Call, what: str) -> None:
+    if any(i < consts for i in traced):
+        raise UnsupportedError(
+            f"{what}: {name_of(call.owner.fun)} reads from its closure an array that is differentiated, for which its "
+            "rule has no derivative; pass it as another argument"
+        )
+
+
 # -- custom_vjp ---------------------------------------------------------------------------------
 
 
-def _vjp_forward(_traced: Any, *values: Any, call: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _vjp_forward(
+    traced: Any, *args: Any, call: Any, program: Program | None = None, consts: int = 0
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Run the user's forward rule: the answers, and the residuals as the tape keeps them."""
+    _refuse_consts(traced, consts, call, "custom_vjp")
+    values = args[consts:]
     pair = call.owner._fwd(*call.forward_args(call.args(values)))
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise ArgumentError(f"custom_vjp: the forward rule of {name_of(call.fun)} must return a pair (out, residuals)")
@@ -111,17 +148,13 @@ def _vjp_forward(_traced: Any, *values: Any, call: Any) -> tuple[tuple[Any, ...]
     return call.flat_out(out), (residuals, [aval_of(v) for v in values])
 
 
-_custom_vjp = primitive(
-    "custom_vjp",
-    lambda *values, call: call.run(*values),
-    lambda *avals, call: eval_shape(call.run, *avals),
-    many=True,
-)
+_custom_vjp = primitive("custom_vjp", _kernel, _shape, many=True)
 _custom_vjp.residuals(_vjp_forward)
+_entering(_custom_vjp)
 
 
 @_custom_vjp.vjp_joint
-def _(cts: Any, _ans: Any, residuals: Any, avals: Any, *, call: Any) -> list[Any]:
+def _(cts: Any, _ans: Any, residuals: Any, avals: Any, *, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
     ct = tree.unflatten(call.out_structure, cts)
     back = call.owner._bwd(*call.fixed, residuals, ct)
     if not isinstance(back, tuple) or len(back) != len(call.structure.children):
@@ -137,11 +170,11 @@ def _(cts: Any, _ans: Any, residuals: Any, avals: Any, *, call: Any) -> list[Any
                 f"custom_vjp: the backward rule of {name_of(call.fun)} returned a cotangent of shape {np.shape(g)} "
                 f"for leaf {i}, which has shape {aval.shape}"
             )
-    return [None if g is None or dtype_of(g) == float0 else concrete(g) for g in flat]
+    return [*[None] * consts, *[None if g is None or dtype_of(g) == float0 else concrete(g) for g in flat]]
 
 
 @_custom_vjp.jvp_joint
-def _(ts: Any, _ans: Any, *values: Any, call: Any) -> Any:
+def _(ts: Any, _ans: Any, *values: Any, call: Any, **_: Any) -> Any:
     raise UnsupportedError(
         f"{name_of(call.fun)} has a rule for reverse mode only (custom_vjp) and cannot be differentiated in forward "
         "mode; give it a forward rule with ff.custom_jvp, which serves both modes"
@@ -218,12 +251,8 @@ def _filled(cell: Any) -> bool:
 
 # -- custom_jvp ---------------------------------------------------------------------------------
 
-_custom_jvp = primitive(
-    "custom_jvp",
-    lambda *values, call: call.run(*values),
-    lambda *avals, call: eval_shape(call.run, *avals),
-    many=True,
-)
+_custom_jvp = primitive("custom_jvp", _kernel, _shape, many=True)
+_entering(_custom_jvp)
 
 
 def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
@@ -243,12 +272,15 @@ def _push(call: Any, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any
 
 
 @_custom_jvp.jvp_joint
-def _(ts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
-    return _push(call, values, [zeros(x) if t is None else t for t, x in zip(ts, values, strict=True)])
+def _(ts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
+    _refuse_consts([i for i, t in enumerate(ts) if t is not None], consts, call, "custom_jvp")
+    values = args[consts:]
+    return _push(call, values, [zeros(x) if t is None else t for t, x in zip(ts[consts:], values, strict=True)])
 
 
 @_custom_jvp.vjp_joint
-def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
+def _(cts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
+    values = args[consts:]
     # The rule is linear in the tangents: its transpose is its vjp at any tangent, zero say.
     real = [i for i, x in enumerate(values) if dtype_of(x).kind in "fc"]
 
@@ -263,7 +295,7 @@ def _(cts: Any, _ans: Any, *values: Any, call: Any) -> list[Any]:
     ct = tuple([None if t is None else c for c, t in zip(cts, out, strict=True)])
     for i, g in zip(real, pullback(ct), strict=True):
         back[i] = g
-    return back
+    return [*[None] * consts, *back]
 
 
 class custom_jvp:
