@@ -237,7 +237,7 @@ class _Batch:
             self.shortest = 0  # lengths that have no value yet may be anything
         elif padded:
             self.shortest = int(np.min(lengths, initial=longest))
-            longest = max(int(np.max(lengths, initial=0)), 1)
+            longest = min(max(int(np.max(lengths, initial=0)), 1), longest)
         # The inputs of one step lie side by side, and so does what is computed of them.
         self.values = np.swapaxes(self.given if longest == self.steps else self.given[:, :longest], 0, 1)
         if self.shortest < longest:
@@ -286,18 +286,19 @@ def _pausing_step(apply: Any, params: Any, start: Any, holds: bool) -> Any:
     def held(carry: Any, inputs: Any) -> Any:
         x, running = inputs
         new, outputs = apply(params, carry, x)
-        return _chosen(running, new, carry), outputs
+        return _chosen(running, new, outputs, carry)
 
     def begun(carry: Any, inputs: Any) -> Any:
         x, running = inputs
         new, outputs = apply(params, carry, x)
-        return _chosen(running, new, start), outputs
+        return _chosen(running, new, outputs, start)
 
     return held if holds else begun
 
 
-def _chosen(running: Any, new: Any, old: Any) -> Any:
-    """The new carry of the sequences that are running, the old one of those that are not."""
+def _chosen(running: Any, new: Any, outputs: Any, old: Any) -> tuple[Any, Any]:
+    """The new carry of the sequences that are running, the old one of those that are not; and the outputs, which nobody
+    looks at where a sequence is not running, so that those that are part of the carry may stay part of it."""
 
     def choose(n: Any, o: Any) -> Any:
         if np.shape(n)[:1] != running.shape:
@@ -307,7 +308,9 @@ def _chosen(running: Any, new: Any, old: Any) -> Any:
             )
         return np.where(np.reshape(running, (-1, *(1,) * (n.ndim - 1))), n, o)
 
-    return tree.map(choose, new, old)
+    carry = tree.map(choose, new, old)
+    same = [c for n, c in zip(tree.leaves(new), tree.leaves(carry), strict=True) if n is outputs]
+    return carry, same[0] if same else outputs
 
 
 def _checked_carry(kind: str, given: Any, wanted: Any) -> Any:
