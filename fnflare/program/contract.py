@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare.core import bind, inlined
+from fnflare.core import bind, inlined, primitives
 from fnflare.ops.index import index_add
 from fnflare.program.ir import Atom, Equation, Literal, Var
 
-__all__ = ["Total", "contracted", "total_of"]
+__all__ = ["Total", "contracted", "negated", "total_of"]
 
 #: Linear operations of one argument.
 _COMMUTING = frozenset({"reshape", "transpose", "negative", "convert"})
@@ -61,6 +61,14 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
 def _commutes(e: Equation) -> bool:
     """Whether an operation may be done after the adding up: it is linear, which it is not where integers overflow."""
     return e.prim.name in _COMMUTING and e.inputs[0].aval.dtype.kind in "fc"
+
+
+_negative = Equation(primitives()["negative"], (), None, (), None)
+
+
+def negated(total: Total) -> Total:
+    """What is subtracted in every step, added up."""
+    return total._replace(finish=(_negative, *total.finish))
 
 
 def _sizes(atoms: Sequence[Atom]) -> list[int]:
@@ -113,7 +121,7 @@ def contracted(total: Total, operands: Sequence[Any]) -> Any:
 
 def _widened(total: Total, operands: Sequence[Any]) -> list[Any]:
     """The operands in the precision in which the loop adds up."""
-    dtypes = [e.outputs[0].aval.dtype for e in total.finish]
+    dtypes = [v.aval.dtype for e in total.finish for v in e.outputs]
     wide = max(dtypes, key=lambda d: d.itemsize, default=np.dtype(bool))
     return [x.astype(wide) if x.dtype.kind in "fc" and x.dtype.itemsize < wide.itemsize else x for x in operands]
 
