@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import sysconfig
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -161,7 +160,8 @@ def _held_value(x: Any) -> Hashable:
 #: Where functions lie whose globals stay as they are: this library, Python's own, and what is installed.
 _INSTALLED = (
     str(Path(__file__).resolve().parents[1]),
-    *[sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")],
+    str(Path(functools.__file__).parent),
+    str(Path(np.__file__).parents[1]),
 )
 
 
