@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare.core import bind, inlined
+from fnflare.core import bind, inlined, primitives
 from fnflare.ops.index import index_add
 from fnflare.program.ir import Atom, Equation, Literal, Var
 
-__all__ = ["Total", "contracted", "total_of"]
+__all__ = ["Total", "contracted", "negated", "total_of"]
 
 #: Linear operations of one argument that may be done after the adding up instead of before.
 _COMMUTING = frozenset({"reshape", "transpose", "negative", "convert"})
@@ -56,6 +56,14 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
         return Total("stack", (term,), None, tuple(finish), growth <= _MOST_GROWTH)
     operands = e.inputs[1:] if kind == "rows" else e.inputs
     return Total(kind, tuple(operands), e, tuple(finish), True)
+
+
+_negative = Equation(primitives()["negative"], (), None, (), None)
+
+
+def negated(total: Total) -> Total:
+    """What is subtracted in every step, added up."""
+    return total._replace(finish=(_negative, *total.finish))
 
 
 def _sizes(atoms: Sequence[Atom]) -> list[int]:

@@ -1,8 +1,8 @@
 """Constant folding: what depends on no argument is worked out when the program is made, not when it runs.
 
 A program goes in; an equation whose inputs are all constants is run at once, unless its answer is large. Constants
-that repeat one number (the ones and zeros of derivative rules) are worked out as that number and stay without
-memory of their own, however large they are.
+that repeat one number (the ones and zeros of derivative rules) are worked out as that number, and large ones stay
+without memory of their own.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def _folded_number(equation: Equation, literals: list[Literal]) -> Literal | Non
     number = numbers[0] if moves else _run(equation, numbers)
     if not isinstance(number, np.generic) or number.dtype != aval.dtype:
         return None
+    if aval.size * number.nbytes <= _LIMIT:
+        return Literal(np.full(aval.shape, number))  # matrix products take an array that is really there faster
     return Literal(broadcast_scalar(number, aval.shape))
 
 

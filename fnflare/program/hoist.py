@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare.core import BatchTrace, move_axis
-from fnflare.program.contract import Total, contracted, total_of
+from fnflare.program.contract import Total, contracted, negated, total_of
 from fnflare.program.ir import Atom, Equation, Program, Var
+from fnflare.program.regroup import regroup
 from fnflare.program.tracing import evaluate
 
 __all__ = ["Hoisted", "hoist", "run_batched"]
@@ -63,7 +64,11 @@ def hoist(program: Program, consts: int, carry: int) -> Hoisted | None:
     Returns:
         The parts; None if all of it has to stay in the loop.
     """
-    return program.derived(("hoist", consts, carry), lambda: _Splitter(program, consts, carry).split())
+    return program.derived(("hoist", consts, carry), lambda: _hoist(program, consts, carry))
+
+
+def _hoist(program: Program, consts: int, carry: int) -> Hoisted | None:
+    return _Splitter(regroup(program, consts, carry), consts, carry).split()
 
 
 def _vars(atoms: Iterable[Atom]) -> list[Var]:
@@ -95,13 +100,12 @@ class _Splitter:
         # What must run step by step stays in the core, and with it what that reads.
         pinned = [e for e in self.program.equations if id(e) not in outside and _is_pinned(e)]
         core |= self._needed([v for e in pinned for v in e.outputs], outside)
-        sums = {k: [total_of(v, self.maker, self.uses) for v in ts] for k, ts in terms.items()}
-        wanted = [*self.ys, *[a for ts in sums.values() for t in ts for a in t.operands]]
+        wanted = [*self.ys, *[a for ts in terms.values() for t in ts for a in t.operands]]
         later = self._needed(wanted, outside | core)
         after = [e for e in self.program.equations if id(e) in later]
         if not (fixed or ahead or after or terms):
             return None
-        return self._assemble(fixed, ahead, core, after, loop_carry, sums)
+        return self._assemble(fixed, ahead, core, after, loop_carry, terms)
 
     def _levels(self) -> tuple[dict[int, Equation], dict[int, Equation]]:
         """The equations that depend on constants alone, and those that do not depend on the carry."""
@@ -132,35 +136,35 @@ class _Splitter:
                 stack.extend(_vars(e.inputs))
         return found
 
-    def _terms(self, k: int) -> list[Var] | None:
+    def _terms(self, k: int) -> list[Total] | None:
         """What is added to carry `k` in a step, if nothing else happens to it and adding it up later is no waste."""
-        acc, terms = self.carry[k], []
+        acc = self.carry[k]
+        terms: list[Total] = []
         if self.uses.get(acc, 0) != 1:
             return None
         out = self.carry_out[k]
         while out is not acc:
             e = self.maker.get(out) if type(out) is Var else None
-            if e is None or self.uses[out] != 1 or e.prim.name != "add" or e.outputs[0].aval != acc.aval:  # type: ignore[index]
+            if e is None or self.uses[out] != 1 or not _is_sum(e) or e.outputs[0].aval != acc.aval:  # type: ignore[index]
                 return None
-            along = [a for a in e.inputs if a is acc or (type(a) is Var and self._leads_to(a, acc))]
+            along = [a for a in _taken(e) if a is acc or (type(a) is Var and self._leads_to(a, acc))]
             rest = [a for a in e.inputs if a is not along[0]] if len(along) == 1 else []
             if len(rest) != 1 or type(rest[0]) is not Var or rest[0].aval != acc.aval:
                 return None
-            terms.append(rest[0])
+            total = total_of(rest[0], self.maker, self.uses)
+            terms.append(negated(total) if e.prim.name == "subtract" else total)
             out = along[0]
-        if not all(total_of(v, self.maker, self.uses).is_cheap for v in terms):
-            return None
-        return terms
+        return terms if all(t.is_cheap for t in terms) else None
 
     def _leads_to(self, v: Var, acc: Var) -> bool:
         """Whether `v` is a chain of additions down to the carry `acc`."""
         while True:
             e = self.maker.get(v)
-            if e is None or e.prim.name != "add":
+            if e is None or not _is_sum(e):
                 return False
-            if any(a is acc for a in e.inputs):
+            if any(a is acc for a in _taken(e)):
                 return True
-            inner = [a for a in e.inputs if type(a) is Var and (m := self.maker.get(a)) and m.prim.name == "add"]
+            inner = [a for a in _taken(e) if type(a) is Var and (m := self.maker.get(a)) and _is_sum(m)]
             if len(inner) != 1:
                 return False
             v = inner[0]
@@ -210,6 +214,15 @@ class _Splitter:
 
     def _read_by(self, equations: Iterable[Equation], v: Var) -> bool:
         return any(v is a for e in equations for a in e.inputs)
+
+
+def _is_sum(e: Equation) -> bool:
+    return e.prim.name in ("add", "subtract")
+
+
+def _taken(e: Equation) -> tuple[Atom, ...]:
+    """The arguments of a sum or difference that keep their sign."""
+    return e.inputs if e.prim.name == "add" else e.inputs[:1]
 
 
 def live(equations: Sequence[Equation], outputs: Iterable[Atom]) -> list[Equation]:

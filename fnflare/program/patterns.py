@@ -34,7 +34,7 @@ class Pattern(NDArrayOperatorsMixin):
         prim = UFUNCS.get(ufunc)
         if prim is None or method != "__call__" or kwargs:
             raise ArgumentError(
-                f"a pattern cannot hold np.{ufunc.__name__} (method {method!r}, keywords {sorted(kwargs)}), which is no "
+                f"a pattern cannot hold np.{ufunc.__name__} (method {method!r}, keywords {sorted(kwargs)}): it is no "
                 "primitive; name the one that the program has, op.sum(X, axes=A, keepdims=K) say"
             )
         return Operation(prim.name, inputs, {})

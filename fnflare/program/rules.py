@@ -141,9 +141,9 @@ def _is_narrower(got: ShapeDtypeStruct, wanted: ShapeDtypeStruct) -> bool:
 
 
 def _widened(draft: Draft, atom: Atom, equation: Equation) -> Atom:
-    """A float in the dtype of the answer, if that is wider."""
+    """A number in the dtype of the answer, if that is wider, or if it is a whole one."""
     aval = equation.outputs[0].aval
-    if not _is_narrower(atom.aval, aval):
+    if not (_is_narrower(atom.aval, aval) or atom.aval.dtype.kind in "biu"):
         return atom
     return draft.coerce(atom, ShapeDtypeStruct(atom.aval.shape, aval.dtype), equation.source) or atom
 

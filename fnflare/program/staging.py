@@ -18,6 +18,7 @@ from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import FnflareError
 from fnflare.program.closures import Closure
 from fnflare.program.ir import Program
+from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
 
 __all__ = ["Staged", "stage"]
@@ -112,7 +113,7 @@ def _trace(fun: Any, closure: Closure | None, structure: Any, avals: Sequence[An
         return [_leaf(x) for x in out]
 
     traced = trace_program(flat, [*map(aval_of, values), *avals], name, fun)
-    return Staged(traced.program, [*traced.captured, *values], out_structure)
+    return Staged(simplify(traced.program), [*traced.captured, *values], out_structure)
 
 
 def _leaf(x: Any) -> Any:
