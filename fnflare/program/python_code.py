@@ -322,21 +322,31 @@ def _function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str
 def function_code(program: Program) -> Code:
     """The function ``run(*inputs)``, which returns a list of the outputs.
 
-    An output that would be an array of the program's own, or another output as well, is copied.
+    An output that would be an array of the program's own, read-only, or another output as well, is copied.
     """
     writer = _Writer(program)
     lines = writer.lines({})
+    maker = {v: e for e in program.equations for v in e.outputs}
     outputs = []
     for i, a in enumerate(program.outputs):
         text = writer.atom(a)
-        if type(a) is Literal:
-            text = f"array({text})" if type(a.value) is np.ndarray else text
-        elif a.aval.shape and a in program.outputs[:i]:
-            text = f"array({text})"
-        outputs.append(text)
+        again = type(a) is Var and bool(a.aval.shape) and a in program.outputs[:i]
+        outputs.append(f"array({text})" if again or _is_borrowed(a, maker) else text)
     lines.append(f"return [{', '.join(outputs)}]")
     parameters = [writer.local[v] for v in program.inputs]
     return Code(_function("run", parameters, lines), {**writer.names, "array": np.array})
+
+
+def _is_borrowed(a: Atom, maker: dict[Var, Equation]) -> bool:
+    """Whether an output is a view of a constant, or repeats elements without memory for them."""
+    while type(a) is Var:
+        e = maker.get(a)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        a = e.inputs[0]
+    return type(a.value) is np.ndarray  # type: ignore[union-attr]
 
 
 def loop_code(program: Program, consts: int, carry: int) -> Code:
