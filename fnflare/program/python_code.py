@@ -327,11 +327,11 @@ def function_code(program: Program) -> Code:
     writer = _Writer(program)
     lines = writer.lines({})
     maker = {v: e for e in program.equations for v in e.outputs}
+    maker = {v: e for e in program.equations for v in e.outputs}
     outputs = []
     for i, a in enumerate(program.outputs):
         text = writer.atom(a)
-        again = type(a) is Var and bool(a.aval.shape) and a in program.outputs[:i]
-        outputs.append(f"array({text})" if again or _is_borrowed(a, maker) else text)
+        outputs.append(f"array({text})" if _must_copy(a, program.outputs[:i], maker) else text)
     lines.append(f"return [{', '.join(outputs)}]")
     parameters = [writer.local[v] for v in program.inputs]
     return Code(_function("run", parameters, lines), {**writer.names, "array": np.array})
@@ -347,6 +347,21 @@ def _is_borrowed(a: Atom, maker: dict[Var, Equation]) -> bool:
             return True
         a = e.inputs[0]
     return type(a.value) is np.ndarray  # type: ignore[union-attr]
+
+
+def _must_copy(output: Atom, before: Sequence[Atom], maker: dict[Var, Equation]) -> bool:
+    """Whether an output would otherwise be memory of the program's own, read-only, or another output as well."""
+    if type(output) is Var and output.aval.shape and output in before:
+        return True
+    source = output
+    while type(source) is Var:
+        e = maker.get(source)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        source = e.inputs[0]
+    return type(source.value) is np.ndarray  # type: ignore[union-attr]
 
 
 def loop_code(program: Program, consts: int, carry: int) -> Code:
