@@ -70,6 +70,7 @@ class _Writer:
         self.local: dict[Var, str] = {v: f"a{i}" for i, v in enumerate(program.inputs)}
         self._shared: dict[int, str] = {}
         self._kept: list[Any] = []  # whose identity is a key above
+        self.placed: set[Var] = set()  # answers that were written into the place that was ready for them
         self.aliases = _Aliases(program)
 
     def constant(self, value: Any, prefix: str = "c") -> str:
@@ -112,24 +113,38 @@ class _Writer:
         return f"{left} = {self._right(place, e, inputs, targets)}"
 
     def _right(self, place: int, e: Equation, inputs: list[str], targets: dict[Var, str]) -> str:
+        if e.prim.name == "concatenate":
+            return self._concatenate(e, inputs, targets)
         write = _EXPRESSIONS.get(e.prim.name)
-        if write is not None:
-            text = write(self, e, inputs)
-            if text is not None:
-                return text
+        text = None if write is None else write(self, e, inputs)
+        if text is not None:
+            return text
         kernel = _kernel(e)
+        arguments = ", ".join(inputs)
         if _takes_out(kernel) and e.outputs[0].aval.shape:
-            target = targets.get(e.outputs[0])
+            target = self._target(e, targets)
             if target is None:
                 reusable = self.aliases.reusable(place, e)
                 target = None if reusable is None else self.local[reusable]
             if target is not None:
-                # Two of the ufuncs take it by name only.
-                name = "out=" if kernel in (np.maximum, np.minimum) else ""
-                return f"{self.constant(kernel, 'f')}({', '.join(inputs)}, {name}{target})"
+                by_position = isinstance(kernel, np.ufunc) and kernel not in (np.maximum, np.minimum)
+                arguments += f", {target}" if by_position else f", out={target}"
         if e.params:
             kernel = partial(kernel, **e.params)
-        return f"{self.constant(kernel, 'f')}({', '.join(inputs)})"
+        return f"{self.constant(kernel, 'f')}({arguments})"
+
+    def _target(self, e: Equation, targets: dict[Var, str]) -> str | None:
+        """The place that is ready for an answer, if there is one."""
+        target = targets.get(e.outputs[0])
+        if target is not None:
+            self.placed.add(e.outputs[0])
+        return target
+
+    def _concatenate(self, e: Equation, inputs: list[str], targets: dict[Var, str]) -> str:
+        assert e.params is not None
+        target = self._target(e, targets)
+        out = "" if target is None else f", {target}"
+        return f"{self.constant(np.concatenate, 'f')}(({', '.join(inputs)},), {e.params['axis']}{out})"
 
 
 def _kernel(e: Equation) -> Callable[..., Any]:
@@ -142,7 +157,9 @@ def _kernel(e: Equation) -> Callable[..., Any]:
 
 def _takes_out(kernel: Any) -> bool:
     """Whether a kernel can write its answer into an array that it is given."""
-    return isinstance(kernel, np.ufunc) and kernel.nin <= 2 and kernel.signature is None
+    if isinstance(kernel, np.ufunc):
+        return kernel.nin <= 2 and kernel.signature is None
+    return getattr(kernel, "takes_out", False)
 
 
 # -- what is written as a method ----------------------------------------------------------------
@@ -345,16 +362,10 @@ def loop_code(program: Program, consts: int, carry: int) -> Code:
     lines = [f"{writer.local[v]} = {x}[t]" for v, x in zip(stacked, whole, strict=True)]
     lines += writer.lines(targets)
     for stack, y in zip(stacks, ys, strict=True):
-        if not (type(y) is Var and targets.get(y) == f"{stack}[t]" and _written(program, y)):
+        if not (type(y) is Var and targets.get(y) == f"{stack}[t]" and y in writer.placed):
             lines.append(f"{stack}[t] = {writer.atom(y)}")
     states = [writer.local[v] for v in program.inputs[consts : consts + carry]]
     if states:
         lines.append(f"{', '.join(states)}, = {', '.join(writer.atom(a) for a in program.outputs[:carry])},")
     text = ["for t in steps:", *[f"    {line}" for line in lines or ["pass"]], f"return [{', '.join(states)}]"]
     return Code(_function("loop", ["steps", *fixed, *whole, *stacks], text), writer.names)
-
-
-def _written(program: Program, y: Var) -> bool:
-    """Whether the equation that makes a variable writes it into a given place."""
-    e = next(e for e in program.equations if y in e.outputs)
-    return e.prim.name not in _EXPRESSIONS and _takes_out(_kernel(e)) and bool(y.aval.shape)
