@@ -41,8 +41,7 @@ def _logistic_kernel(x: Any, out: Any = None) -> Any:
     # 1 / (1 + exp(-x)) written with tanh, which saturates instead of overflowing; in place on one buffer.
     if type(x) is not np.ndarray:
         return 0.5 * (1 + np.tanh(0.5 * x))
-    out = np.multiply(x, 0.5, out)
-    kernels.tanh(out, out)
+    out = kernels.tanh(x * 0.5) if out is None else kernels.tanh(np.multiply(x, 0.5, out), out)
     out *= 0.5
     out += 0.5
     return out
