@@ -466,3 +466,15 @@ def test_any_program_of_any_dtypes_stays_the_same(steps, first, second):
     same_answers(program, simple, args, rtol=1e-6 if {"f4", "c8"} & {first, second} else 1e-9)
     again = Program(simple.inputs, simple.equations, simple.outputs)
     assert names(simplify(again)) == names(simple)
+
+
+def test_what_a_loop_subtracts_leaves_it():
+    def loss(b, xs):
+        return np.sum(ff.scan(lambda h, a: (np.tanh(a + h - b), None), np.zeros(3), xs)[0])
+
+    program = simplify(program_of(ff.grad(loss), x[0], y))
+    forward, backward = [e for e in program.equations if e.prim.name == "scan"]
+    assert forward.params["carry"] == backward.params["carry"] == 1  # the cotangent of h alone
+    with ff.disable_jit():
+        expected = ff.grad(loss)(x[0], y)
+    np.testing.assert_allclose(run(program, (x[0], y))[0], expected)

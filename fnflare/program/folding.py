@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import aval_of
+from fnflare.core import aval_of, plain_kernel
 from fnflare.ops.shape import broadcast_scalar
 from fnflare.program.frozen import is_plain
 from fnflare.program.ir import Equation, Literal, Program
@@ -82,6 +82,6 @@ def _run(equation: Equation, args: list[Any]) -> Any:
     """What the kernel makes of constants; None where it fails, as it then shall when the program runs."""
     try:
         with np.errstate(all="ignore"):
-            return equation.prim.kernel(*args, **(equation.params or {}))
+            return plain_kernel(equation.prim)(*args, **(equation.params or {}))
     except Exception:
         return None

@@ -45,7 +45,8 @@ class Rule:
         self.patterns = patterns
         self.kinds = kinds
         self._function = function
-        self._arguments = tuple(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
+        self._arguments = tuple([p.name for p in parameters if p.default is p.empty])
         self._traced: dict[Hashable, Program | None] = {}
         for pattern in patterns:
             unknown = set(self._arguments) - pattern.names()
