@@ -8,7 +8,7 @@ from vmap_laws import RNG, close, normal, operations, with_axis
 
 import fnflare as ff
 from fnflare.errors import ConcretizationError, UnsupportedError
-from fnflare.kernels.rows import add_at
+from fnflare.kernels import rows
 from fnflare.testing import check_grads, check_vmap
 
 MASK = np.array([True, False, True])
@@ -235,13 +235,27 @@ def test_adding_rows_is_adding_one_by_one(shapes, arrays, dtype, index_dtype):
     x = RNG.integers(0, 2, shape).astype(dtype)
     for values in (RNG.integers(0, 2, (*places, *shape[arrays:])).astype(dtype), 1, np.ones((), dtype)):
         ours, theirs = x.copy(), x.copy()
-        add_at(ours, index if arrays > 1 else index[0], values)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "_MANY", 0)
+            rows.add_at(ours, index if arrays > 1 else index[0], values)
         np.add.at(theirs, index, values)
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_adding_what_an_array_cannot_hold_is_refused():
-    with pytest.raises(TypeError):
-        add_at(np.zeros(3, np.int64), np.array([0]), np.array([0.5]))
+def test_adding_many_rows():
+    index = RNG.integers(-9, 9, (50, 8))
+    x, values = normal(9, 6), normal(50, 8, 6)
+    expected = x.copy()
+    np.add.at(expected, index, values)
+    rows.add_at(x, index, values)
+    close(x, expected)
+
+
+@pytest.mark.parametrize("many", [0, 1000])
+def test_adding_by_sorting_takes_what_adding_one_by_one_takes(monkeypatch, many):
+    monkeypatch.setattr(rows, "_MANY", many)
     with pytest.raises(IndexError, match="index 3 is out of bounds"):
-        add_at(np.zeros(3), np.array([0, 3]), 1.0)
+        rows.add_at(np.zeros(3), np.array([0, 3]), 1.0)
+    x = np.zeros(3, np.int64)
+    rows.add_at(x, np.array([0, 0, 2]), np.array([1.5, 1.5, 2.5]))
+    np.testing.assert_array_equal(x, [2, 0, 2])

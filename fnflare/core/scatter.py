@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.tracer import Tracer
+from fnflare.kernels.rows import add_rows
 
 __all__ = ["Pending", "Scatter", "is_basic"]
 
@@ -68,7 +69,8 @@ class Pending:
             else:
                 np.add.at(total, p.index, p.rows)
         if table:
-            _add_rows(total, table)
+            index, rows = _table(table, aval.shape[1:])
+            add_rows(total, np.where(index < 0, index + len(total), index), rows)
         return total
 
 
@@ -76,18 +78,6 @@ def _reads_rows(index: Any) -> bool:
     """Whether an index is one array of integers, which reads whole rows, as an embedding does."""
     i = index[0] if type(index) is tuple and len(index) == 1 else index
     return type(i) is np.ndarray and i.dtype.kind in "iu"
-
-
-def _add_rows(total: Any, parts: list[Scatter]) -> None:
-    """Add rows to an array, in place: sorted and summed first, since many are of the same few words."""
-    index, rows = _table(parts, total.shape[1:])
-    if not len(index):
-        return
-    index = np.where(index < 0, index + len(total), index)
-    order = np.argsort(index, kind="stable")
-    index = index[order]
-    starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
-    total[index[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
 
 def _table(parts: list[Scatter], tail: tuple[int, ...]) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 An array, an index and values go in; the array is changed in place. NumPy's ``np.add.at`` looks at every element
 on its own. Where whole rows are named by arrays of integers, as nearly always, the rows are sorted and
-summed first instead.
+summed first instead, if there are not just a few.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 
 __all__ = ["add_at", "add_rows"]
 
+# Elements from which on sorting pays: it takes some twenty calls of NumPy, and saves some 10 ns an element.
+_MANY = 1 << 11
+
 
 def add_at(x: np.ndarray, index: Any, values: Any) -> None:
     """Add values to a part of an array, in place; what an index names twice is added to twice.
@@ -21,7 +24,7 @@ def add_at(x: np.ndarray, index: Any, values: Any) -> None:
     Args:
         x: the array.
         index: any index of NumPy's with an array in it.
-        values: what broadcasts to ``x[index]``.
+        values: what broadcasts to ``x[index]``; it takes the dtype of `x`.
 
     >>> x = np.zeros(3)
     >>> add_at(x, np.array([0, 2, 2]), 1.0)
@@ -35,12 +38,14 @@ def add_at(x: np.ndarray, index: Any, values: Any) -> None:
     arrays = np.broadcast_arrays(*parts)
     lead, tail = x.shape[: len(arrays)], x.shape[len(arrays) :]
     shape = arrays[0].shape
+    if math.prod(shape) * math.prod(tail) < _MANY:
+        np.add.at(x, index, values)
+        return
     places = np.zeros(shape, np.intp)
     for i, n in zip(arrays, lead, strict=True):
         places *= n
         places += _from_zero(i, n)
-    weak = isinstance(values, (int, float))  # a Python number takes the dtype of the array
-    values = np.asarray(values, np.result_type(x.dtype, values) if weak else None)
+    values = np.asarray(values).astype(x.dtype, copy=False)
     rows = np.broadcast_to(values, (*shape, *tail)).reshape(places.size, *tail)
     add_rows(x.reshape(math.prod(lead), *tail), places.reshape(-1), rows)
 

@@ -1,8 +1,8 @@
 """Recurrent cells: what happens at one time step.
 
-A cell is four pure functions; `fnflare.nn.Recurrent` runs any cell over a batch of sequences. Parameters
-of all gates lie side by side, so that a step is one product with the state, and what does not depend on
-the state is computed for all time steps at once, before the first.
+A cell is three pure functions, written for one step; `fnflare.nn.Recurrent` runs any cell over a batch of
+sequences under `fnflare.scan`, which computes what does not depend on the state for all steps at once, before the
+first. Parameters of all gates lie side by side, so that what remains of a step is one product with the state.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ __all__ = ["Cell", "GRUCell", "LSTMCell", "RNNCell"]
 GLOROT, ORTHOGONAL = glorot_uniform(), orthogonal()
 
 
-def _inputs_themselves(params: Any, inputs: Any) -> Any:
-    return inputs
-
-
 class Cell(NamedTuple):
     """One step of a recurrent layer. The carry, the state that goes from step to step, is any pytree of
     arrays whose first axis is the batch.
@@ -34,11 +30,11 @@ class Cell(NamedTuple):
     Attributes:
         init: ``init(key, features) -> (units, params)``: draws the parameters for inputs of so many
             features, and says how many the outputs have.
-        apply: ``apply(params, carry, projected) -> (carry, outputs)``: one step, on the projected inputs of
-            this step, (N, ...); outputs (N, units).
+        apply: ``apply(params, carry, inputs) -> (carry, outputs)``: one step, on its inputs (N, features), with
+            outputs (N, units). It is the body of a `fnflare.scan`: traced once, so that values in it have
+            no truth, and the carry has one structure and shape. What it computes of the inputs and the parameters
+            alone is computed for all steps at once.
         initial: ``initial(params, batch) -> carry``: the carry before the first step.
-        project: ``project(params, inputs) -> projected``: what can be computed for all steps at once, from
-            (T, N, features) to (T, N, ...). By default the inputs themselves.
 
     >>> mean_so_far = Cell(
     ...     init=lambda key, features: (features, ()),
@@ -53,7 +49,6 @@ class Cell(NamedTuple):
     init: Callable[[Any, int], tuple[int, Any]]
     apply: Callable[[Any, Any, Any], tuple[Any, Any]]
     initial: Callable[[Any, int], Any]
-    project: Callable[[Any, Any], Any] = _inputs_themselves
 
 
 def _check_initialisers(kind: str, **initialisers: Any) -> None:
@@ -85,16 +80,12 @@ def _zero_state(params: Any, batch: int) -> Any:
     return np.zeros((batch, u.shape[0]), u.dtype)
 
 
-def _projection(kind: str) -> Callable[[Any, Any], Any]:
-    """What depends on the inputs alone: ``x W + b``, of all time steps as one product."""
-
-    def project(params: Any, inputs: Any) -> Any:
-        w = params["W"]
-        if inputs.shape[-1] != w.shape[0]:
-            raise mismatch(kind, f"(N, T, {w.shape[0]})", np.swapaxes(inputs, 0, 1))
-        return linear(inputs, w, params["b"])
-
-    return project
+def _from_inputs(kind: str, params: Any, inputs: Any) -> Any:
+    """What a step takes of its inputs: ``x W + b``."""
+    w = params["W"]
+    if inputs.shape[-1] != w.shape[0]:
+        raise mismatch(kind, f"(N, {w.shape[0]})", inputs)
+    return linear(inputs, w, params["b"])
 
 
 def RNNCell(
@@ -125,11 +116,11 @@ def RNNCell(
     def init(key: Any, features: int) -> tuple[int, Any]:
         return units, _draw("RNNCell", key, features, units, 1, (W_init, U_init, b_init))
 
-    def apply(params: Any, carry: Any, projected: Any) -> tuple[Any, Any]:
-        h = activation(projected + carry @ params["U"])
+    def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+        h = activation(_from_inputs("RNNCell", params, inputs) + carry @ params["U"])
         return h, h
 
-    return Cell(init, apply, _zero_state, _projection("RNN"))
+    return Cell(init, apply, _zero_state)
 
 
 def LSTMCell(
@@ -164,7 +155,6 @@ def LSTMCell(
     """
     units = positive_int("LSTMCell", "units", units)
     _check_initialisers("LSTMCell", W_init=W_init, U_init=U_init, b_init=b_init)
-    cell_gate, output_gate = slice(2 * units, 3 * units), slice(3 * units, None)
 
     def init(key: Any, features: int) -> tuple[int, Any]:
         params = _draw("LSTMCell", key, features, units, 4, (W_init, U_init, b_init))
@@ -174,16 +164,16 @@ def LSTMCell(
     def initial(params: Any, batch: int) -> Any:
         return _zero_state(params, batch), _zero_state(params, batch)
 
-    def apply(params: Any, carry: Any, projected: Any) -> tuple[Any, Any]:
+    def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
         h, c = carry
-        gates = projected + h @ params["U"]
+        gates = _from_inputs("LSTMCell", params, inputs) + h @ params["U"]
         # One sigmoid over all gates, though one of them does not need it: a call costs more than that.
         s = ops.logistic(gates)
-        c = s[:, units : 2 * units] * c + s[:, :units] * np.tanh(gates[:, cell_gate])
-        h = s[:, output_gate] * np.tanh(c)
+        c = s[:, units : 2 * units] * c + s[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
+        h = s[:, 3 * units :] * np.tanh(c)
         return (h, c), h
 
-    return Cell(init, apply, initial, _projection("LSTM"))
+    return Cell(init, apply, initial)
 
 
 def GRUCell(
@@ -220,12 +210,12 @@ def GRUCell(
         params["c"] = b_init(random.fold_in(key, 0), (units,))
         return units, params
 
-    def apply(params: Any, carry: Any, projected: Any) -> tuple[Any, Any]:
-        h = carry
+    def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+        h, from_inputs = carry, _from_inputs("GRUCell", params, inputs)
         from_state = h @ params["U"]
-        s = ops.logistic(projected[:, : 2 * units] + from_state[:, : 2 * units])
-        n = np.tanh(projected[:, 2 * units :] + s[:, :units] * (from_state[:, 2 * units :] + params["c"]))
+        s = ops.logistic(from_inputs[:, : 2 * units] + from_state[:, : 2 * units])
+        n = np.tanh(from_inputs[:, 2 * units :] + s[:, :units] * (from_state[:, 2 * units :] + params["c"]))
         h = n + s[:, units:] * (h - n)
         return h, h
 
-    return Cell(init, apply, _zero_state, _projection("GRU"))
+    return Cell(init, apply, _zero_state)

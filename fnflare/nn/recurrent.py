@@ -1,14 +1,14 @@
 """Recurrent layers: a cell run over a batch of sequences, forwards, backwards or both.
 
-Sequences of unequal length come as a `Padded` batch and give, each of them, what they give alone: past its
-end a sequence's carry stands still, so that a pass forwards ends with its last word and a pass backwards
-begins there.
+A batch goes in, time is laid out first, the cell is the body of a scan, and outputs at all steps or the last ones
+come out. Sequences of unequal length come as a `Padded` batch and give, each of them, what they give alone: the loop
+does of that only what has to happen in it, the rest is done on its outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.nn import scoping
 from fnflare.nn.cells import GLOROT, ORTHOGONAL, Cell, GRUCell, LSTMCell, RNNCell
 from fnflare.nn.initializers import Initializer, zeros
-from fnflare.nn.layer import Flops, Layer, Shape, known_features, layer, mismatch, units_of
+from fnflare.nn.layer import Layer, Shape, known_features, layer, mismatch, units_of
 from fnflare.padded import Padded
+from fnflare.transforms.loops import recurrence
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -71,7 +72,14 @@ def RNN(
     (-1, 5)
     """
     cell = RNNCell(units, activation=activation, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent("RNN", cell, _gated_flops(1, 3), bidirectional=bidirectional, last=last, reverse=reverse)
+    return _recurrent(
+        "RNN",
+        cell,
+        _Gated(1, 3, bounded=activation is np.tanh),
+        bidirectional=bidirectional,
+        last=last,
+        reverse=reverse,
+    )
 
 
 def LSTM(
@@ -92,7 +100,9 @@ def LSTM(
     ((-1, 10), ['backward', 'forward'], (3, 20))
     """
     cell = LSTMCell(units, forget_bias=forget_bias, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent("LSTM", cell, _gated_flops(4, 17), bidirectional=bidirectional, last=last, reverse=reverse)
+    return _recurrent(
+        "LSTM", cell, _Gated(4, 17, bounded=True), bidirectional=bidirectional, last=last, reverse=reverse
+    )
 
 
 def GRU(
@@ -111,26 +121,35 @@ def GRU(
     (-1, -1, 5)
     """
     cell = GRUCell(units, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent("GRU", cell, _gated_flops(3, 14), bidirectional=bidirectional, last=last, reverse=reverse)
+    return _recurrent("GRU", cell, _Gated(3, 14, bounded=True), bidirectional=bidirectional, last=last, reverse=reverse)
 
 
-def _gated_flops(gates: int, others: int) -> Flops:
-    """The operations of a step: two products for the gates, and `others` elementwise ones a unit."""
+class _Gated(NamedTuple):
+    """What the layers of this package know of their cells: the gates whose products lie side by side, how many
+    elementwise operations a unit takes in a step besides, and whether the carry stays small whatever the inputs."""
 
-    def flops(shape: Shape, out: Shape, params: Any) -> int:
-        passes = [params] if "U" in params else list(params.values())
+    gates: int
+    others: int
+    bounded: bool
+
+    def flops(self, shape: Shape, out: Shape, params: Any) -> int:
+        """The operations of all steps: two products for the gates, and the elementwise ones."""
+        passes = _passes(params)
         units = passes[0]["U"].shape[0]
-        step = 2 * (shape[-1] + units) * gates * units + others * units
+        step = 2 * (shape[-1] + units) * self.gates * units + self.others * units
         return len(passes) * step * units_of((*shape[:2], 1))
 
-    return flops
+
+def _passes(params: Any) -> list[Any]:
+    return [params] if "U" in params else list(params.values())
 
 
-def _recurrent(kind: str, cell: Any, flops: Flops | None, *, bidirectional: bool, last: bool, reverse: bool) -> Layer:
+def _recurrent(kind: str, cell: Any, gated: _Gated | None, *, bidirectional: bool, last: bool, reverse: bool) -> Layer:
     if not isinstance(cell, Cell) or not all(map(callable, cell)):
-        raise ArgumentError(f"{kind}: expected a cell, nn.Cell(init, apply, initial, project), got {cell!r}")
+        raise ArgumentError(f"{kind}: expected a cell, nn.Cell(init, apply, initial), got {cell!r}")
     if bidirectional and reverse:
         raise ArgumentError(f"{kind}: bidirectional=True runs a pass backwards already; leave out reverse=True")
+    bounded = gated is not None and gated.bounded
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         features = known_features(kind, input_shape, 3, "(N, T, features)")
@@ -152,19 +171,32 @@ def _recurrent(kind: str, cell: Any, flops: Flops | None, *, bidirectional: bool
         return_state: bool = False,
     ) -> Any:
         batch = _Batch(kind, inputs)
+        if gated is not None:
+            features = _passes(params)[0]["W"].shape[0]
+            if features != batch.values.shape[2]:
+                raise mismatch(kind, f"(N, T, {features})", batch.given)
+
+        def run(params: Any, start: Any, reverse: bool) -> tuple[Any, Any]:
+            first = cell.initial(params, batch.size)
+            start = first if start is None else _checked_carry(kind, start, first)
+            # A pass forwards may run on over the padding, if nobody wants its carry at a sequence's own end.
+            runs_on = batch.running is None or (bounded and not reverse and not return_state)
+            holds = return_state and not reverse
+            step = _step(cell.apply, params) if runs_on else _pausing_step(cell.apply, params, start, holds)
+            return _pass(kind, batch, step, start, runs_on, reverse, last)
+
         if not bidirectional:
-            outputs, state = _sweep(cell, params, batch, initial_state, reverse, last)
+            outputs, state = run(params, initial_state, reverse)
         else:
             starts = _both(kind, initial_state)
-            ahead, state_ahead = _sweep(cell, params["forward"], batch, starts["forward"], False, last)
-            back, state_back = _sweep(cell, params["backward"], batch, starts["backward"], True, last)
+            ahead, state_ahead = run(params["forward"], starts["forward"], False)
+            back, state_back = run(params["backward"], starts["backward"], True)
             outputs = np.concatenate([ahead, back], axis=-1)
             state = {"forward": state_ahead, "backward": state_back}
-        if not last:
-            outputs = batch.padded(outputs)
+        outputs = batch.last(outputs) if last else batch.all(outputs)
         return (outputs, state) if return_state else outputs
 
-    return layer(kind, init, apply, flops)
+    return layer(kind, init, apply, None if gated is None else gated.flops)
 
 
 def _both(kind: str, initial_state: Any) -> Any:
@@ -179,55 +211,106 @@ def _both(kind: str, initial_state: Any) -> Any:
 
 
 class _Batch:
-    """Sequences as the loop over time wants them: time first, and for each step who is still running."""
+    """Sequences as the loop over time wants them.
+
+    Attributes:
+        given: the values as they came, (N, T, features).
+        values: time first, (steps, N, features), up to the end of the longest sequence.
+        size: the number of sequences.
+        running: (steps, N), which sequences have not ended; None where none ends before the others.
+        ends: (N,), the step of each sequence's last word; None where that is the last step of all.
+    """
 
     def __init__(self, kind: str, inputs: Any) -> None:
-        values = inputs.values if type(inputs) is Padded else inputs
-        shape: Any = getattr(values, "shape", ())
+        padded = type(inputs) is Padded
+        self.given = inputs.values if padded else inputs
+        shape: Any = getattr(self.given, "shape", ())
         if len(shape) != 3 or shape[1] == 0:
-            raise mismatch(kind, "(N, T, features) with T of at least 1", values)
-        self.kind = kind
+            raise mismatch(kind, "(N, T, features) with T of at least 1", self.given)
         self.size, self.steps = shape[:2]
-        # The inputs of one step lie side by side, and so does what is projected from them.
-        self.values = np.swapaxes(values, 0, 1)
-        self.inputs = inputs
-        self.mask: Any = None
-        self.shortest = self.steps
-        if type(inputs) is Padded:
-            # Lengths that have no value yet, under a transform that knows shapes alone, may be anything.
-            lengths = inputs.lengths
-            self.shortest = 0 if is_tracer(lengths) else int(np.min(lengths, initial=self.steps))
-            if self.shortest < self.steps:
-                self.mask = inputs.mask()
-                self.running = np.swapaxes(self.mask, 0, 1)[:, :, None]
+        lengths: Any = inputs.lengths if padded else None
+        self.lengths = lengths
+        self.running: Any = None
+        self.ends: Any = None
+        self.shortest = longest = self.steps
+        if padded and is_tracer(lengths):
+            self.shortest = 0  # lengths that have no value yet may be anything
+        elif padded:
+            self.shortest = int(np.min(lengths, initial=longest))
+            longest = min(max(int(np.max(lengths, initial=0)), 1), longest)
+        # The inputs of one step lie side by side, and so does what is computed of them.
+        self.values = np.swapaxes(self.given if longest == self.steps else self.given[:, :longest], 0, 1)
+        if self.shortest < longest:
+            self.running = np.arange(longest)[:, None] < np.reshape(lengths, (1, -1))
+            self.ends = np.subtract(lengths, 1)  # of a sequence without words some other step, which `last` clears
 
-    def padded(self, outputs: Any) -> Any:
-        """Outputs at all steps, with zeros past the end of each sequence."""
-        if type(self.inputs) is not Padded:
+    def all(self, outputs: Any) -> Any:
+        """Outputs of a loop, (steps, N, units), as those of a layer, with zeros past the end of each sequence."""
+        if self.running is not None:
+            outputs = np.where(self.running[:, :, None], outputs, np.zeros((), outputs.dtype))
+        missing = self.steps - outputs.shape[0]
+        if missing:
+            outputs = np.concatenate([outputs, np.zeros((missing, *outputs.shape[1:]), outputs.dtype)])
+        outputs = np.swapaxes(outputs, 0, 1)
+        return outputs if self.lengths is None else Padded(outputs, self.lengths)
+
+    def last(self, outputs: Any) -> Any:
+        """Outputs after the last word that was read, (N, units), with zeros for a sequence without words."""
+        if self.lengths is None or self.shortest > 0:
             return outputs
-        if self.mask is not None:
-            outputs = np.where(self.mask[:, :, None], outputs, np.zeros((), outputs.dtype))
-        return Padded(outputs, self.inputs.lengths)
+        return np.where(np.reshape(self.lengths, (-1, 1)) > 0, outputs, np.zeros((), outputs.dtype))
 
 
-def _sweep(cell: Cell, params: Any, batch: _Batch, carry: Any, reverse: bool, last: bool) -> tuple[Any, Any]:
-    """One pass over time: the outputs, (N, T, units) or the last ones, (N, units), and the final carry."""
-    projected = cell.project(params, batch.values)
-    first = cell.initial(params, batch.size)
-    carry = first if carry is None else _checked_carry(batch.kind, carry, first)
-    outputs: list[Any] = []
-    y: Any = None
-    for t in range(batch.steps - 1, -1, -1) if reverse else range(batch.steps):
-        new, out = cell.apply(params, carry, projected[t])
-        if t >= batch.shortest:
-            new, out = _hold(batch.running[t], new, out, carry, y)
-        carry, y = new, out
-        outputs.append(y)
-    if last:
-        return y, carry
-    if reverse:
-        outputs.reverse()
-    return np.stack(outputs, axis=1), carry
+def _pass(kind: str, batch: _Batch, step: Any, start: Any, runs_on: bool, reverse: bool, last: bool) -> tuple[Any, Any]:
+    """One pass over time: the outputs, (steps, N, units) or the last ones, (N, units), and the final carry."""
+    inputs = batch.values if runs_on else (batch.values, batch.running)
+    at_own_end = last and not reverse and batch.running is not None
+    state, outputs = recurrence(step, start, inputs, reverse=reverse, last=last and not at_own_end, what=kind)
+    return outputs[batch.ends, np.arange(batch.size)] if at_own_end else outputs, state
+
+
+def _step(apply: Any, params: Any) -> Any:
+    """A step of all sequences."""
+
+    def step(carry: Any, x: Any) -> Any:
+        return apply(params, carry, x)
+
+    return step
+
+
+def _pausing_step(apply: Any, params: Any, start: Any, holds: bool) -> Any:
+    """A step of the sequences that are running. One that is not holds its carry, or begins again at `start`: so does a
+    pass backwards, which comes to the padding first, and a pass forwards whose carry nobody wants, since the gradient
+    has less work with it."""
+
+    def held(carry: Any, inputs: Any) -> Any:
+        x, running = inputs
+        new, outputs = apply(params, carry, x)
+        return _chosen(running, new, outputs, carry)
+
+    def begun(carry: Any, inputs: Any) -> Any:
+        x, running = inputs
+        new, outputs = apply(params, carry, x)
+        return _chosen(running, new, outputs, start)
+
+    return held if holds else begun
+
+
+def _chosen(running: Any, new: Any, outputs: Any, old: Any) -> tuple[Any, Any]:
+    """The new carry of the sequences that are running, the old one of those that are not; and the outputs, which nobody
+    looks at where a sequence is not running, so that those that are part of the carry may stay part of it."""
+
+    def choose(n: Any, o: Any) -> Any:
+        if np.shape(n)[:1] != running.shape:
+            raise ShapeError(
+                f"{scoping.where()}the carry of a cell that runs over a Padded batch has the sequences along its first "
+                f"axis; got {np.shape(n)} for {running.shape[0]} of them"
+            )
+        return np.where(np.reshape(running, (-1, *(1,) * (n.ndim - 1))), n, o)
+
+    carry = tree.map(choose, new, old)
+    same = [c for n, c in zip(tree.leaves(new), tree.leaves(carry), strict=True) if n is outputs]
+    return carry, same[0] if same else outputs
 
 
 def _checked_carry(kind: str, given: Any, wanted: Any) -> Any:
@@ -236,21 +319,3 @@ def _checked_carry(kind: str, given: Any, wanted: Any) -> Any:
     if shapes != wanted_shapes:
         raise ShapeError(f"{scoping.where()}{kind} expected an initial_state of shapes {wanted_shapes}, got {shapes}")
     return given
-
-
-def _hold(running: Any, new: Any, out: Any, old: Any, before: Any) -> tuple[Any, Any]:
-    """The new carry and outputs of the sequences that are running, the old ones of those that are not.
-
-    What a cell both hands on and gives out, as most do with their state, is chosen once.
-    """
-    chosen: dict[tuple[int, int], Any] = {}
-
-    def choose(n: Any, o: Any) -> Any:
-        pair = id(n), id(o)
-        if pair not in chosen:
-            where = np.reshape(running, (-1, *(1,) * (n.ndim - 1)))
-            chosen[pair] = np.where(where, n, o)
-        return chosen[pair]
-
-    carry = tree.map(choose, new, old)
-    return carry, choose(out, np.zeros(out.shape, out.dtype) if before is None else before)

@@ -95,7 +95,7 @@ def _getitem_shape(x: ShapeDtypeStruct, *arrays: ShapeDtypeStruct, index: Any) -
     return ShapeDtypeStruct(_part_shape(x.shape, index, arrays), x.dtype)
 
 
-_getitem = primitive("getitem", lambda x, *arrays, index: x[_fill(index, arrays)], _getitem_shape)
+_getitem = primitive("getitem", lambda x, *arrays, index: x[_fill(index, arrays) if arrays else index], _getitem_shape)
 _getitem.vjp(lambda ct, _ans, x_like, *arrays, index: Scatter(x_like, _fill(index, arrays), ct, index_add))
 _getitem.jvp(lambda t, _ans, _x, *arrays, index: getitem(t, _fill(index, arrays)))
 

@@ -7,7 +7,7 @@ the interpreter runs them on plain arrays.
 
 from fnflare.program import stability  # noqa: F401  (fills the table of rules)
 from fnflare.program.ahead import run_ahead
-from fnflare.program.interpreter import Runner, run
+from fnflare.program.interpreter import compiled, run
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 from fnflare.program.patterns import constant, op, operand, parameter, reshaped, several
 from fnflare.program.rules import Rule, remove_rule, rule, rules
@@ -22,9 +22,9 @@ __all__ = [
     "ProgramTrace",
     "ProgramTracer",
     "Rule",
-    "Runner",
     "Traced",
     "Var",
+    "compiled",
     "constant",
     "evaluate",
     "op",

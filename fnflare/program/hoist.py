@@ -17,6 +17,7 @@ import numpy as np
 from fnflare.core import BatchTrace, move_axis
 from fnflare.program.contract import Total, contracted, negated, total_of
 from fnflare.program.ir import Atom, Equation, Program, Var
+from fnflare.program.regroup import regroup
 from fnflare.program.tracing import evaluate
 
 __all__ = ["Hoisted", "hoist", "run_batched"]
@@ -63,7 +64,11 @@ def hoist(program: Program, consts: int, carry: int) -> Hoisted | None:
     Returns:
         The parts; None if all of it has to stay in the loop.
     """
-    return program.derived(("hoist", consts, carry), lambda: _Splitter(program, consts, carry).split())
+    return program.derived(("hoist", consts, carry), lambda: _hoist(program, consts, carry))
+
+
+def _hoist(program: Program, consts: int, carry: int) -> Hoisted | None:
+    return _Splitter(regroup(program, consts, carry), consts, carry).split()
 
 
 def _vars(atoms: Iterable[Atom]) -> list[Var]:

@@ -1,177 +1,65 @@
 """The interpreter: runs programs on plain arrays, one kernel after another.
 
-A program goes in, a `Runner` comes out that holds it as a list of instructions over numbered registers. It
-is the reference that any other executor must agree with. What it does beyond calling kernels is to let go of
-arrays after their last use, and to write the answer of a ufunc into an argument that nobody needs any more.
+A program goes in as Python code of NumPy calls (`fnflare.program.python_code`), made once and kept with it. It is
+the reference that any other executor must agree with. While somebody observes, programs run through `evaluate`
+instead, so that every operation is seen with its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fnflare.core import observed, plain_kernel
-from fnflare.program.ir import Equation, Literal, Program, Var
+from fnflare.core import observed
+from fnflare.program.ir import Program
+from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
 
-__all__ = ["Runner", "run"]
-
-#: Primitives whose answer may share memory with an argument.
-_VIEWS = frozenset(
-    {"reshape", "transpose", "broadcast_to", "getitem", "convert", "convert_discrete", "stop_gradient", "windows"}
-)
-#: Primitives, beside the elementwise ones, whose answer is one array that shares memory with nothing.
-_FRESH = frozenset({"matmul", "sum", "max", "min", "softmax", "log_softmax", "logsumexp", "cumsum", "concatenate"})
+__all__ = ["compiled", "run", "run_loop"]
 
 
-class Runner:
-    """A program as instructions.
-
-    An instruction is ``(kernel, inputs, output, frees)``: the registers that the kernel takes, the register (or
-    the tuple of them) that it fills, and those that are empty afterwards.
-    """
-
-    __slots__ = ("_copies", "_count", "_instructions", "_outputs", "_program", "_registers")
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        number: dict[Var, int] = {v: i for i, v in enumerate(program.inputs)}
-        self._count = len(program.inputs)
-        registers: list[Any] = [None] * self._count
-        literals: dict[int, int] = {}
-
-        def register(atom: Any) -> int:
-            if type(atom) is Literal:
-                if id(atom) not in literals:
-                    literals[id(atom)] = len(registers)
-                    registers.append(atom.value)
-                return literals[id(atom)]
-            return number[atom]
-
-        rows = []
-        for equation in program.equations:
-            inputs = tuple([register(a) for a in equation.inputs])
-            for v in equation.outputs:
-                number[v] = len(registers)
-                registers.append(None)
-            rows.append((equation, inputs, tuple([number[v] for v in equation.outputs])))
-        self._outputs = tuple([register(a) for a in program.outputs])
-        self._copies = tuple([_must_copy(program, i) for i in range(len(self._outputs))])
-        self._registers = registers
-        self._instructions = _instructions(rows, self._outputs)
-
-    def __call__(self, args: Sequence[Any]) -> list[Any]:
-        """Run on plain arrays; returns the outputs, each the caller's own unless it is an argument."""
-        if observed():  # then every operation is to be seen, with its place
-            outputs = evaluate(self._program, args)
-            return [np.array(x) if copy else x for x, copy in zip(outputs, self._copies, strict=True)]
-        registers = self._registers.copy()
-        registers[: self._count] = args
-        for kernel, inputs, output, frees in self._instructions:
-            n = len(inputs)
-            if n == 2:
-                ans = kernel(registers[inputs[0]], registers[inputs[1]])
-            elif n == 1:
-                ans = kernel(registers[inputs[0]])
-            else:
-                ans = kernel(*[registers[i] for i in inputs])
-            if type(output) is int:
-                registers[output] = ans
-            else:
-                for i, a in zip(output, ans, strict=True):
-                    registers[i] = a
-            for i in frees:
-                registers[i] = None
-        return [
-            np.array(registers[i]) if copy else registers[i]
-            for i, copy in zip(self._outputs, self._copies, strict=True)
-        ]
+def compiled(program: Program) -> Callable[..., list[Any]]:
+    """A program as a function of plain arrays, which returns a list of its outputs."""
+    return program.derived("function", lambda: function_code(program).compile("run"))
 
 
 def run(program: Program, args: Sequence[Any]) -> list[Any]:
-    """Run a program on plain arrays."""
-    return program.derived("runner", lambda: Runner(program))(args)
+    """Run a program on plain arrays; its outputs are the caller's own, but for what is an argument."""
+    return evaluate(program, args) if observed() else compiled(program)(*args)
 
 
-def _must_copy(program: Program, i: int) -> bool:
-    """Whether output `i` would otherwise be an array of the program's own, or another output as well."""
-    output = program.outputs[i]
-    if type(output) is Literal:
-        return type(output.value) is np.ndarray
-    return bool(output.aval.shape) and output in program.outputs[:i]
+def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:
+    """Run a scan's body over time.
+
+    Args:
+        program: the body, from constants, carries and a step's inputs to carries and a step's outputs.
+        consts, carry: how many of each there are.
+        args: constants, first carries, and inputs stacked along axis 0.
+        length: the number of steps.
+        reverse: whether to go from the last to the first.
+
+    Returns:
+        The last carries, and the outputs stacked along axis 0.
+    """
+    stacks = [np.empty((length, *a.shape), a.dtype) for a in program.out_avals[carry:]]
+    steps = range(length - 1, -1, -1) if reverse else range(length)
+    if observed():
+        return [*_observed_loop(program, consts, carry, args, steps, stacks), *stacks]
+    function = program.derived(("loop", consts, carry), lambda: loop_code(program, consts, carry).compile("loop"))
+    state = function(steps, *args, *stacks)
+    # A carry may lie in a stack, where it was written as an output.
+    return [*[np.array(c) if type(c) is np.ndarray and c.base is not None else c for c in state], *stacks]
 
 
-class _Aliases:
-    """Which registers may share memory: each belongs to the group of the register that owns it."""
-
-    def __init__(self) -> None:
-        self.owner: dict[int, int] = {}
-        self.shared: set[int] = set()  # owners whose memory is not a single fresh array
-
-    def find(self, i: int) -> int:
-        while i in self.owner:
-            i = self.owner[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        i, j = self.find(i), self.find(j)
-        if i != j:
-            self.owner[i] = j
-            self.shared.add(j)
-
-
-def _instructions(rows: Sequence[Any], outputs: Sequence[int]) -> list[Any]:
-    aliases = _Aliases()
-    for equation, ins, outs in rows:
-        if equation.prim.name in _VIEWS:
-            aliases.owner[outs[0]] = aliases.find(ins[0])
-        elif not _is_fresh(equation):
-            for i in (*ins, *outs):
-                aliases.join(i, outs[0])
-    last: dict[int, int] = {}
-    last_of_group: dict[int, int] = {}
-    for place, (_, ins, outs) in enumerate(rows):
-        for i in (*ins, *outs):
-            last[i] = place
-            last_of_group[aliases.find(i)] = place
-    for i in outputs:
-        last[i] = last_of_group[aliases.find(i)] = len(rows)
-    fresh = {outs[0] for equation, _, outs in rows if _is_fresh(equation)}
-    variables = {i for _, _, outs in rows for i in outs}
-    instructions = []
-    for place, (equation, ins, outs) in enumerate(rows):
-        dying = [i for i in ins if i in fresh and i not in aliases.shared and last_of_group[aliases.find(i)] == place]
-        kernel, extra = _kernel(equation, ins, dying)
-        frees = tuple([i for i in dict.fromkeys((*ins, *outs)) if i in variables and last[i] == place])
-        instructions.append((kernel, (*ins, *extra), outs if equation.prim.many else outs[0], frees))
-    return instructions
-
-
-def _is_fresh(equation: Equation) -> bool:
-    """Whether the answer is one array that shares memory with nothing."""
-    prim = equation.prim
-    return prim.elementwise or prim.name in _FRESH
-
-
-def _kernel(equation: Equation, ins: tuple[int, ...], dying: Sequence[int]) -> tuple[Callable[..., Any], Any]:
-    """The function that an instruction calls, and the registers that it takes beside its inputs."""
-    kernel = plain_kernel(equation.prim)  # what is kept here must not be an observer's
-    if equation.params:
-        kernel = partial(kernel, **equation.params)
-    if isinstance(kernel, np.ufunc):
-        (out,) = equation.outputs
-        for i in dying:
-            atom = equation.inputs[ins.index(i)]
-            if out.aval.shape and atom.aval.shape == out.aval.shape and atom.aval.dtype == out.aval.dtype:
-                return _WITH_OUT.get(kernel, kernel), (i,)
-    return kernel, ()
-
-
-#: The ufuncs that take ``out`` by name only.
-_WITH_OUT: dict[Any, Callable[..., Any]] = {
-    np.maximum: lambda x, y, out: np.maximum(x, y, out=out),
-    np.minimum: lambda x, y, out: np.minimum(x, y, out=out),
-}
+def _observed_loop(
+    program: Program, consts: int, carry: int, args: Sequence[Any], steps: range, stacks: Sequence[Any]
+) -> list[Any]:
+    fixed, state, xs = args[:consts], list(args[consts : consts + carry]), args[consts + carry :]
+    for t in steps:
+        out = evaluate(program, [*fixed, *state, *[x[t] for x in xs]])
+        state = out[:carry]
+        for stack, y in zip(stacks, out[carry:], strict=True):
+            stack[t] = y
+    return state

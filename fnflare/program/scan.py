@@ -17,7 +17,7 @@ from fnflare.core import ShapeDtypeStruct, aval_of, bind, move_axis, primitive
 from fnflare.program.call import flops_of, real_among
 from fnflare.program.derivatives import batched, pushforward
 from fnflare.program.hoist import add_up, hoist, run_batched
-from fnflare.program.interpreter import run
+from fnflare.program.interpreter import run_loop
 from fnflare.program.ir import Program
 from fnflare.program.partition import Partition, partition
 from fnflare.program.simplify import simplify
@@ -27,14 +27,7 @@ __all__ = ["loop", "scan"]
 
 
 def _kernel(*args: Any, program: Program, consts: int, carry: int, length: int, reverse: bool) -> tuple[Any, ...]:
-    fixed, state, xs = list(args[:consts]), list(args[consts : consts + carry]), args[consts + carry :]
-    stacks = [np.empty((length, *a.shape), a.dtype) for a in program.out_avals[carry:]]
-    for t in range(length - 1, -1, -1) if reverse else range(length):
-        out = run(program, [*fixed, *state, *[x[t] for x in xs]])
-        state = out[:carry]
-        for stack, y in zip(stacks, out[carry:], strict=True):
-            stack[t] = y
-    return (*state, *stacks)
+    return tuple(run_loop(program, consts, carry, args, length, reverse))
 
 
 def _shape(

@@ -163,8 +163,11 @@ def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
     wanted = sources_wanted()
     here = current_source() if wanted else None
     for equation in program.equations:
-        with sourced(equation.source.within(here) if wanted and equation.source is not None else None):
-            inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
+        inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
+        if wanted and equation.source is not None:
+            with sourced(equation.source.within(here)):
+                ans = bind(equation.prim, inputs, equation.params)
+        else:
             ans = bind(equation.prim, inputs, equation.params)
         if equation.prim.many:
             values.update(zip(equation.outputs, ans, strict=True))

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tracer, aval_of
+from fnflare.core import Tracer, aval_of, observed
 from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
-from fnflare.program.interpreter import Runner
+from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
     """A function's program for one signature."""
 
     program: Program
-    run: Runner
+    run: Callable[..., list[Any]]
     consts: list[Any]  # tracers of enclosing transforms; such an entry is not kept
     structure: tree.TreeDef
     single: bool  # whether the function returns one array
@@ -87,10 +87,10 @@ class Jitted:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._trace(key, leaves, structure, statics)
-        if traced or entry.consts:
+        if traced or entry.consts or observed():
             out: Any = call_program(entry.program, [*entry.consts, *leaves])
         else:
-            out = entry.run(leaves)
+            out = entry.run(*leaves)
         return out[0] if entry.single else tree.unflatten(entry.structure, out)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -167,7 +167,7 @@ class Jitted:
         traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
         program = simplify(traced.program)
         closure = [_content(c) for c in self._cells or ()]
-        return _Entry(program, Runner(program), list(traced.captured), out_structure, single, closure)
+        return _Entry(program, compiled(program), list(traced.captured), out_structure, single, closure)
 
     def _output(self, x: Any) -> Any:
         if _is_array(x):

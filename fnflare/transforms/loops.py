@@ -16,6 +16,7 @@ from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.ops import convert
+from fnflare.program.last import loop_to_last
 from fnflare.program.scan import loop
 from fnflare.program.staging import Staged, stage
 from fnflare.program.while_loop import repeat
@@ -80,19 +81,54 @@ def scan(
     steps = _length(inputs, xs, length)
     inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
     if is_disabled():
-        return _scan_as_written(f, init, inputs, xs_structure, steps, reverse)
+        final, ys = _as_written(f, init, inputs, xs_structure, steps, reverse)
+        return final, _stacked(ys)
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
-    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices)
+    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, ("scan", name_of(f)))
     out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
     return tree.unflatten(staged.structure, out)
 
 
-def _scan_as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
-    """The loop in Python."""
+def recurrence(
+    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, reverse: bool, last: bool, what: str
+) -> tuple[Any, Any]:
+    """`scan` as recurrent layers want it: the first carry takes the dtypes that the function returns, as it would in
+    a loop in Python, and the outputs of the last step may be had alone.
+
+    Args:
+        f: as in `scan`: a step of a cell.
+        init: the first carry.
+        xs: a pytree of arrays of shape (T, ...), T at least 1.
+        reverse: whether to go from the last step to the first.
+        last: whether only the ``y`` of the step that runs last is wanted.
+        what: whose loop it is, for messages.
+
+    Returns:
+        The last carry, and the ``y`` of all steps stacked along a new first axis, or the last one.
+    """
+    carry, carry_structure = array_leaves(init, f"{what}: the first carry")
+    inputs, xs_structure = tree.flatten(xs)
+    steps = inputs[0].shape[0]
+    if is_disabled():
+        final, ys = _as_written(f, init, inputs, xs_structure, steps, reverse)
+        return final, ys[0 if reverse else -1] if last else _stacked(ys)
+    slices = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in inputs]
+    names = what, "the cell's apply"
+    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, names, adopts=True)
+    run = loop_to_last if last else loop
+    return tree.unflatten(staged.structure, run(staged.program, staged.consts, carry, inputs, steps, reverse))
+
+
+def _as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, list[Any]]:
+    """The loop in Python: the last carry, and what each step gave."""
     ys: list[Any] = [None] * steps
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
         carry, ys[t] = f(carry, tree.unflatten(structure, [x[t] for x in inputs]))
-    return carry, tree.map(lambda *each: np.stack(each), *ys) if ys else None
+    return carry, ys
+
+
+def _stacked(ys: list[Any]) -> Any:
+    return tree.map(lambda *each: np.stack(each), *ys) if ys else None
 
 
 def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
@@ -119,20 +155,48 @@ def _leaf_name(argument: str, path: tree.Path) -> str:
     return f"{argument}, leaf {tree.path_str(path)!r}" if path else argument
 
 
-def _staged_body(f: Any, carry: list[Any], carry_structure: Any, xs_structure: Any, slices: Any) -> tuple[Staged, Any]:
-    """The program of a scan's body, and the carry with every Python number in the dtype that it comes to have."""
+def _staged_body(
+    f: Any,
+    carry: list[Any],
+    carry_structure: Any,
+    xs_structure: Any,
+    slices: Any,
+    names: tuple[str, str],
+    adopts: bool = False,
+) -> tuple[Staged, Any]:
+    """The program of a scan's body, and the carry with every Python number in the dtype that it comes to have.
+
+    `names` are what messages call the loop and the function; `adopts` says whether the arrays of the first carry take
+    the dtypes of what comes out.
+    """
     structure = tuple_of(carry_structure, xs_structure)
+    changes = _MOST_CHANGES if adopts else 0
     while True:
         avals = [aval_of(c) for c in carry]
         staged = stage(f, structure, [*avals, *slices], name_of(f))
         out = staged.structure
         if out.kind is not tuple or len(out.children) != 2:
-            raise TreeError(f"scan: {name_of(f)} must return a pair (carry, y), got {out}")
-        check_carry("scan", name_of(f), carry_structure, avals, out.children[0], staged.program.out_avals[: len(carry)])
-        settled = settle(carry, staged.program.out_avals)
+            raise TreeError(f"{names[0]}: {names[1]} must return a pair (carry, y), got {out}")
+        out_avals = staged.program.out_avals[: len(carry)]
+        if changes and out.children[0] == carry_structure and _could_adopt(avals, out_avals):
+            changes -= 1
+            carry = [c if a.weak else as_dtype(c, o.dtype) for c, a, o in zip(carry, avals, out_avals, strict=True)]
+            continue
+        check_carry(*names, carry_structure, avals, out.children[0], out_avals)
+        settled = settle(carry, out_avals)
         if settled is None:
             return staged, carry
         carry = settled
+
+
+#: How often a carry may change its dtypes before they stay.
+_MOST_CHANGES = 3
+
+
+def _could_adopt(avals: Sequence[ShapeDtypeStruct], out: Sequence[ShapeDtypeStruct]) -> bool:
+    """Whether a carry has other dtypes than it comes out with, and nothing but precision is lost by taking them."""
+    pairs = [(a, b) for a, b in zip(avals, out, strict=True) if a.dtype != b.dtype and not a.weak]
+    return bool(pairs) and all(a.shape == b.shape and np.can_cast(a.dtype, b.dtype, "same_kind") for a, b in pairs)
 
 
 def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] | None:
@@ -143,7 +207,7 @@ def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] |
 
 
 def as_dtype(x: Any, dtype: Any) -> Any:
-    """A number or tracer as an array of a dtype, weak no more."""
+    """A number, array or tracer as an array of a dtype, weak no more."""
     return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
 
 
@@ -161,15 +225,16 @@ def check_carry(
             f"{what}: {fun} must return a carry of the structure that it takes: it takes {structure}, it returns "
             f"{out_structure}"
         )
-    paths = [path for path, _ in tree.leaves_with_path(tree.unflatten(structure, [0] * structure.num_leaves))]
-    changed = [
-        f"{_leaf_name('the carry', path)}: {_shown(a)} comes in, {_shown(b)} goes out"
-        for path, a, b in zip(paths, avals, out, strict=True)
-        if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b))
-    ]
+    pairs = enumerate(zip(avals, out, strict=True))
+    changed = [i for i, (a, b) in pairs if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b))]
     if changed:
+        paths = [path for path, _ in tree.leaves_with_path(tree.unflatten(structure, [0] * structure.num_leaves))]
+        each = [
+            f"{_leaf_name('the carry', paths[i])}: {_shown(avals[i])} comes in, {_shown(out[i])} goes out"
+            for i in changed
+        ]
         raise ShapeError(
-            f"{what}: {fun} must return a carry of the shapes and dtypes that it takes; {'; '.join(changed)}. "
+            f"{what}: {fun} must return a carry of the shapes and dtypes that it takes; {'; '.join(each)}. "
             "Give the first carry the shape and dtype that the function returns, or convert what it returns with astype"
         )
 
