@@ -124,6 +124,7 @@ class _Writer:
                 reusable = self.aliases.reusable(place, e)
                 target = None if reusable is None else self.local[reusable]
             if target is not None:
+                # Two of the ufuncs take it by name only.
                 name = "out=" if kernel in (np.maximum, np.minimum) else ""
                 return f"{self.constant(kernel, 'f')}({', '.join(inputs)}, {name}{target})"
         if e.params:
@@ -140,6 +141,7 @@ def _kernel(e: Equation) -> Callable[..., Any]:
 
 
 def _takes_out(kernel: Any) -> bool:
+    """Whether a kernel can write its answer into an array that it is given."""
     return isinstance(kernel, np.ufunc) and kernel.nin <= 2 and kernel.signature is None
 
 
@@ -256,18 +258,15 @@ class _Aliases:
 
     def reusable(self, place: int, e: Equation) -> Var | None:
         """An argument of an equation that nobody needs afterwards, and whose memory has room for the answer."""
-        out = e.outputs[0].aval
         for a in e.inputs:
-            if (
-                type(a) is Var
-                and a in self._fresh
-                and a.aval.shape == out.shape
-                and a.aval.dtype == out.dtype
-                and self._last_of_group[self._find(a)] == place
-                and self._find(a) not in self._mixed
-            ):
+            if type(a) is Var and self._has_room(a, e.outputs[0]) and self._last_of_group[self._find(a)] == place:
                 return a
         return None
+
+    def _has_room(self, a: Var, out: Var) -> bool:
+        """Whether a variable is an array of its own of the shape and dtype of another."""
+        alike = (a.aval.shape, a.aval.dtype) == (out.aval.shape, out.aval.dtype)
+        return a in self._fresh and alike and self._find(a) not in self._mixed
 
     def is_own(self, v: Var) -> bool:
         """Whether a variable is an array of its own, made by one equation."""
@@ -285,21 +284,46 @@ def _function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str
 def function_code(program: Program) -> Code:
     """The function ``run(*inputs)``, which returns a list of the outputs.
 
-    An output that would be an array of the program's own, or another output as well, is copied.
+    An output that would be an array of the program's own, read-only, or another output as well, is copied.
     """
     writer = _Writer(program)
     lines = writer.lines({})
+    maker = {v: e for e in program.equations for v in e.outputs}
+    maker = {v: e for e in program.equations for v in e.outputs}
     outputs = []
     for i, a in enumerate(program.outputs):
         text = writer.atom(a)
-        if type(a) is Literal:
-            text = f"array({text})" if type(a.value) is np.ndarray else text
-        elif a.aval.shape and a in program.outputs[:i]:
-            text = f"array({text})"
-        outputs.append(text)
+        outputs.append(f"array({text})" if _must_copy(a, program.outputs[:i], maker) else text)
     lines.append(f"return [{', '.join(outputs)}]")
     parameters = [writer.local[v] for v in program.inputs]
     return Code(_function("run", parameters, lines), {**writer.names, "array": np.array})
+
+
+def _is_borrowed(a: Atom, maker: dict[Var, Equation]) -> bool:
+    """Whether an output is a view of a constant, or repeats elements without memory for them."""
+    while type(a) is Var:
+        e = maker.get(a)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        a = e.inputs[0]
+    return type(a.value) is np.ndarray  # type: ignore[union-attr]
+
+
+def _must_copy(output: Atom, before: Sequence[Atom], maker: dict[Var, Equation]) -> bool:
+    """Whether an output would otherwise be memory of the program's own, read-only, or another output as well."""
+    if type(output) is Var and output.aval.shape and output in before:
+        return True
+    source = output
+    while type(source) is Var:
+        e = maker.get(source)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        source = e.inputs[0]
+    return type(source.value) is np.ndarray  # type: ignore[union-attr]
 
 
 def loop_code(program: Program, consts: int, carry: int) -> Code:
