@@ -136,8 +136,9 @@ def recurrence(
     slices = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in inputs]
     names = what, "the cell's apply"
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, names, adopts=True)
-    run = loop_to_last if last else loop
-    return tree.unflatten(staged.structure, run(staged.program, staged.consts, carry, inputs, steps, reverse))
+    out = (loop_to_last if last else loop)(staged.program, staged.consts, carry, inputs, steps, reverse)
+    ys = _apart(out[len(carry) :], [*inputs, *staged.consts])
+    return tree.unflatten(staged.structure, [*out[: len(carry)], *ys])
 
 
 def _as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, list[Any]]:
