@@ -1,5 +1,7 @@
 """The interpreter: memory that is written into again, and blocks that run piece by piece, change no answer."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,6 +120,24 @@ def test_large_arrays_run_in_blocks_by_themselves():
     x = RNG.standard_normal((300, 301)).astype(np.float32)
     assert "for lo in range" in function_code(program_of(lambda x: [np.tanh(x) * 2 + x], x)).text
     runs_as_written(lambda x: [np.tanh(x) * 2 + x, np.sum(x * x)], x)
+
+
+def test_blocks_let_go_of_their_arrays():
+    w = np.eye(400) / 2
+
+    @ff.jit
+    def f(x):
+        for _ in range(4):
+            x = (np.tanh(x) * 2 + 1) @ w
+        return x
+
+    assert "for lo in range" in function_code(program_of(lambda x: [f(x)], w)).text
+    f(w)
+    tracemalloc.start()
+    f(w)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * w.nbytes  # what a product takes and what it gives, and buffers of a piece
 
 
 def test_dead_arrays_are_written_into_again():

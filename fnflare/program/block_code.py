@@ -77,6 +77,7 @@ class _BlockWriter:
         self.buffered: set[Var] = set()  # answers that live in a buffer of one piece
         self.free: dict[np.dtype[Any], list[str]] = {}
         self.buffers = 0
+        self.views: list[str] = []  # names of whole arrays and of pieces, which would keep the arrays alive
 
     def lines(self) -> list[str]:
         self._inputs()
@@ -90,7 +91,8 @@ class _BlockWriter:
         else:
             count, step = shape[0], max(1, PIECE // max(1, int(np.prod(shape[1:]))))
         head = [f"for lo in range(0, {count}, {step}):", f"    hi = min(lo + {step}, {count})"]
-        return [*self.before, *head, *[f"    {line}" for line in (*self.top, *self.body)]]
+        loop = [*head, *[f"    {line}" for line in (*self.top, *self.body)]]
+        return [*self.before, *loop, f"del {', '.join(self.views)}"]
 
     def _inputs(self) -> None:
         """Names for the pieces of the arguments."""
@@ -110,12 +112,15 @@ class _BlockWriter:
             return text
         if self.block.flat:
             self.before.append(f"w{k} = {text}.reshape(-1)")
+            self.views.append(f"w{k}")
             if aval.size == 1:
                 return f"w{k}"
         elif len(aval.shape) < len(shape) or aval.shape[0] == 1:
             return text
         else:
             self.before.append(f"w{k} = {text}")
+            self.views.append(f"w{k}")
+        self.views.append(f"k{k}")
         self.top.append(f"k{k} = w{k}[lo:hi]")
         return f"k{k}"
 
@@ -129,6 +134,7 @@ class _BlockWriter:
             flat = ".reshape(-1)" if self.block.flat else ""
             self.before.append(f"o{i} = {name}{flat}")
             self.top.append(f"p{i} = o{i}[lo:hi]")
+            self.views += [f"o{i}", f"p{i}"]
             self.piece[v] = f"p{i}"
 
     def _line(self, i: int, e: Equation, last: dict[Any, int]) -> str:
