@@ -1,6 +1,4 @@
-"""The interpreter: memory that is written into again, and blocks that run piece by piece, change no answer."""
-
-import tracemalloc
+"""The interpreter: memory that is written into again, and outputs that are the caller's own, change no answer."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 
 import fnflare as ff
 from fnflare.core import aval_of
-from fnflare.program import block_code, blocks, trace_program
+from fnflare.program import trace_program
 from fnflare.program.interpreter import run
 from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
@@ -18,13 +16,6 @@ RNG = np.random.default_rng(0)
 
 UNARY = [np.tanh, np.negative, np.square, lambda x: np.maximum(x, 0.5), lambda x: x * 2, ff.ops.relu, ff.ops.logistic]
 BINARY = [np.add, np.multiply, np.subtract, np.minimum, lambda x, y: np.where(x > y, x, 2 * y), np.hypot]
-
-
-@pytest.fixture
-def tiny_pieces(monkeypatch):
-    """Arrays of any size run in blocks, of three elements a piece."""
-    monkeypatch.setattr(blocks, "SMALLEST", 1)
-    monkeypatch.setattr(block_code, "PIECE", 3)
 
 
 def program_of(fun, *args):
@@ -85,59 +76,15 @@ def test_chains_of_elementwise_operations(case):
     runs_as_written(chain(steps, outputs), *args)
 
 
-@given(chains())
-def test_chains_in_blocks(case):
-    shapes, steps, outputs = case
-    args = [np.asarray(RNG.standard_normal(s)) for s in shapes]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "SMALLEST", 1)
-        patch.setattr(block_code, "PIECE", 3)
-        runs_as_written(chain(steps, outputs), *args)
-
-
-def test_a_block_takes_in_what_waits_for_nobody(tiny_pieces):
-    x = RNG.standard_normal((4, 3))
-    program = program_of(lambda x, y: [np.tanh(x) * 2 + y, np.sum(np.sin(x)), x @ np.cos(y).T], x, x)
-    text = function_code(program).text
-    assert text.count("for lo in range") == 1
-    runs_as_written(lambda x, y: [np.tanh(x) * 2 + y, np.sum(np.sin(x)), x @ np.cos(y).T], x, x)
-
-
-@pytest.mark.usefixtures("tiny_pieces")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.complex64])
-def test_blocks_keep_dtypes(dtype):
+def test_dtypes_stay(dtype):
     x = (RNG.standard_normal((5, 3)) * 4).astype(dtype)
     runs_as_written(lambda x: [(x * 2 + 1) * x, (x + x).astype(np.float64 if dtype != np.complex64 else dtype)], x)
 
 
-@pytest.mark.usefixtures("tiny_pieces")
-def test_blocks_take_arrays_in_any_layout():
+def test_arrays_in_any_layout():
     x = RNG.standard_normal((4, 6))
     runs_as_written(lambda x, y, z: [np.tanh(x) * y + z], x.T[::2], x[::-1, :3].T[:, :4], np.float64(2.0))
-
-
-def test_large_arrays_run_in_blocks_by_themselves():
-    x = RNG.standard_normal((300, 301)).astype(np.float32)
-    assert "for lo in range" in function_code(program_of(lambda x: [np.tanh(x) * 2 + x], x)).text
-    runs_as_written(lambda x: [np.tanh(x) * 2 + x, np.sum(x * x)], x)
-
-
-def test_blocks_let_go_of_their_arrays():
-    w = np.eye(400) / 2
-
-    @ff.jit
-    def f(x):
-        for _ in range(4):
-            x = (np.tanh(x) * 2 + 1) @ w
-        return x
-
-    assert "for lo in range" in function_code(program_of(lambda x: [f(x)], w)).text
-    f(w)
-    tracemalloc.start()
-    f(w)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2.5 * w.nbytes  # what a product takes and what it gives, and buffers of a piece
 
 
 def test_dead_arrays_are_written_into_again():

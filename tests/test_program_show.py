@@ -63,9 +63,9 @@ def test_the_gradient_of_a_perceptron() -> None:
             l: float32[8,4] = matmul j k
             m: float32[4,8] = transpose[axes=(1, 0)] c
             n: float32[4,2] = matmul m j
-            o: float32[8,4] = multiply l c
-            p: float32[8,4] = multiply o c
-            q: float32[8,4] = subtract l p
+            o: float32[8,4] = multiply c c
+            p: float32[8,4] = subtract 1 o
+            q: float32[8,4] = multiply l p
             r: float32[4] = sum[axes=(0,) keepdims=False] q
             s: float32[4] = reshape[shape=(4,)] r
             t: float32[5,8] = transpose[axes=(1, 0)] x

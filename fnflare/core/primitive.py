@@ -22,7 +22,7 @@ from fnflare.core.trace import bind
 from fnflare.core.tracer import Tracer
 from fnflare.errors import UnsupportedError
 
-__all__ = ["NOTHING", "SHAPE", "VALUE", "Plan", "Primitive", "primitive", "primitives"]
+__all__ = ["NOTHING", "SHAPE", "VALUE", "Plan", "Primitive", "primitive", "primitives", "writes_out"]
 
 Rule = Callable[..., Any]
 
@@ -259,6 +259,13 @@ def _wants(rule: Rule, count: int) -> tuple[int, tuple[int, ...]]:
             inputs.append(_want(p.name))
     inputs += [NOTHING] * (count - len(inputs))
     return answer or NOTHING, tuple(inputs[:count])
+
+
+def writes_out(kernel: Rule) -> Rule:
+    """Decorator: say of a kernel that it takes ``out=``, an array of the answer's shape and dtype to write it into;
+    that may be one of its arguments."""
+    kernel.takes_out = True  # type: ignore[attr-defined]
+    return kernel
 
 
 def elementwise_shape(kernel: Any) -> Rule:

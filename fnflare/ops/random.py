@@ -25,9 +25,15 @@ _words = primitive(
 )
 _words.vmap(lambda _size, args, axes, **params: (bind(_words, (move_axis(args[0], axes[0], 0),), params), 0))
 
+
+def _fold(key: Any, data: Any) -> Any:
+    one = getattr(key, "ndim", 1) == 1 and np.ndim(data) == 0
+    return philox.words(key, philox.FOLD, int(data) if one else np.asarray(data), 2)
+
+
 _folded = primitive(
     "random_fold",
-    lambda key, data: philox.words(key, philox.FOLD, np.asarray(data), 2),
+    _fold,
     lambda key, data: ShapeDtypeStruct((*np.broadcast_shapes(key.shape[:-1], data.shape), 2), np.uint64),
     differentiable=False,
 )

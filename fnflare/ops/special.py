@@ -14,6 +14,7 @@ import numpy as np
 from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
 from fnflare.core.batch import shifted
+from fnflare.core.primitive import writes_out
 from fnflare.ops.reduce import reduce_sum
 
 __all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
@@ -24,8 +25,9 @@ _max: Any = np.maximum.reduce
 _sum: Any = np.add.reduce
 
 
-def _relu_kernel(x: Any) -> Any:
-    return np.maximum(x, 0)
+@writes_out
+def _relu_kernel(x: Any, out: Any = None) -> Any:
+    return np.maximum(x, 0, out=out)
 
 
 #: ``max(x, 0)`` with derivative 0 at 0, as PyTorch and JAX have it.
@@ -34,11 +36,12 @@ relu.derivative(lambda ct, ans, _x: ct * (ans > 0))
 relu.cost(lambda ans, x: ans.size)
 
 
-def _logistic_kernel(x: Any) -> Any:
+@writes_out
+def _logistic_kernel(x: Any, out: Any = None) -> Any:
     # 1 / (1 + exp(-x)) written with tanh, which saturates instead of overflowing; in place on one buffer.
     if type(x) is not np.ndarray:
         return 0.5 * (1 + np.tanh(0.5 * x))
-    out = kernels.tanh(x * 0.5)
+    out = kernels.tanh(x * 0.5) if out is None else kernels.tanh(np.multiply(x, 0.5, out), out)
     out *= 0.5
     out += 0.5
     return out

@@ -23,7 +23,8 @@ def run_ahead(fun: Callable[..., Any], args: Any, kwargs: dict[str, Any], primal
     """``fun(*args, **kwargs)``, simplified before it is differentiated if a program is being made of it.
 
     Args:
-        fun: the user's function. It is called once.
+        fun: the user's function. Where it calls functions with derivative rules of their own, which may read what it
+            computes around them, it is called again and simply runs.
         args, kwargs: its arguments: anything, with tracers of the transform among them.
         primals: what the transform differentiates with respect to, below its trace. Where one of them has a value,
             the function may branch on it, and simply runs.
@@ -43,6 +44,8 @@ def run_ahead(fun: Callable[..., Any], args: Any, kwargs: dict[str, Any], primal
 
     # The arguments come in like whatever else the function reads from around it: when it first touches them.
     traced = trace_program(flat, (), of=fun)
+    if any(e.prim.carries == "function" for e in traced.program.equations):
+        return fun(*args, **kwargs)
     answers = iter(evaluate(simplify(traced.program), traced.captured))
     return tree.unflatten(structure, [next(answers) if isinstance(x, Tracer) else x for x in out])
 

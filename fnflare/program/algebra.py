@@ -19,7 +19,7 @@ import numpy as np
 from fnflare.program.ir import Atom, Equation, Literal, Program
 from fnflare.program.rewriting import Draft, rewrite
 
-__all__ = ["tidy"]
+__all__ = ["tidy", "tidying"]
 
 Tidy = Callable[[Draft, Equation], Atom | None]
 
@@ -28,13 +28,16 @@ _TABLE: dict[str, Tidy] = {}
 
 def tidy(program: Program) -> Program:
     """A program without operations that do nothing or undo each other; `program` itself where there are none."""
-    return rewrite(program, _step)
+    return rewrite(program, tidying)
 
 
-def _step(draft: Draft, equation: Equation) -> Any:
+def tidying(draft: Draft, equation: Equation) -> tuple[Atom] | None:
+    """The step of `tidy`."""
     rule = _TABLE.get(equation.prim.name)
     answer = None if rule is None else rule(draft, equation)
-    return _narrowed(draft, equation) if answer is None and equation.prim.elementwise else answer
+    if answer is None and equation.prim.elementwise:
+        answer = _narrowed(draft, equation)
+    return None if answer is None else (answer,)
 
 
 def _of(*names: str) -> Callable[[Tidy], Tidy]:
@@ -169,20 +172,19 @@ def _select(draft: Draft, equation: Equation) -> Atom | None:
 def _narrowed(draft: Draft, equation: Equation) -> Atom | None:
     """An elementwise operation on what was broadcast: on what it was broadcast from, and broadcast afterwards
     where no other argument does so."""
-    inputs: list[Atom] = []
-    for a in equation.inputs:
-        if a.aval.shape:
-            if type(a) is Literal:
-                if isinstance(a.repeated, np.generic):
-                    a = Literal(a.repeated)
-            else:
-                made = draft.maker(a, "broadcast_to")
-                if made is not None and not made.inputs[0].aval.weak:
-                    a = made.inputs[0]
-        inputs.append(a)
-    if all(a is b for a, b in zip(inputs, equation.inputs, strict=True)):
-        return None
-    return draft.apply(equation.prim, inputs, equation, equation.params)
+    inputs: list[Atom] | None = None
+    for i, a in enumerate(equation.inputs):
+        if not a.aval.shape:
+            continue
+        if type(a) is Literal:
+            narrow: Atom | None = Literal(a.repeated) if isinstance(a.repeated, np.generic) else None
+        else:
+            made = draft.maker(a, "broadcast_to")
+            narrow = None if made is None or made.inputs[0].aval.weak else made.inputs[0]
+        if narrow is not None:
+            inputs = inputs or list(equation.inputs)
+            inputs[i] = narrow
+    return None if inputs is None else draft.apply(equation.prim, inputs, equation, equation.params)
 
 
 # -- layout -------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 A function goes in; out come a key, equal for functions that do the same with arrays of the same shapes and
 dtypes in their closures, and those arrays. A function made anew in every call, as the step of a loop
 usually is, is thus traced once, and its arrays become arguments of its program.
+
+Globals that a function reads, and the attributes of an object whose method it is, are part of the key too. Their
+arrays cannot be replaced without writing into them: another array there is another key.
 """
 
 from __future__ import annotations
 
+import dis
 import functools
 from collections.abc import Hashable, Sequence
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from pathlib import Path
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -53,13 +58,15 @@ class Closure:
         values: the arrays and tracers that it closes over, each once.
     """
 
-    __slots__ = ("_fun", "_places", "_seen", "key", "values")
+    __slots__ = ("_fun", "_held", "_in_object", "_places", "_seen", "key", "values")
 
     def __init__(self, fun: Any) -> None:
         self._fun = fun
         self.values: list[Any] = []
         self._places: dict[int, int] = {}
         self._seen: dict[int, int] = {}
+        self._held = 0  # whether arrays are held by what cannot be copied: a module or an object
+        self._in_object = False
         try:
             self.key: Hashable = self._describe(fun)
         except _TooLargeError:
@@ -76,7 +83,7 @@ class Closure:
     def _describe(self, x: Any) -> Hashable:
         kind = type(x)
         if kind is np.ndarray or isinstance(x, (Tracer, np.generic)):
-            return self._value(x)
+            return self._value(x) if not self._held else _held_value(x)
         if kind in _BY_VALUE_SET:
             return kind, x
         if kind is float or kind is complex:
@@ -106,7 +113,29 @@ class Closure:
             raise _TooLargeError
         self._seen[id(fun)] = len(self._seen)
         parts = [self._describe(part) for part in _parts(fun)]
-        return "function", fun.__code__, id(fun.__globals__), *parts
+        names = _globals_of(fun.__code__, fun.__code__.co_filename)
+        space = fun.__globals__
+        read = [self._describe_held(space[name]) for name in names if name in space]
+        return "function", fun.__code__, _Same(space), *parts, *read
+
+    def _describe_held(self, x: Any) -> Hashable:
+        self._held += 1
+        try:
+            return self._describe(x)
+        finally:
+            self._held -= 1
+
+    def _object(self, x: Any) -> Hashable:
+        """An object by its identity and its attributes, but not theirs; one that wraps a function by that."""
+        held = getattr(x, "__dict__", None)
+        if type(held) is not dict or self._in_object:
+            return _Same(x)
+        self._in_object = True
+        try:
+            parts = [held["__wrapped__"]] if "__wrapped__" in held else list(held.values())
+            return _Same(x), *[self._describe_held(part) for part in parts]
+        finally:
+            self._in_object = False
 
     def _tree(self, x: Any) -> Hashable:
         try:
@@ -114,13 +143,36 @@ class Closure:
         except TreeError:  # keys that cannot be sorted
             return _Same(x)
         if len(leaves) == 1 and leaves[0] is x:
-            return _Same(x)
+            return self._object(x)
         if len(leaves) > _MOST_PARTS:
             raise _TooLargeError
         return structure, *[self._describe(leaf) for leaf in leaves]
 
 
 _BY_VALUE_SET = frozenset(_BY_VALUE)
+
+
+def _held_value(x: Any) -> Hashable:
+    """An array that stays where it is, by identity; a number by its value."""
+    return ("scalar", x.dtype, x.tobytes()) if isinstance(x, np.generic) else _Same(x)
+
+
+#: Where functions lie whose globals stay as they are: this library, Python's own, and what is installed.
+_INSTALLED = (
+    str(Path(__file__).resolve().parents[1]),
+    str(Path(functools.__file__).parent),
+    str(Path(np.__file__).parents[1]),
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _globals_of(code: CodeType, filename: str) -> tuple[str, ...]:
+    """The names of the globals that a function reads, with the functions inside it."""
+    if filename.startswith(_INSTALLED):
+        return ()
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    return tuple(dict.fromkeys([*own, *[name for c in inner for name in _globals_of(c, filename)]]))
 
 
 def _parts(fun: Any) -> list[Any]:

@@ -6,14 +6,13 @@ outputs become its outputs. Random numbers are pure functions of their keys and 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 from fnflare.program.frozen import frozen, frozen_literal
-from fnflare.program.ir import Equation, Literal, Program
-from fnflare.program.rewriting import COMMUTATIVE, Draft, rewrite
+from fnflare.program.ir import Atom, Equation, Literal, Program
+from fnflare.program.rewriting import COMMUTATIVE, Draft, Step, rewrite
 
-__all__ = ["merge_common"]
+__all__ = ["merge_common", "merging"]
 
 
 def merge_common(program: Program) -> Program:
@@ -22,9 +21,14 @@ def merge_common(program: Program) -> Program:
     An equation with a parameter that is not hashable, or of a primitive that must not be merged
     (`Primitive.mergeable`), stays.
     """
+    return rewrite(program, merging())
+
+
+def merging() -> Step:
+    """A step of `merge_common`, for one walk over one program."""
     seen: dict[Hashable, Equation] = {}
 
-    def step(_draft: Draft, equation: Equation) -> Any:
+    def step(_draft: Draft, equation: Equation) -> Sequence[Atom] | None:
         if not equation.prim.mergeable:
             return None
         try:
@@ -33,7 +37,7 @@ def merge_common(program: Program) -> Program:
             return None
         return None if first is equation else first.outputs
 
-    return rewrite(program, step)
+    return step
 
 
 def _key(equation: Equation) -> Hashable:

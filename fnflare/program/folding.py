@@ -7,17 +7,18 @@ without memory of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fnflare.core import aval_of
+from fnflare.core import aval_of, plain_kernel
 from fnflare.ops.shape import broadcast_scalar
 from fnflare.program.frozen import is_plain
 from fnflare.program.ir import Equation, Literal, Program
 from fnflare.program.rewriting import Draft, rewrite
 
-__all__ = ["fold_constants"]
+__all__ = ["fold_constants", "folding"]
 
 #: Answers up to this many bytes are kept in a program; larger ones only where they replace constants as large.
 _LIMIT = 65536
@@ -34,10 +35,11 @@ def fold_constants(program: Program) -> Program:
 
     What has a function or a program among its parameters is left alone: it may run for long.
     """
-    return rewrite(program, _folded)
+    return rewrite(program, folding)
 
 
-def _folded(_draft: Draft, equation: Equation) -> Any:
+def folding(_draft: Draft, equation: Equation) -> Sequence[Literal] | None:
+    """The step of `fold_constants`."""
     literals: list[Literal] = []
     for a in equation.inputs:
         if type(a) is not Literal:
@@ -47,7 +49,7 @@ def _folded(_draft: Draft, equation: Equation) -> Any:
         return None
     repeated = _folded_number(equation, literals)
     if repeated is not None:
-        return repeated
+        return (repeated,)
     size = sum(a.aval.size * a.aval.dtype.itemsize for a in equation.outputs)
     if size > max(_LIMIT, *[a.aval.size * a.aval.dtype.itemsize for a in literals]):
         return None
@@ -82,6 +84,6 @@ def _run(equation: Equation, args: list[Any]) -> Any:
     """What the kernel makes of constants; None where it fails, as it then shall when the program runs."""
     try:
         with np.errstate(all="ignore"):
-            return equation.prim.kernel(*args, **(equation.params or {}))
+            return plain_kernel(equation.prim)(*args, **(equation.params or {}))
     except Exception:
         return None

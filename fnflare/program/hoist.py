@@ -267,6 +267,9 @@ def run_batched(program: Program, size: int, shared: Sequence[Any], stacked: Seq
     Returns:
         Its outputs, stacked along axis 0.
     """
+    if not program.equations and all(v in program.inputs[len(shared) :] for v in program.outputs):
+        place = dict(zip(program.inputs[len(shared) :], stacked, strict=True))
+        return [place[v] for v in program.outputs]  # type: ignore[index]
     with BatchTrace(program, size) as trace:
         outputs = [trace.below(x) for x in evaluate(program, [*shared, *[trace.tracer(x, 0) for x in stacked]])]
     return [np.broadcast_to(x, (size, *np.shape(x))) if axis is None else move_axis(x, axis, 0) for x, axis in outputs]

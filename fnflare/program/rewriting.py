@@ -1,8 +1,8 @@
 """Rewriting: what the passes that walk a program from front to back have in common.
 
-A program and a step go in. The step sees each equation with its inputs already rewritten, and says what stands
-in its place: nothing else (None), another equation with the same outputs, or what the outputs are now called.
-Every pass is one walk, so passes are linear in the length of the program.
+A program and the steps of some passes go in. A step sees each equation with its inputs already rewritten, and says
+what its outputs are called from there on, if it can be done without. Every walk is linear in the length of the
+program, and the passes can share one.
 """
 
 from __future__ import annotations
@@ -40,14 +40,6 @@ class Draft:
         self._names: dict[Atom, Atom] = {}  # what replaced variables are called now
         self.made_by: dict[Atom, Equation] = {}
 
-    def current(self, equation: Equation) -> Equation:
-        """An equation of the old program with its inputs as they are called now."""
-        names = self._names
-        if not names:
-            return equation
-        inputs = tuple([names.get(a, a) for a in equation.inputs])
-        return equation if inputs == equation.inputs else equation._replace(inputs=inputs)
-
     def maker(self, atom: Atom, name: str) -> Equation | None:
         """The equation that `atom` comes from if it is one of the primitive with the given name."""
         equation = self.made_by.get(atom)
@@ -58,10 +50,6 @@ class Draft:
         self._equations.append(equation)
         for v in equation.outputs:
             self.made_by[v] = equation
-
-    def replace(self, equation: Equation, answers: Sequence[Atom]) -> None:
-        """Let the outputs of an equation be called something else from here on."""
-        self._names.update(zip(equation.outputs, answers, strict=True))
 
     def emit(
         self, prim: Primitive | str, inputs: Sequence[Atom], params: dict[str, Any] | None, source: Source | None
@@ -116,33 +104,33 @@ class Draft:
         (out,) = program.outputs
         return names.get(out, out)
 
-    def finish(self, program: Program) -> Program:
-        """The new program, that was made of `program`."""
-        return program.replace(equations=self._equations, outputs=[self._names.get(a, a) for a in program.outputs])
+    def rewrite(self, program: Program, steps: Sequence[Step]) -> Program:
+        """Walk a program; see `rewrite`."""
+        names, equations, made_by = self._names, self._equations, self.made_by
+        for equation in program.equations:
+            if names:
+                inputs = tuple([names.get(a, a) for a in equation.inputs])
+                if inputs != equation.inputs:
+                    equation = equation._replace(inputs=inputs)
+            for step in steps:
+                answers = step(self, equation)
+                if answers is not None:
+                    # What an equation was merged with may itself have been replaced since.
+                    names.update(zip(equation.outputs, [names.get(a, a) for a in answers], strict=True))
+                    break
+            else:
+                equations.append(equation)
+                for v in equation.outputs:
+                    made_by[v] = equation
+        if not names:
+            return program
+        return program.replace(equations=equations, outputs=[names.get(a, a) for a in program.outputs])
 
 
-Step = Callable[[Draft, Equation], Equation | Atom | Sequence[Atom] | None]
+#: ``step(draft, equation)``: what the outputs of an equation are called from here on; None if it stays.
+Step = Callable[[Draft, Equation], Sequence[Atom] | None]
 
 
-def rewrite(program: Program, step: Step) -> Program:
-    """Walk a program once; returns it itself where the step had nothing to say.
-
-    Args:
-        program: the program.
-        step: ``step(draft, equation)`` returns None where the equation stays, an `Equation` with the same outputs
-            that takes its place, or the atoms (the atom, where it has one output) that its outputs are now.
-    """
-    draft = Draft()
-    changed = False
-    for equation in program.equations:
-        equation = draft.current(equation)
-        answer = step(draft, equation)
-        if answer is None:
-            draft.keep(equation)
-            continue
-        changed = True
-        if isinstance(answer, Equation):
-            draft.keep(answer)
-        else:
-            draft.replace(equation, (answer,) if isinstance(answer, (Var, Literal)) else answer)
-    return draft.finish(program) if changed else program
+def rewrite(program: Program, *steps: Step) -> Program:
+    """Walk a program once, trying steps in turn on each equation; returns it itself where none had anything to say."""
+    return Draft().rewrite(program, steps)

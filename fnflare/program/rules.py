@@ -21,7 +21,7 @@ from fnflare.program.patterns import Operation
 from fnflare.program.rewriting import Draft, rewrite
 from fnflare.program.tracing import trace_program
 
-__all__ = ["Rule", "apply_rules", "remove_rule", "rule", "rules", "version"]
+__all__ = ["Rule", "apply_rules", "remove_rule", "rule", "rules", "ruling", "version"]
 
 #: Traced replacements that one rule remembers at most.
 _REMEMBERED = 512
@@ -45,7 +45,8 @@ class Rule:
         self.patterns = patterns
         self.kinds = kinds
         self._function = function
-        self._arguments = tuple(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
+        self._arguments = tuple([p.name for p in parameters if p.default is p.empty])
         self._traced: dict[Hashable, Program | None] = {}
         for pattern in patterns:
             unknown = set(self._arguments) - pattern.names()
@@ -233,10 +234,11 @@ def remove_rule(name: str) -> None:
 
 def apply_rules(program: Program) -> Program:
     """A program in which the rules of the table have been applied; `program` itself where none fits."""
-    return rewrite(program, _step)
+    return rewrite(program, ruling)
 
 
-def _step(draft: Draft, equation: Equation) -> Any:
+def ruling(draft: Draft, equation: Equation) -> tuple[Atom] | None:
+    """The step of `apply_rules`."""
     entries = _table.by_root.get(equation.prim.name)
     if entries is None or equation.prim.many:
         return None
@@ -247,7 +249,7 @@ def _step(draft: Draft, equation: Equation) -> Any:
         for found in pattern.match_equation(equation, draft.made_by, {}):
             answer = r.replacement(draft, equation, found)
             if answer is not None:
-                return answer
+                return (answer,)
     return None
 
 

@@ -1,31 +1,21 @@
-"""Simplifying: all passes, one after another, until nothing changes.
+"""Simplifying: all passes, again and again until nothing changes.
 
 A program goes in, one that computes the same with less comes out. Each pass is in a file of its own and leaves
-work for the others (folding makes constants that algebra sees, rules leave dead code), so they take turns; the
-number of turns is bounded, since rules are the user's and may go in circles.
+work for the others: folding makes constants that algebra sees, rules leave dead code. They share the walks over
+the program, whose number is bounded, since rules are the user's and may go in circles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fnflare.program.algebra import tidy
-from fnflare.program.common import merge_common
+from fnflare.program.algebra import tidying
+from fnflare.program.common import merging
 from fnflare.program.dead_code import drop_dead_code
-from fnflare.program.folding import fold_constants
+from fnflare.program.folding import folding
 from fnflare.program.ir import Program
-from fnflare.program.rules import apply_rules, version
+from fnflare.program.rewriting import rewrite
+from fnflare.program.rules import ruling, version
 
-__all__ = ["PASSES", "simplify"]
-
-#: The passes of one turn. Common subexpressions come before the rules, which ask whether two operands are the same.
-PASSES: tuple[Callable[[Program], Program], ...] = (
-    fold_constants,
-    tidy,
-    merge_common,
-    apply_rules,
-    drop_dead_code,
-)
+__all__ = ["simplify"]
 
 _TURNS = 10
 
@@ -43,14 +33,21 @@ def simplify(program: Program) -> Program:
     Derivatives must be taken of what comes out, not put in: a rule that mends the value of a formula that overflows
     cannot mend a derivative which the formula already has. See `fnflare.program.ahead`.
     """
-    return program.derived(("simplified", version()), lambda: _simplified(program))
+    key = ("simplified", version())
+    simple = program.derived(key, lambda: _simplified(program))
+    if simple is None:
+        return program
+    simple.derived(key, lambda: None)
+    return simple
 
 
-def _simplified(program: Program) -> Program:
+def _simplified(program: Program) -> Program | None:
+    """The simplified program; None if it is `program` itself, which then need not refer to itself."""
+    simple = program
     for _ in range(_TURNS):
-        before = program
-        for one in PASSES:
-            program = one(program)
-        if program is before:
+        before = simple
+        # Merging comes before the rules, which ask whether two operands are the same.
+        simple = drop_dead_code(rewrite(simple, folding, tidying, merging(), ruling))
+        if simple is before:
             break
-    return program
+    return None if simple is program else simple

@@ -42,23 +42,41 @@ class Staged(NamedTuple):
     structure: tree.TreeDef
 
 
+class _Key:
+    """A key that works out its hash once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, parts: Hashable) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 class _Cache:
     """Programs by key, least recently used first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
+        self._entries: OrderedDict[_Key, tuple[_Key, Any]] = OrderedDict()
 
-    def get(self, key: Hashable) -> Any:
+    def get(self, key: _Key) -> Any:
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-            return entry
+            found = self._entries.get(key)
+            if found is None:
+                return None
+            # By the very key that is there: to compare long keys takes a while, and this is done in every call.
+            self._entries.move_to_end(found[0])
+            return found[1]
 
-    def put(self, key: Hashable, entry: Any) -> None:
+    def put(self, key: _Key, entry: Any) -> None:
         with self._lock:
-            self._entries[key] = entry
+            self._entries[key] = key, entry
             while len(self._entries) > _MOST_PROGRAMS:
                 self._entries.popitem(last=False)
 
@@ -85,7 +103,7 @@ def stage(
         closure, and with arrays of the same shapes and dtypes there.
     """
     closure = Closure(fun)
-    key = (closure.key, structure, tuple(avals))
+    key = _Key((closure.key, structure, tuple(avals)))
     entry = _cache.get(key) if closure.key is not None else _CONSTANT_CLOSURE
     if isinstance(entry, tuple):
         return Staged(entry[0], closure.values, entry[1])
@@ -124,8 +142,9 @@ def _leaf(x: Any) -> Any:
 
 def converted(program: Program, dtypes: Sequence[Any]) -> Program:
     """A program whose first outputs have the given dtypes, and whose outputs are no weak numbers."""
-    wanted = (*dtypes, *[a.dtype for a in program.out_avals[len(dtypes) :]])
-    if all(a.dtype == d and not a.weak for a, d in zip(program.out_avals, wanted, strict=True)):
+    avals = program.out_avals
+    wanted = (*dtypes, *[a.dtype for a in avals[len(dtypes) :]])
+    if all(a.dtype == d and not a.weak for a, d in zip(avals, wanted, strict=True)):
         return program
 
     def make() -> Program:

@@ -76,15 +76,22 @@ def scan(
     >>> float(carry), ys
     (6.0, array([1., 3., 6.]))
     """
-    carry, carry_structure = array_leaves(init, "scan: init")
-    inputs, xs_structure = array_leaves(xs, "scan: xs")
-    steps = _length(inputs, xs, length)
+    return _scan(f, init, xs, length, reverse, ("scan", name_of(f)))
+
+
+def _scan(
+    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, length: Any, reverse: bool, names: tuple[str, str]
+) -> tuple[Any, Any]:
+    """`scan`; `names` are what messages call the loop and the function."""
+    carry, carry_structure = array_leaves(init, f"{names[0]}: init")
+    inputs, xs_structure = array_leaves(xs, f"{names[0]}: xs")
+    steps = _length(names[0], inputs, xs, length)
     inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
     if is_disabled() and steps:
         final, ys = _as_written(f, init, inputs, xs_structure, steps, reverse)
         return final, _stacked(ys)
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
-    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, ("scan", name_of(f)))
+    staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, names)
     out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
     ys = _apart(out[len(carry) :], [*inputs, *staged.consts])
     return tree.unflatten(staged.structure, [*out[: len(carry)], *ys])
@@ -129,8 +136,9 @@ def recurrence(
     slices = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in inputs]
     names = what, "the cell's apply"
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, names, adopts=True)
-    run = loop_to_last if last else loop
-    return tree.unflatten(staged.structure, run(staged.program, staged.consts, carry, inputs, steps, reverse))
+    out = (loop_to_last if last else loop)(staged.program, staged.consts, carry, inputs, steps, reverse)
+    ys = _apart(out[len(carry) :], [*inputs, *staged.consts])
+    return tree.unflatten(staged.structure, [*out[: len(carry)], *ys])
 
 
 def _as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, reverse: bool) -> tuple[Any, list[Any]]:
@@ -145,23 +153,23 @@ def _stacked(ys: list[Any]) -> Any:
     return tree.map(lambda *each: np.stack(each), *ys)
 
 
-def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
+def _length(what: str, inputs: Sequence[Any], xs: Any, length: int | None) -> int:
     """The number of steps, on which all inputs have to agree."""
     lengths = {}
     for (path, _), x in zip(tree.leaves_with_path(xs), inputs, strict=True):
         if not np.shape(x):
-            raise ShapeError(f"scan: {_leaf_name('xs', path)} is a number and has no first axis to run along")
+            raise ShapeError(f"{what}: {_leaf_name('xs', path)} is a number and has no first axis to run along")
         lengths[_leaf_name("xs", path)] = np.shape(x)[0]
     if length is not None:
         lengths["length"] = operator.index(length)
     if not lengths:
-        raise ArgumentError("scan: without xs the number of steps is unknown; pass length=")
+        raise ArgumentError(f"{what}: without xs the number of steps is unknown; pass length=")
     if len(set(lengths.values())) > 1:
         each = ", ".join(f"{name} has {n}" for name, n in lengths.items())
-        raise ShapeError(f"scan: the numbers of steps differ: {each}")
+        raise ShapeError(f"{what}: the numbers of steps differ: {each}")
     steps = next(iter(lengths.values()))
     if steps < 0:
-        raise ArgumentError(f"scan: length={steps} is negative")
+        raise ArgumentError(f"{what}: length={steps} is negative")
     return steps
 
 
@@ -278,7 +286,7 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
     >>> map(lambda x: x * x, np.array([1.0, 2.0, 3.0]))
     array([1., 4., 9.])
     """
-    return scan(lambda _, x: ((), f(x)), (), xs)[1]
+    return _scan(lambda _, x: ((), f(x)), (), xs, None, False, ("map", name_of(f)))[1]
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
@@ -298,11 +306,13 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     """
     if isinstance(lower, Tracer) or isinstance(upper, Tracer):
         carry = (_as_index(lower), init_val)
-        return while_loop(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(c[0], c[1])), carry)[1]
+        names = "fori_loop", name_of(body_fun)
+        return _while(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(c[0], c[1])), carry, names)[1]
     numbers = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
     if not len(numbers):
         return init_val
-    return scan(lambda val, i: (body_fun(i, val), None), init_val, numbers)[0]
+    names = "fori_loop", name_of(body_fun)
+    return _scan(lambda val, i: (body_fun(i, val), None), init_val, numbers, None, False, names)[0]
 
 
 def _as_index(x: Any) -> Any:
@@ -328,7 +338,12 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     >>> float(while_loop(lambda x: x < 100, lambda x: x * x, 3.0))
     6561.0
     """
-    carry, structure = array_leaves(init_val, "while_loop: init_val")
+    return _while(cond_fun, body_fun, init_val, ("while_loop", name_of(body_fun)))
+
+
+def _while(cond_fun: Any, body_fun: Any, init_val: Any, names: tuple[str, str]) -> Any:
+    """`while_loop`; `names` are what messages call the loop and its body."""
+    carry, structure = array_leaves(init_val, f"{names[0]}: init_val")
     if is_disabled():
         try:
             return _while_as_written(cond_fun, body_fun, init_val)
@@ -338,7 +353,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         avals = [aval_of(c) for c in carry]
         arguments = tuple_of(structure)
         body = stage(body_fun, arguments, avals, name_of(body_fun))
-        check_carry("while_loop", name_of(body_fun), structure, avals, body.structure, body.program.out_avals)
+        check_carry(*names, structure, avals, body.structure, body.program.out_avals)
         settled = settle(carry, body.program.out_avals)
         if settled is None:
             body = body._replace(program=converted(body.program, [a.dtype for a in avals]))
