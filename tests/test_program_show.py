@@ -63,9 +63,9 @@ def test_the_gradient_of_a_perceptron() -> None:
             l: float32[8,4] = matmul j k
             m: float32[4,8] = transpose[axes=(1, 0)] c
             n: float32[4,2] = matmul m j
-            o: float32[8,4] = multiply l c
-            p: float32[8,4] = multiply o c
-            q: float32[8,4] = subtract l p
+            o: float32[8,4] = multiply c c
+            p: float32[8,4] = subtract 1 o
+            q: float32[8,4] = multiply l p
             r: float32[4] = sum[axes=(0,) keepdims=False] q
             s: float32[4] = reshape[shape=(4,)] r
             t: float32[5,8] = transpose[axes=(1, 0)] x
@@ -541,6 +541,18 @@ def test_static_arguments_that_are_not_there(transform: Any) -> None:
 def test_a_value_that_is_not_known() -> None:
     with pytest.raises(errors.ConcretizationError, match="static_argnums"):
         ff.make_program(lambda x, n: x * sum(range(n)))(1.0, 3)
+
+
+def test_a_value_that_is_not_known_is_named_by_the_line_of_the_user() -> None:
+    def fun(x: Any) -> Any:
+        positive = np.sum(x) > 0
+        return x if positive else -x
+
+    line = fun.__code__.co_firstlineno + 1
+    where = rf"made in fun \({re.escape(__file__)}:{line}\)"
+    for transform in (ff.make_program, ff.jit):
+        with pytest.raises(errors.ConcretizationError, match=where):
+            transform(fun)(np.ones(3))
 
 
 def test_values_of_an_enclosing_transform_are_inputs() -> None:
