@@ -22,7 +22,7 @@ import numpy as np
 
 from fnflare.core.scope import layer_names
 
-__all__ = ["Source", "current_source", "inlined", "sourced", "sources_wanted", "wanting_sources"]
+__all__ = ["Source", "cell_name", "current_source", "inlined", "sourced", "sources_wanted", "wanting_sources"]
 
 #: Rooms whose frames are never the user's.
 _ROOMS = (str(Path(__file__).resolve().parents[1]) + os.sep, str(Path(np.__file__).parent) + os.sep)
@@ -70,7 +70,16 @@ class Source(NamedTuple):
         return Source(self.code, self.lasti, outer.path + self.path, phase, self.derivative_of or outer.derivative_of)
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{cell_name(self.file) or self.file}:{self.line}"
+
+
+def cell_name(file: str) -> str | None:
+    """What a notebook calls the cell that Python knows as a file of some temporary name: ``In[3]``; None for a file
+    that is one."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    label_and_name = None if shell is None else shell.compile.format_code_name(file)
+    return None if label_and_name is None else label_and_name[1]
 
 
 class _Anchor(NamedTuple):
