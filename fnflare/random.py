@@ -278,7 +278,8 @@ def randint(
     Args:
         key: a key.
         shape: the shape of the result.
-        minval, maxval: the bounds, ints or integer arrays that broadcast to ``shape``.
+        minval, maxval: the bounds, ints or integer arrays that broadcast to ``shape``; those that are tracers are
+            taken as they are, unchecked.
         dtype: any integer dtype that holds ``minval`` and ``maxval - 1``.
 
     Returns:
@@ -300,7 +301,11 @@ def randint(
         raise DtypeError(f"dtype: an integer dtype is needed, got {target}; for floats write ff.random.uniform")
     low, span = _integer_bounds(minval, maxval, target, dims)
     # With an axis in front nothing is a scalar: NumPy warns of scalars that wrap around, which is meant here.
-    if span.size and int(span.max()) > 2**32:
+    if is_tracer(span):  # the first words are the same, so both can be computed and one chosen
+        pairs = random_bits(key, (2, *dims), np.uint64)
+        wide = _multiply_wide(pairs[:1], pairs[1:], span)
+        offset = np.where(np.any(span > 2**32), wide, _multiply_high(pairs[:1], span))
+    elif span.size and int(span.max()) > 2**32:
         pairs = random_bits(key, (2, *dims), np.uint64)
         offset = _multiply_wide(pairs[:1], pairs[1:], span)
     else:
@@ -310,20 +315,25 @@ def randint(
 
 
 def _integer_bounds(minval: Any, maxval: Any, dtype: np.dtype, dims: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The lower bounds, and how many choices there are, as unsigned words; checked."""
-    low, high = np.asarray(minval), np.asarray(maxval)
+    """The lower bounds, and how many choices there are, as unsigned words; checked, if they are not tracers."""
+    low, high = [x if is_tracer(x) else np.asarray(x) for x in (minval, maxval)]
     if low.dtype == object or high.dtype == object:
         raise ArgumentError(f"minval, maxval: bounds within 64 bits are needed, got {minval} and {maxval}")
     if low.dtype.kind not in "iu" or high.dtype.kind not in "iu":
         raise DtypeError(f"minval, maxval: ints are needed, got dtypes {low.dtype} and {high.dtype}")
     low, high = _broadcast("minval", low, dims), _broadcast("maxval", high, dims)
-    if not np.all(low < high):
-        raise ArgumentError(f"minval, maxval: minval must be below maxval, got {minval} and {maxval}")
-    limits = np.iinfo(dtype)
-    if low.size and not (limits.min <= int(low.min()) and int(high.max()) <= limits.max + 1):
-        raise ArgumentError(f"minval, maxval: [{minval}, {maxval}) does not fit dtype {dtype}; give a wider dtype")
+    if not (is_tracer(low) or is_tracer(high)):
+        _check_bounds(low, high, dtype, f"[{minval}, {maxval})")
     start, stop = low.astype(np.uint64), high.astype(np.uint64)
     return start, np.subtract(stop, start)
+
+
+def _check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype, given: str) -> None:
+    if not np.all(low < high):
+        raise ArgumentError(f"minval, maxval: minval must be below maxval, got {given}")
+    limits = np.iinfo(dtype)
+    if low.size and not (limits.min <= int(low.min()) and int(high.max()) <= limits.max + 1):
+        raise ArgumentError(f"minval, maxval: {given} does not fit dtype {dtype}; give a wider dtype")
 
 
 def _multiply_high(words: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -388,8 +398,8 @@ def choice(
         a: an int, or an array whose items lie along ``axis``.
         shape: how many items, as a shape.
         replace: an item may be drawn again.
-        p: the weights of the items, in any scale; equal by default. Without replacement, items are drawn one
-            after the other by their weights (Efraimidis and Spirakis, 2006).
+        p: the weights of the items, in any scale; equal by default. A tracer is taken as it is, unchecked. Without
+            replacement, items are drawn one after the other by their weights (Efraimidis and Spirakis, 2006).
         axis: the axis of the items.
 
     Returns:
@@ -410,7 +420,7 @@ def choice(
     dims = check_shape(shape)
     drawn = math.prod(dims)
     weights = None if p is None else _check_weights(p, count)
-    available = count if weights is None else int(np.count_nonzero(weights))
+    available = count if weights is None or is_tracer(weights) else int(np.count_nonzero(weights))
     if available < (min(drawn, 1) if replace else drawn):
         raise ArgumentError(
             f"a: {drawn} items cannot be drawn {'' if replace else 'without replacement '}from {available}"
@@ -440,11 +450,11 @@ def _choose_with_replacement(
     return np.searchsorted(bounds, points, side="right")
 
 
-def _check_weights(p: ArrayLike, count: int) -> np.ndarray:
-    weights = np.asarray(p, np.float64)
+def _check_weights(p: Any, count: int) -> np.ndarray:
+    weights = p.astype(np.float64) if is_tracer(p) else np.asarray(p, np.float64)
     if weights.shape != (count,):
         raise ShapeError(f"p: one weight for each of the {count} items is needed, got shape {weights.shape}")
-    if not (np.all(weights >= 0.0) and np.isfinite(weights.sum())):
+    if not is_tracer(weights) and not (np.all(weights >= 0.0) and np.isfinite(weights.sum())):
         raise ArgumentError("p: weights must be finite and not negative; for logits write ff.random.categorical")
     return weights
 

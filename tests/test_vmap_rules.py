@@ -282,6 +282,24 @@ def test_what_cannot_be_folded_in_is_refused():
         ff.vmap(random.fold_in, (None, 0))(KEYS[0], np.zeros((2, 3), int))
 
 
+def test_bounds_and_weights_of_each_example():
+    keys, low, high = KEYS[:4], np.array([0, -5, 3, 7]), np.array([1, 10, 2**40, 2**62])
+    check_vmap(lambda k, a, b: random.randint(k, (3,), a, b), (keys, low, high))
+    check_vmap(lambda k, b: random.randint(k, (2, 2), -1, b, np.int32), (keys[0], high[:2]), (None, 0))
+    check_vmap(lambda k, b: random.randint(k, (2,), np.array([0, 5]), b), (keys, high[2]), (0, None))
+    p = np.abs(normal(4, 5))
+    for replace in (True, False):
+        check_vmap(lambda k, p, r=replace: random.choice(k, 5, (3,), r, p), (keys, p))
+        check_vmap(lambda k, p, r=replace: random.choice(k, np.arange(5.0), (3,), r, p), (keys[0], p), (None, 0))
+    check_vmap(lambda k, a, b: random.uniform(k, (3,), np.float64, a, b), (keys, low / 2, high / 3))
+    foretold = ff.eval_shape(lambda b: random.randint(KEYS[0], (3,), 0, b, np.int16), 5)
+    assert (foretold.shape, foretold.dtype) == ((3,), np.int16)
+    with pytest.raises(DtypeError, match="ints are needed"):
+        ff.vmap(lambda b: random.randint(KEYS[0], (), 0, b))(normal(2))
+    with pytest.raises(ShapeError, match="one weight for each"):
+        ff.vmap(lambda p: random.choice(KEYS[0], 4, p=p))(p)
+
+
 def test_numbers_drawn_for_each_example_differ_and_have_gradients():
     def f(x, key):
         return np.sum(x * random.normal(key, x.shape, np.float64) + random.uniform(key, minval=x[0], maxval=2.0))

@@ -18,7 +18,7 @@ from fnflare.program.ir import Atom, Equation, Literal, Var
 
 __all__ = ["Total", "contracted", "negated", "total_of"]
 
-#: Linear operations of one argument that may be done after the adding up instead of before.
+#: Linear operations of one argument.
 _COMMUTING = frozenset({"reshape", "transpose", "negative", "convert"})
 #: A term this many times larger than what it is made of is added up in the loop.
 _MOST_GROWTH = 4
@@ -46,7 +46,7 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
     """How the terms that stand for `term` in every step are added up."""
     finish: list[Equation] = []
     e = maker.get(term)
-    while e is not None and e.prim.name in _COMMUTING and uses[term] == 1 and type(e.inputs[0]) is Var:
+    while e is not None and _commutes(e) and uses[term] == 1 and type(e.inputs[0]) is Var:
         finish.append(e)
         term = e.inputs[0]
         e = maker.get(term)
@@ -56,6 +56,11 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
         return Total("stack", (term,), None, tuple(finish), growth <= _MOST_GROWTH)
     operands = e.inputs[1:] if kind == "rows" else e.inputs
     return Total(kind, tuple(operands), e, tuple(finish), True)
+
+
+def _commutes(e: Equation) -> bool:
+    """Whether an operation may be done after the adding up: it is linear, which it is not where integers overflow."""
+    return e.prim.name in _COMMUTING and e.inputs[0].aval.dtype.kind in "fc"
 
 
 _negative = Equation(primitives()["negative"], (), None, (), None)
@@ -75,9 +80,9 @@ def _kind(e: Equation) -> str | None:
     shapes = [a.aval.shape for a in e.inputs]
     same_dtype = all(a.aval.dtype == e.outputs[0].aval.dtype for a in e.inputs)
     match e.prim.name:
-        case "matmul" if len(shapes[0]) == len(shapes[1]) == 2 and same_dtype:
+        case "matmul" if len(shapes[0]) == len(shapes[1]) == 2:
             return "matmul"
-        case "multiply" if _is_outer(shapes) and same_dtype:
+        case "multiply" if _is_outer(shapes):
             return "outer"
         case "sum" if same_dtype:
             return "sum"
@@ -108,10 +113,17 @@ def contracted(total: Total, operands: Sequence[Any]) -> Any:
     """
     maker = total.equation or next(iter(total.finish), None)
     with inlined(None if maker is None else maker.source):
-        answer = _summed(total, operands)
+        answer = _summed(total, _widened(total, operands))
         for e in reversed(total.finish):
             answer = bind(e.prim, [answer], e.params)
     return answer
+
+
+def _widened(total: Total, operands: Sequence[Any]) -> list[Any]:
+    """The operands in the precision in which the loop adds up."""
+    dtypes = [v.aval.dtype for e in total.finish for v in e.outputs]
+    wide = max(dtypes, key=lambda d: d.itemsize, default=np.dtype(bool))
+    return [x.astype(wide) if x.dtype.kind in "fc" and x.dtype.itemsize < wide.itemsize else x for x in operands]
 
 
 def _summed(total: Total, operands: Sequence[Any]) -> Any:
@@ -130,9 +142,7 @@ def _summed(total: Total, operands: Sequence[Any]) -> Any:
             zeros = total.equation.inputs[0]
             rows, places = operands
             width = zeros.aval.shape[1:]
-            return index_add(
-                np.zeros(zeros.aval.shape, zeros.aval.dtype), rows.reshape(-1, *width), index=places.reshape(-1)
-            )
+            return index_add(np.zeros(zeros.aval.shape, rows.dtype), rows.reshape(-1, *width), index=places.reshape(-1))
     return np.sum(operands[0], axis=0)
 
 

@@ -140,7 +140,7 @@ class _Splitter:
         """What is added to carry `k` in a step, if nothing else happens to it and adding it up later is no waste."""
         acc = self.carry[k]
         terms: list[Total] = []
-        if self.uses.get(acc, 0) != 1:
+        if self.uses.get(acc, 0) != 1 or not _adds_up(acc.aval.dtype):
             return None
         out = self.carry_out[k]
         while out is not acc:
@@ -241,6 +241,11 @@ def _is_pinned(e: Equation) -> bool:
     rule."""
     prim = e.prim
     return prim.many or (prim.batch is None and not prim.elementwise)
+
+
+def _adds_up(dtype: np.dtype[Any]) -> bool:
+    """Whether a sum over an axis is of the same dtype, so that it is what adding step by step gives."""
+    return dtype.kind in "fc" or (dtype.kind in "iu" and dtype.itemsize == 8)
 
 
 def _is_worth_storing(e: Equation, early: set[Var]) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import plain_kernel
+from fnflare.program.block_code import block_lines, out_argument, takes_out
+from fnflare.program.blocks import Block, arrange
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
 __all__ = ["Code", "function_code", "loop_code"]
@@ -62,10 +64,12 @@ class Code:
 
 
 class _Writer:
-    """Writes the lines of one program."""
+    """Writes the lines of one program, whose equations it brings into the order in which they are run."""
 
     def __init__(self, program: Program) -> None:
+        program, blocks = arrange(program)
         self.program = program
+        self.blocks = {b.start: b for b in blocks}
         self.names: dict[str, Any] = {}
         self.local: dict[Var, str] = {v: f"a{i}" for i, v in enumerate(program.inputs)}
         self._shared: dict[int, str] = {}
@@ -89,20 +93,43 @@ class _Writer:
         return self.constant(a.value)
 
     def lines(self, targets: dict[Var, str]) -> list[str]:
-        """A line for each equation.
+        """A line for each equation, or a loop for a block of them.
 
         Args:
             targets: where an answer has a place that is ready for it: the expression of that place.
         """
         out = []
-        for place, e in enumerate(self.program.equations):
-            for v in e.outputs:
-                self.local[v] = f"r{len(self.local)}"
-            out.append(self._line(place, e, targets))
-            dead = [self.local[v] for v in self.aliases.dead_after(place) if v.aval.nbytes >= _WORTH_FREEING]
-            if dead:
-                out.append(f"del {', '.join(dead)}")
+        place, end = 0, len(self.program.equations)
+        while place < end:
+            block = self.blocks.get(place)
+            stop = place + 1 if block is None else block.stop
+            equations = self.program.equations[place:stop]
+            for e in equations:
+                for v in e.outputs:
+                    self.local[v] = f"r{len(self.local)}"
+            if block is None:
+                out.append(self._line(place, equations[0], targets))
+            else:
+                out += self._block(block, equations, targets)
+            dead = [v for i in range(place, stop) for v in self.aliases.dead_after(i)]
+            inside = set() if block is None else {e.outputs[0] for e in equations}
+            gone = [self.local[v] for v in dead if v not in inside and v.aval.nbytes >= _WORTH_FREEING]
+            if gone:
+                out.append(f"del {', '.join(gone)}")
+            place = stop
         return out
+
+    def _block(self, block: Block, equations: Sequence[Equation], targets: dict[Var, str]) -> list[str]:
+        kept = [e.outputs[0] for e in equations if self.aliases.last(e.outputs[0]) >= block.stop]
+        places = dict(targets)
+        taken: set[Var] = set()
+        for i, e in enumerate(equations, start=block.start):
+            if e.outputs[0] in kept and e.outputs[0] not in places:
+                old = self.aliases.reusable_by(i, block.start, e.outputs[0], equations, taken)
+                if old is not None:
+                    taken.add(old)
+                    places[e.outputs[0]] = self.local[old]
+        return block_lines(self, block, equations, kept, places)
 
     def _line(self, place: int, e: Equation, targets: dict[Var, str]) -> str:
         inputs = [self.atom(a) for a in e.inputs]
@@ -118,14 +145,13 @@ class _Writer:
             if text is not None:
                 return text
         kernel = _kernel(e)
-        if _takes_out(kernel) and e.outputs[0].aval.shape:
+        if takes_out(kernel) and e.outputs[0].aval.shape:
             target = targets.get(e.outputs[0])
             if target is None:
                 reusable = self.aliases.reusable(place, e)
                 target = None if reusable is None else self.local[reusable]
             if target is not None:
-                name = "out=" if kernel in (np.maximum, np.minimum) else ""
-                return f"{self.constant(kernel, 'f')}({', '.join(inputs)}, {name}{target})"
+                return f"{self.constant(kernel, 'f')}({', '.join(inputs)}, {out_argument(kernel, target)})"
         if e.params:
             kernel = partial(kernel, **e.params)
         return f"{self.constant(kernel, 'f')}({', '.join(inputs)})"
@@ -137,10 +163,6 @@ def _kernel(e: Equation) -> Callable[..., Any]:
         x, y = (a.aval for a in e.inputs)
         return np.dot if max(x.ndim, y.ndim) <= 2 else np.matmul if y.ndim > 2 else plain_kernel(e.prim)
     return plain_kernel(e.prim)
-
-
-def _takes_out(kernel: Any) -> bool:
-    return isinstance(kernel, np.ufunc) and kernel.nin <= 2 and kernel.signature is None
 
 
 # -- what is written as a method ----------------------------------------------------------------
@@ -254,20 +276,35 @@ class _Aliases:
         """What nothing reads after an equation."""
         return self._dead.get(place, [])
 
+    def last(self, v: Var) -> int:
+        """The number of the last equation that reads a variable; beyond the last one for an output."""
+        return self._last[v]
+
     def reusable(self, place: int, e: Equation) -> Var | None:
         """An argument of an equation that nobody needs afterwards, and whose memory has room for the answer."""
-        out = e.outputs[0].aval
         for a in e.inputs:
-            if (
-                type(a) is Var
-                and a in self._fresh
-                and a.aval.shape == out.shape
-                and a.aval.dtype == out.dtype
-                and self._last_of_group[self._find(a)] == place
-                and self._find(a) not in self._mixed
-            ):
+            if type(a) is Var and self._has_room(a, e.outputs[0]) and self._last_of_group[self._find(a)] == place:
                 return a
         return None
+
+    def reusable_by(
+        self, place: int, start: int, out: Var, equations: Sequence[Equation], taken: set[Var]
+    ) -> Var | None:
+        """The same for an equation of a block that begins at `start`: an argument of the block that no equation
+        after this one reads, and that no other answer has taken."""
+        inside = {e.outputs[0] for e in equations}
+        for e in equations[: place - start + 1]:
+            for a in e.inputs:
+                if type(a) is Var and a not in inside and a not in taken and self._has_room(a, out):
+                    last = self._last_of_group[self._find(a)]
+                    if start <= last <= place:
+                        return a
+        return None
+
+    def _has_room(self, a: Var, out: Var) -> bool:
+        """Whether a variable is an array of its own of the shape and dtype of another."""
+        alike = (a.aval.shape, a.aval.dtype) == (out.aval.shape, out.aval.dtype)
+        return a in self._fresh and alike and self._find(a) not in self._mixed
 
     def is_own(self, v: Var) -> bool:
         """Whether a variable is an array of its own, made by one equation."""
@@ -285,21 +322,46 @@ def _function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str
 def function_code(program: Program) -> Code:
     """The function ``run(*inputs)``, which returns a list of the outputs.
 
-    An output that would be an array of the program's own, or another output as well, is copied.
+    An output that would be an array of the program's own, read-only, or another output as well, is copied.
     """
     writer = _Writer(program)
     lines = writer.lines({})
+    maker = {v: e for e in program.equations for v in e.outputs}
+    maker = {v: e for e in program.equations for v in e.outputs}
     outputs = []
     for i, a in enumerate(program.outputs):
         text = writer.atom(a)
-        if type(a) is Literal:
-            text = f"array({text})" if type(a.value) is np.ndarray else text
-        elif a.aval.shape and a in program.outputs[:i]:
-            text = f"array({text})"
-        outputs.append(text)
+        outputs.append(f"array({text})" if _must_copy(a, program.outputs[:i], maker) else text)
     lines.append(f"return [{', '.join(outputs)}]")
     parameters = [writer.local[v] for v in program.inputs]
     return Code(_function("run", parameters, lines), {**writer.names, "array": np.array})
+
+
+def _is_borrowed(a: Atom, maker: dict[Var, Equation]) -> bool:
+    """Whether an output is a view of a constant, or repeats elements without memory for them."""
+    while type(a) is Var:
+        e = maker.get(a)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        a = e.inputs[0]
+    return type(a.value) is np.ndarray  # type: ignore[union-attr]
+
+
+def _must_copy(output: Atom, before: Sequence[Atom], maker: dict[Var, Equation]) -> bool:
+    """Whether an output would otherwise be memory of the program's own, read-only, or another output as well."""
+    if type(output) is Var and output.aval.shape and output in before:
+        return True
+    source = output
+    while type(source) is Var:
+        e = maker.get(source)
+        if e is None or e.prim.name not in _VIEWS:
+            return False
+        if e.prim.name == "broadcast_to":
+            return True
+        source = e.inputs[0]
+    return type(source.value) is np.ndarray  # type: ignore[union-attr]
 
 
 def loop_code(program: Program, consts: int, carry: int) -> Code:
@@ -333,4 +395,4 @@ def loop_code(program: Program, consts: int, carry: int) -> Code:
 def _written(program: Program, y: Var) -> bool:
     """Whether the equation that makes a variable writes it into a given place."""
     e = next(e for e in program.equations if y in e.outputs)
-    return e.prim.name not in _EXPRESSIONS and _takes_out(_kernel(e)) and bool(y.aval.shape)
+    return e.prim.name not in _EXPRESSIONS and takes_out(_kernel(e)) and bool(y.aval.shape)

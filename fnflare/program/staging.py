@@ -16,12 +16,13 @@ import numpy as np
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import FnflareError
+from fnflare.ops import convert
 from fnflare.program.closures import Closure
 from fnflare.program.ir import Program
 from fnflare.program.simplify import simplify
-from fnflare.program.tracing import trace_program
+from fnflare.program.tracing import evaluate, trace_program
 
-__all__ = ["Staged", "stage"]
+__all__ = ["Staged", "as_dtype", "converted", "stage"]
 
 #: How many programs are kept; the ones unused for longest go first.
 _MOST_PROGRAMS = 512
@@ -119,3 +120,23 @@ def _trace(fun: Any, closure: Closure | None, structure: Any, avals: Sequence[An
 def _leaf(x: Any) -> Any:
     """An output as an array; Python numbers stay weak."""
     return x if isinstance(x, (np.ndarray, Tracer, np.generic, float, int, complex)) else np.asarray(x)
+
+
+def converted(program: Program, dtypes: Sequence[Any]) -> Program:
+    """A program whose first outputs have the given dtypes, and whose outputs are no weak numbers."""
+    wanted = (*dtypes, *[a.dtype for a in program.out_avals[len(dtypes) :]])
+    if all(a.dtype == d and not a.weak for a, d in zip(program.out_avals, wanted, strict=True)):
+        return program
+
+    def make() -> Program:
+        def run(*xs: Any) -> list[Any]:
+            return [as_dtype(x, d) for x, d in zip(evaluate(program, xs), wanted, strict=True)]
+
+        return trace_program(run, program.in_avals, program.name).program
+
+    return program.derived(("converted", wanted), make)
+
+
+def as_dtype(x: Any, dtype: Any) -> Any:
+    """A number, array or tracer as an array of a dtype, weak no more."""
+    return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tracer, aval_of
+from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.cond import choose, taking_all, within
 from fnflare.program.ir import Program
-from fnflare.program.staging import Staged, stage
-from fnflare.program.tracing import evaluate, trace_program
+from fnflare.program.staging import Staged, converted, stage
 from fnflare.program.while_loop import is_known
 from fnflare.transforms._call import name_of
 from fnflare.transforms._mode import is_disabled
-from fnflare.transforms.loops import array_leaves, as_dtype
+from fnflare.transforms.loops import array_leaves, gives_way
 
 __all__ = ["cond", "switch"]
 
@@ -104,13 +103,19 @@ def _check_structures(what: str, functions: Sequence[Any], staged: Sequence[Stag
             )
 
 
+def _common(column: Sequence[ShapeDtypeStruct]) -> ShapeDtypeStruct:
+    """What a leaf of all branches has to be: an array that one of them returns, or the widest of Python numbers."""
+    arrays = [a for a in column if not a.weak]
+    return arrays[0] if arrays else next(a for a in column if all(gives_way(b, a) for b in column))
+
+
 def _agreeing(what: str, functions: Sequence[Any], staged: Sequence[Staged]) -> list[Program]:
     """The branches' programs, with Python numbers among their outputs in the dtype that another branch returns."""
     columns = list(zip(*[s.program.out_avals for s in staged], strict=True))
-    wanted = [next((a for a in column if not a.weak), column[0]) for column in columns]
+    wanted = [_common(column) for column in columns]
     for i, (column, want) in enumerate(zip(columns, wanted, strict=True)):
         for f, aval in zip(functions, column, strict=True):
-            if aval.shape != want.shape or (aval.dtype != want.dtype and not aval.weak):
+            if aval.shape != want.shape or (aval.dtype != want.dtype and not gives_way(aval, want)):
                 each = "; ".join(
                     f"{name_of(g)} returns {a.dtype}{list(a.shape)}" for g, a in zip(functions, column, strict=True)
                 )
@@ -118,18 +123,4 @@ def _agreeing(what: str, functions: Sequence[Any], staged: Sequence[Staged]) -> 
                     f"{what}: all branches must return the same shapes and dtypes; leaf {i} differs, in {name_of(f)} "
                     f"among others: {each}"
                 )
-    return [_converted(s.program, tuple(a.dtype for a in wanted)) for s in staged]
-
-
-def _converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
-    """A program whose outputs have the given dtypes, and are no weak numbers."""
-    if all(a.dtype == d and not a.weak for a, d in zip(program.out_avals, dtypes, strict=True)):
-        return program
-
-    def make() -> Program:
-        def run(*xs: Any) -> list[Any]:
-            return [as_dtype(x, d) for x, d in zip(evaluate(program, xs), dtypes, strict=True)]
-
-        return trace_program(run, program.in_avals, program.name).program
-
-    return program.derived(("converted", dtypes), make)
+    return [converted(s.program, tuple(a.dtype for a in wanted)) for s in staged]

@@ -76,8 +76,11 @@ class Jitted:
             if kind is not np.ndarray:
                 if isinstance(x, Tracer):
                     traced = True
-                if kind in _NUMBERS or not hasattr(x, "dtype") or getattr(x, "weak", False):
-                    avals.append(kind if kind in _NUMBERS else (x.dtype if traced else kind))
+                    if getattr(x, "weak", False):
+                        avals.append(x.dtype)
+                        continue
+                elif not isinstance(x, (np.ndarray, np.generic)):  # a Python number, or no array at all
+                    avals.append(kind)
                     continue
             avals.append(x.dtype)
             avals.append(x.shape)
@@ -196,9 +199,6 @@ class Jitted:
             RetracingWarning,
             stacklevel=5,
         )
-
-
-_NUMBERS = frozenset({float, int, complex, bool})
 
 
 def _content(cell: Any) -> Any:

@@ -14,11 +14,11 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
-from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.errors import ArgumentError, ConcretizationError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.last import loop_to_last
 from fnflare.program.scan import loop
-from fnflare.program.staging import Staged, stage
+from fnflare.program.staging import Staged, as_dtype, converted, stage
 from fnflare.program.while_loop import repeat
 from fnflare.transforms._call import name_of, tuple_of
 from fnflare.transforms._mode import is_disabled
@@ -80,13 +80,27 @@ def scan(
     inputs, xs_structure = array_leaves(xs, "scan: xs")
     steps = _length(inputs, xs, length)
     inputs = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
-    if is_disabled():
+    if is_disabled() and steps:
         final, ys = _as_written(f, init, inputs, xs_structure, steps, reverse)
         return final, _stacked(ys)
     slices = [ShapeDtypeStruct(aval_of(x).shape[1:], aval_of(x).dtype) for x in inputs]
     staged, carry = _staged_body(f, carry, carry_structure, xs_structure, slices, ("scan", name_of(f)))
     out = loop(staged.program, staged.consts, carry, inputs, steps, bool(reverse))
-    return tree.unflatten(staged.structure, out)
+    ys = _apart(out[len(carry) :], [*inputs, *staged.consts])
+    return tree.unflatten(staged.structure, [*out[: len(carry)], *ys])
+
+
+def _apart(ys: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """Stacked outputs in memory of their own: where a step only hands something on, they are what was given."""
+    arrays = [x for x in given if type(x) is np.ndarray]
+    out = []
+    for y in ys:
+        if type(y) is np.ndarray:
+            if not y.flags.writeable or any(np.may_share_memory(y, x) for x in arrays):
+                y = y.copy()
+            arrays.append(y)
+        out.append(y)
+    return out
 
 
 def recurrence(
@@ -128,7 +142,7 @@ def _as_written(f: Any, carry: Any, inputs: Any, structure: Any, steps: int, rev
 
 
 def _stacked(ys: list[Any]) -> Any:
-    return tree.map(lambda *each: np.stack(each), *ys) if ys else None
+    return tree.map(lambda *each: np.stack(each), *ys)
 
 
 def _length(inputs: Sequence[Any], xs: Any, length: int | None) -> int:
@@ -180,12 +194,14 @@ def _staged_body(
         out_avals = staged.program.out_avals[: len(carry)]
         if changes and out.children[0] == carry_structure and _could_adopt(avals, out_avals):
             changes -= 1
-            carry = [c if a.weak else as_dtype(c, o.dtype) for c, a, o in zip(carry, avals, out_avals, strict=True)]
+            carry = [
+                c if a.weak or o.weak else as_dtype(c, o.dtype) for c, a, o in zip(carry, avals, out_avals, strict=True)
+            ]
             continue
         check_carry(*names, carry_structure, avals, out.children[0], out_avals)
         settled = settle(carry, out_avals)
         if settled is None:
-            return staged, carry
+            return staged._replace(program=converted(staged.program, [a.dtype for a in avals])), carry
         carry = settled
 
 
@@ -195,7 +211,7 @@ _MOST_CHANGES = 3
 
 def _could_adopt(avals: Sequence[ShapeDtypeStruct], out: Sequence[ShapeDtypeStruct]) -> bool:
     """Whether a carry has other dtypes than it comes out with, and nothing but precision is lost by taking them."""
-    pairs = [(a, b) for a, b in zip(avals, out, strict=True) if a.dtype != b.dtype and not a.weak]
+    pairs = [(a, b) for a, b in zip(avals, out, strict=True) if a.dtype != b.dtype and not a.weak and not b.weak]
     return bool(pairs) and all(a.shape == b.shape and np.can_cast(a.dtype, b.dtype, "same_kind") for a, b in pairs)
 
 
@@ -204,11 +220,6 @@ def settle(carry: Sequence[Any], out: Sequence[ShapeDtypeStruct]) -> list[Any] |
     if not any(aval_of(c).weak for c in carry):
         return None
     return [as_dtype(c, aval.dtype) if aval_of(c).weak else c for c, aval in zip(carry, out, strict=False)]
-
-
-def as_dtype(x: Any, dtype: Any) -> Any:
-    """A number, array or tracer as an array of a dtype, weak no more."""
-    return convert(x, dtype) if isinstance(x, Tracer) else np.asarray(x, dtype)[()]
 
 
 def check_carry(
@@ -226,7 +237,7 @@ def check_carry(
             f"{out_structure}"
         )
     pairs = enumerate(zip(avals, out, strict=True))
-    changed = [i for i, (a, b) in pairs if a.shape != b.shape or (a.dtype != b.dtype and not _gives_way(a, b))]
+    changed = [i for i, (a, b) in pairs if a.shape != b.shape or not _same_dtype(a, b)]
     if changed:
         paths = [path for path, _ in tree.leaves_with_path(tree.unflatten(structure, [0] * structure.num_leaves))]
         each = [
@@ -239,8 +250,12 @@ def check_carry(
         )
 
 
-def _gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
-    """Whether a Python number of `a`'s kind can begin as an array of `b`'s dtype."""
+def _same_dtype(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
+    return a.dtype == b.dtype or gives_way(a, b) or gives_way(b, a)
+
+
+def gives_way(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> bool:
+    """Whether `a` is a Python number that can be an array of `b`'s dtype."""
     order = "bifc"
     kinds = [{"u": "i"}.get(x.dtype.kind, x.dtype.kind) for x in (a, b)]
     return a.weak and all(k in order for k in kinds) and order.index(kinds[0]) <= order.index(kinds[1])
@@ -315,9 +330,10 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     """
     carry, structure = array_leaves(init_val, "while_loop: init_val")
     if is_disabled():
-        while cond_fun(init_val):
-            init_val = body_fun(init_val)
-        return init_val
+        try:
+            return _while_as_written(cond_fun, body_fun, init_val)
+        except ConcretizationError:  # the examples of a batch stop at different turns: there is no such loop in Python
+            pass
     while True:
         avals = [aval_of(c) for c in carry]
         arguments = tuple_of(structure)
@@ -325,6 +341,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         check_carry("while_loop", name_of(body_fun), structure, avals, body.structure, body.program.out_avals)
         settled = settle(carry, body.program.out_avals)
         if settled is None:
+            body = body._replace(program=converted(body.program, [a.dtype for a in avals]))
             break
         carry = settled
     condition = stage(cond_fun, arguments, avals, name_of(cond_fun))
@@ -335,3 +352,9 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
             f"{', '.join(_shown(a) for a in condition.program.out_avals) or 'nothing'}"
         )
     return tree.unflatten(structure, repeat(condition, body, carry))
+
+
+def _while_as_written(cond_fun: Any, body_fun: Any, value: Any) -> Any:
+    while cond_fun(value):
+        value = body_fun(value)
+    return value
