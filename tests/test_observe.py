@@ -293,7 +293,6 @@ class TestPrograms:
         (entry,) = f._entries.values()
         assert not any("Observed" in type(x).__name__ for x in entry.run.__globals__.values())
 
-
     def test_nothing_is_seen_while_a_program_is_made(self):
         constant = RNG.standard_normal(3)
         _, calls = seen_by(ff.jit(lambda x: x * ff.random.normal(ff.random.key(0), (3,)) + np.exp(constant)), X)

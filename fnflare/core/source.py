@@ -22,7 +22,16 @@ import numpy as np
 
 from fnflare.core.scope import layer_names
 
-__all__ = ["Source", "cell_name", "current_source", "inlined", "sourced", "sources_wanted", "wanting_sources"]
+__all__ = [
+    "Source",
+    "cell_name",
+    "current_source",
+    "inlined",
+    "is_library",
+    "sourced",
+    "sources_wanted",
+    "wanting_sources",
+]
 
 #: Rooms whose frames are never the user's.
 _ROOMS = (str(Path(__file__).resolve().parents[1]) + os.sep, str(Path(np.__file__).parent) + os.sep)
@@ -160,7 +169,8 @@ class _OwnFiles(dict[str, bool]):
         return own
 
 
-_is_own = _OwnFiles().__getitem__
+#: Whether a source file is the library's or NumPy's.
+is_library = _OwnFiles().__getitem__
 
 
 def current_source(frame: FrameType | None = None) -> Source | None:
@@ -175,7 +185,7 @@ def current_source(frame: FrameType | None = None) -> Source | None:
     anchor = _current.anchor
     stop = None if anchor is None else anchor.frame
     f = sys._getframe(1) if frame is None else frame
-    while f is not stop and _is_own(f.f_code.co_filename):
+    while f is not stop and is_library(f.f_code.co_filename):
         if f.f_back is None:
             return None
         f = f.f_back

@@ -15,7 +15,6 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
-from fnflare.errors import FnflareError
 from fnflare.ops import convert
 from fnflare.program.closures import Closure
 from fnflare.program.ir import Program
@@ -75,14 +74,16 @@ def stage(
     """The program of ``fun(*args)``.
 
     Args:
-        fun: a function of pytrees of arrays; its closure may hold arrays, and tracers of open traces.
+        fun: a function of pytrees of arrays; its closure and the globals that it reads may hold arrays, and tracers of
+            open traces.
         structure: the structure of the tuple of its arguments.
         avals: the abstract values of their leaves.
         name: for printing.
 
     Returns:
         The program. It is the same object for another function with the same code, with equal constants in its
-        closure, and with arrays of the same shapes and dtypes there.
+        closure and its globals, and with arrays of the same shapes and dtypes there. A function that holds an object
+        which may change unseen, as any `self` may, is traced in every call.
     """
     closure = Closure(fun)
     key = (closure.key, structure, tuple(avals))
@@ -92,7 +93,7 @@ def stage(
     if entry is None:
         try:
             staged = _trace(fun, closure, structure, avals, name)
-        except (FnflareError, TypeError, ValueError, IndexError):
+        except Exception:
             # The function may look at the values of its closure's arrays, which it may: tried again with them as
             # constants. If the cause is another one, that run says so.
             _cache.put(key, _CONSTANT_CLOSURE)
