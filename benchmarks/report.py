@@ -7,20 +7,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import TARGETS
+from benchmarks.contestants import OWN, TARGETS, Target
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant's result; ``ratio`` is fnflare's time divided by this one's."""
+    """One contestant's result; ``ratios`` holds, for each of fnflare's modes, its time divided by this one's."""
 
-    contestant: str
-    own: bool
+    library: str
+    mode: str
     milliseconds: float | None
-    ratio: float | None
+    ratios: dict[str, float]
     first_call_seconds: float | None
     import_seconds: float | None
     error: str | None = None
+
+    @property
+    def contestant(self) -> str:
+        """The library and its mode."""
+        return f"{self.library} {self.mode}"
+
+    @property
+    def own(self) -> bool:
+        """Whether this is fnflare."""
+        return self.library == OWN
 
 
 @dataclass(frozen=True)
@@ -32,67 +42,78 @@ class Workload:
     floor_milliseconds: float | None
 
     @property
-    def own(self) -> Row | None:
-        """fnflare's row, where it ran."""
-        return next((row for row in self.rows if row.own and row.milliseconds is not None), None)
+    def own(self) -> list[Row]:
+        """fnflare's modes, as far as they ran."""
+        return [row for row in self.rows if row.own and row.milliseconds is not None]
+
+    @property
+    def peers(self) -> list[Row]:
+        """The others, as far as they ran."""
+        return [row for row in self.rows if not row.own and row.milliseconds is not None]
 
     @property
     def best_peer(self) -> Row | None:
         """The fastest of the others."""
-        peers = [row for row in self.rows if not row.own and row.milliseconds is not None]
-        return min(peers, key=lambda row: row.milliseconds or 0.0, default=None)
+        return min(self.peers, key=lambda row: row.milliseconds or 0.0, default=None)
+
+
+def reached(workload: Workload, target: Target) -> float | None:
+    """The ratio that a target speaks of: the fastest mode's to the fastest peer; None where one side did not run."""
+    peers = [row.ratios for row in workload.peers if row.contestant in target.peers]
+    modes = [row.mode for row in workload.own if row.mode in target.modes]
+    # The fastest peer is the one with the greatest ratio.
+    return min((max(ratios[mode] for ratios in peers) for mode in modes), default=None) if peers else None
+
+
+def _promises(workload: Workload) -> list[tuple[Target, float]]:
+    """The promises that this result speaks of, and what it says."""
+    ratios = [(target, reached(workload, target)) for target in TARGETS.get(workload.name, ())]
+    return [(target, ratio) for target, ratio in ratios if ratio is not None]
 
 
 def missed(workload: Workload) -> list[str]:
     """The promises that this result breaks."""
-    if any(row.own and row.error for row in workload.rows):
-        return ["fnflare failed"]
-    late = [(row, TARGETS.get((workload.name, row.contestant))) for row in workload.rows]
-    return [
-        f"{row.ratio:.2f} of {row.contestant}, wanted at most {target}"
-        for row, target in late
-        if target is not None and row.ratio is not None and row.ratio > target
-    ]
+    failed = [f"{row.contestant} failed" for row in workload.rows if row.own and row.error]
+    return failed + [f"{ratio:.2f}, {target}" for target, ratio in _promises(workload) if ratio > target.limit]
 
 
 def _number(x: float | None, digits: int = 3) -> str:
     return "-" if x is None else f"{x:.{digits}g}" if x < 100 else f"{x:.0f}"
 
 
-def _verdict(workload: str, row: Row) -> str:
-    target = TARGETS.get((workload, row.contestant))
-    if target is None or row.ratio is None:
-        return ""
-    return f"  (at most {target}: {'held' if row.ratio <= target else 'MISSED'})"
-
-
 def table(workload: Workload) -> str:
-    """All contestants of a workload."""
-    lines = [f"\n{workload.name:18s}{'ms a unit':>10s}{'fnflare/it':>12s}{'first call s':>14s}{'import s':>10s}"]
+    """All contestants of a workload, with a column of ratios for each of fnflare's modes."""
+    modes = [row.mode for row in workload.own]
+    heads = "".join(f"{f'{mode}/it':>10s}" for mode in modes)
+    lines = [f"\n{workload.name:18s}{'ms a unit':>10s}{heads}{'first call s':>14s}{'import s':>10s}"]
     for row in workload.rows:
         if row.error:
             lines.append(f"  {row.contestant:16s}{row.error}")
             continue
-        ratio = "" if row.own else _number(row.ratio)
+        ratios = "".join(f"{'' if row.own else _number(row.ratios.get(mode)):>10s}" for mode in modes)
         lines.append(
-            f"  {row.contestant:16s}{_number(row.milliseconds, 4):>10s}{ratio:>12s}"
-            f"{_number(row.first_call_seconds):>14s}{_number(row.import_seconds):>10s}{_verdict(workload.name, row)}"
+            f"  {row.contestant:16s}{_number(row.milliseconds, 4):>10s}{ratios}"
+            f"{_number(row.first_call_seconds):>14s}{_number(row.import_seconds):>10s}"
         )
     if workload.floor_milliseconds is not None:
         lines.append(f"  {'arithmetic alone':16s}{_number(workload.floor_milliseconds, 4):>10s}")
+    for target, ratio in _promises(workload):
+        lines.append(f"  {target}: {ratio:.2f}, {'held' if ratio <= target.limit else 'MISSED'}")
     return "\n".join(lines)
 
 
 def summary(workloads: list[Workload]) -> str:
-    """One line a workload: fnflare against the best of the peers and against the arithmetic."""
-    lines = [f"\n{'workload':10s}{'fnflare ms':>12s}{'/ best peer':>13s}  {'best peer':16s}{'/ arithmetic':>12s}"]
+    """One line for each workload and mode of fnflare: beside the best of the peers and beside the arithmetic."""
+    lines = [f"\n{'workload':10s}{'fnflare':8s}{'ms':>10s}{'/ best peer':>13s}  {'best peer':16s}{'/ arithmetic':>12s}"]
     for workload in workloads:
-        own, best, floor = workload.own, workload.best_peer, workload.floor_milliseconds
-        above = own.milliseconds / floor if own and own.milliseconds and floor else None
-        lines.append(
-            f"{workload.name:10s}{_number(own.milliseconds if own else None, 4):>12s}"
-            f"{_number(best.ratio if best else None):>13s}  {best.contestant if best else '-':16s}{_number(above):>12s}"
-        )
+        best, floor = workload.best_peer, workload.floor_milliseconds
+        for row in workload.own:
+            above = row.milliseconds / floor if row.milliseconds and floor else None
+            ratio = _number(best.ratios[row.mode] if best else None)
+            lines.append(
+                f"{workload.name:10s}{row.mode:8s}{_number(row.milliseconds, 4):>10s}"
+                f"{ratio:>13s}  {best.contestant if best else '-':16s}{_number(above):>12s}"
+            )
     broken = [f"{workload.name}: {what}" for workload in workloads for what in missed(workload)]
     return "\n".join(lines + [f"MISSED {what}" for what in broken])
 
@@ -100,31 +121,44 @@ def summary(workloads: list[Workload]) -> str:
 def write_json(path: Path, workloads: list[Workload], about: dict[str, Any]) -> None:
     """Everything that was measured, for other programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"about": about, "workloads": [asdict(workload) for workload in workloads]}
+    content = {"about": about, "workloads": [_with_targets(workload) for workload in workloads]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def _with_targets(workload: Workload) -> dict[str, Any]:
+    targets = [{**target._asdict(), "reached": ratio} for target, ratio in _promises(workload)]
+    return {**asdict(workload), "targets": targets}
+
+
 def draw(path: Path, workloads: list[Workload]) -> None:
-    """The ratios as bars on a logarithmic axis; shorter is better, and left of 1 fnflare is the faster."""
+    """The ratios as bars on a logarithmic axis, a colour for each of fnflare's modes; shorter is better, and left of 1
+    fnflare is the faster."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    bars = [(w.name, row) for w in workloads for row in w.rows if not row.own and row.ratio is not None]
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.28 * len(bars)), layout="constrained")
-    libraries = sorted({row.contestant.split()[0] for _, row in bars})
-    for position, (_, row) in enumerate(bars):
-        assert row.ratio is not None
-        colour = f"C{libraries.index(row.contestant.split()[0])}"
-        axes.barh(position, row.ratio - 1, left=1, color=colour)
-        axes.text(row.ratio, position, f" {row.ratio:.2f} ", va="center", ha="left" if row.ratio >= 1 else "right")
-    axes.set_yticks(range(len(bars)), [f"{name}: {row.contestant}" for name, row in bars])
+    peers = [(workload.name, row) for workload in workloads for row in workload.peers]
+    modes = list(dict.fromkeys(mode for _, row in peers for mode in row.ratios))
+    count = sum(len(row.ratios) for _, row in peers)
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.2 * count + 0.1 * len(peers)), layout="constrained")
+    ticks, position = [], 0.0
+    for _, row in peers:
+        ticks.append(position + (len(row.ratios) - 1) / 2)
+        for mode, ratio in row.ratios.items():
+            axes.barh(position, ratio - 1, left=1, height=0.9, color=f"C{modes.index(mode)}")
+            aligned = "left" if ratio >= 1 else "right"
+            axes.text(ratio, position, f" {ratio:.2f} ", va="center", ha=aligned, fontsize=7)
+            position += 1
+        position += 0.5
+    axes.set_yticks(ticks, [f"{name}: {row.contestant}" for name, row in peers])
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("time of fnflare / time of the peer, one unit of work")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=f"C{i}") for i in range(len(modes))]
+    axes.legend(handles, [f"fnflare {mode}" for mode in modes], loc="best", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

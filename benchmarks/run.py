@@ -150,7 +150,7 @@ def _quotient(a: Outcome, b: Outcome) -> float:
 
 def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Workload:
     """The medians and ratios of a race."""
-    own = next((o for c, o in outcomes.items() if c.library == OWN), None)
+    own = {c.mode: o for c, o in outcomes.items() if c.library == OWN and o.turns}
     sgemm = outcomes.get(SGEMM)
     gflop = FLOOR_GFLOP.get(workload)
     floor = None
@@ -158,10 +158,10 @@ def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Work
         floor = statistics.median(sgemm.turns) * gflop / SGEMM_GFLOP
     rows = [
         report.Row(
-            contestant=str(c),
-            own=c.library == OWN,
+            library=c.library,
+            mode=c.mode,
             milliseconds=statistics.median(o.turns) * 1e3 if o.turns else None,
-            ratio=_quotient(own, o) if own and own.turns and o.turns else None,
+            ratios={mode: _quotient(mine, o) for mode, mine in own.items()} if o.turns and c.library != OWN else {},
             first_call_seconds=o.first_call,
             import_seconds=o.imported,
             error=o.error,

@@ -27,16 +27,24 @@ from fnflare import nn, optim
 Loss = Callable[..., Any]
 
 
-def _train(loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
-    """A train step of ``loss(params, key, *batch)``, run again and again on its own result, the parameters."""
+def _train(mode: str, loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
+    """A train step of ``loss(params, key, *batch)``, run again and again on its own result, the parameters.
+
+    It is run as it is written ("eager") or as one program ("jit").
+    """
     gradient = ff.grad(loss)
     state, key, count = optimizer.init(params), ff.random.key(0), 0
 
-    def step() -> Any:
-        nonlocal params, state, count
+    def update(params: Any, state: Any, key: Any, count: Any, *batch: Any) -> tuple[Any, Any]:
         grads = gradient(params, ff.random.fold_in(key, count), *batch)
         updates, state = optimizer.update(grads, state, params)
-        params = optim.apply_updates(params, updates)
+        return optim.apply_updates(params, updates), state
+
+    run = ff.jit(update) if mode == "jit" else update
+
+    def step() -> Any:
+        nonlocal params, state, count
+        params, state = run(params, state, key, count, *batch)
         count += 1
         return params
 
@@ -53,9 +61,9 @@ def _classifier(model: nn.Layer) -> Loss:
     return loss
 
 
-def _train_classifier(model: nn.Layer, shape: tuple[int, ...], optimizer: Any, x: Any, y: Any) -> Step:
+def _train_classifier(mode: str, model: nn.Layer, shape: tuple[int, ...], optimizer: Any, x: Any, y: Any) -> Step:
     _, params = model.init(ff.random.key(1), shape)
-    return _train(_classifier(model), params, optimizer, x, y)
+    return _train(mode, _classifier(model), params, optimizer, x, y)
 
 
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -72,7 +80,7 @@ def bilstm(mode: str) -> Step:
     model = nn.serial(
         lstm=nn.LSTM(c.hidden, bidirectional=True, last=True), drop=nn.Dropout(c.dropout), head=nn.Dense(c.classes)
     )
-    return _train_classifier(model, (-1, -1, c.features), optim.adadelta(), nn.Padded(values, lengths), labels)
+    return _train_classifier(mode, model, (-1, -1, c.features), optim.adadelta(), nn.Padded(values, lengths), labels)
 
 
 def mlp(mode: str) -> Step:
@@ -80,7 +88,7 @@ def mlp(mode: str) -> Step:
     c, rng = MLP, generator()
     model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dropout(c.dropout), nn.Dense(c.classes))
     x, y = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
-    return _train_classifier(model, (-1, c.inputs), optim.adam(1e-3), x, y)
+    return _train_classifier(mode, model, (-1, c.inputs), optim.adam(1e-3), x, y)
 
 
 def lenet(mode: str) -> Step:
@@ -100,11 +108,11 @@ def lenet(mode: str) -> Step:
         nn.Dense(c.classes),
     )
     x, y = _normal(rng, c.batch, c.side, c.side, 1), rng.integers(0, c.classes, c.batch)
-    return _train_classifier(model, (-1, c.side, c.side, 1), optim.adam(1e-3), x, y)
+    return _train_classifier(mode, model, (-1, c.side, c.side, 1), optim.adam(1e-3), x, y)
 
 
 def tree(mode: str) -> Step:
-    """A Tree-LSTM by plain recursion."""
+    """A Tree-LSTM by plain recursion, which is a program of its own for each batch of trees: there is no "jit"."""
     c, rng = TREE, generator()
     trees = random_trees(rng)
     labels = rng.integers(0, c.classes, c.trees)
@@ -133,11 +141,11 @@ def tree(mode: str) -> Step:
         logits = np.stack([dense(p["head"], encode(p, t)[0]) for t in trees])
         return np.mean(nn.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    return _train(loss, params, optim.adam(1e-3), trees, labels)
+    return _train(mode, loss, params, optim.adam(1e-3), trees, labels)
 
 
 def tiny(mode: str) -> Step:
-    """`ff.grad` of a loss in plain NumPy."""
+    """`ff.grad` of a loss in plain NumPy, run as it is ("eager") or as a program ("jit")."""
     c, rng = TINY, generator()
     x = rng.standard_normal((c.examples, c.features))
     y = rng.integers(0, 2, c.examples).astype(np.float64)
@@ -147,7 +155,7 @@ def tiny(mode: str) -> Step:
         p = 0.5 * (np.tanh(x @ w) + 1)
         return -np.sum(np.log(p * y + (1 - p) * (1 - y)))
 
-    gradient = ff.grad(loss)
+    gradient = ff.jit(ff.grad(loss)) if mode == "jit" else ff.grad(loss)
     return lambda: gradient(w)
 
 
@@ -182,7 +190,7 @@ def gpt(mode: str) -> Step:
         nn.Dense(c.vocabulary),
     )
     tokens, labels = (rng.integers(0, c.vocabulary, (c.batch, c.length)) for _ in range(2))
-    return _train_classifier(model, (-1, c.length), optim.adamw(c.learning_rate), tokens, labels)
+    return _train_classifier(mode, model, (-1, c.length), optim.adamw(c.learning_rate), tokens, labels)
 
 
 def textcnn(mode: str) -> Step:
@@ -193,23 +201,25 @@ def textcnn(mode: str) -> Step:
         nn.FanOut(len(branches)), nn.parallel(*branches), nn.FanInConcat(), nn.Dropout(c.dropout), nn.Dense(c.classes)
     )
     x, y = _normal(rng, c.batch, c.length, c.features), rng.integers(0, c.classes, c.batch)
-    return _train_classifier(model, (-1, c.length, c.features), optim.adadelta(), x, y)
+    return _train_classifier(mode, model, (-1, c.length, c.features), optim.adadelta(), x, y)
 
 
 def pergrad(mode: str) -> Step:
-    """One gradient after the other, stacked: what there is without `vmap`."""
+    """`vmap` of `grad` ("vmap"), the same as a program ("jit"), or one gradient after the other, stacked ("loop")."""
     c, rng = MLP, generator()
     model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dense(c.classes))
     _, params = model.init(ff.random.key(1), (-1, c.inputs))
     xs, ys = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
 
-    def loss(p: Any, x: np.ndarray, y: np.integer) -> Any:
+    def loss(p: Any, x: Any, y: Any) -> Any:
         return nn.softmax_cross_entropy_with_integer_labels(model.apply(p, x), y)
 
     gradient = ff.grad(loss)
+    gradients = ff.vmap(gradient, in_axes=(None, 0, 0))
 
-    def step() -> Any:
+    def one_by_one(params: Any, xs: np.ndarray, ys: np.ndarray) -> Any:
         each = [gradient(params, x, y) for x, y in zip(xs, ys, strict=True)]
         return ff.tree.map(lambda *leaves: np.stack(leaves), *each)
 
-    return step
+    run = {"loop": one_by_one, "vmap": gradients, "jit": ff.jit(gradients)}[mode]
+    return lambda: run(params, xs, ys)

@@ -124,3 +124,30 @@ def test_scans_of_checkpointed_scans():
 
     close(ff.grad(segmented)(PARAMS["a"]), ff.grad(plain)(PARAMS["a"]))
     close(ff.jit(ff.grad(segmented))(PARAMS["a"]), ff.grad(plain)(PARAMS["a"]))
+
+
+def test_only_the_borders_of_segments_are_kept():
+    segments, steps, batch, features, units = 6, 4, 2, 5, 3
+    xs = RNG.standard_normal((segments, steps, batch, features))
+    params = {"w": RNG.standard_normal((features, units)), "u": PARAMS["a"]}
+
+    def segment(params, carry, part):
+        def step(carry, x):
+            h = np.tanh(x @ params["w"] + carry[0] @ params["u"])
+            return (h, carry[1] + np.sum(h * h)), None
+
+        return ff.scan(step, carry, part)[0]
+
+    def loss(params):
+        start = (np.zeros((batch, units)), 0.0)
+        return ff.scan(lambda c, part: (ff.checkpoint(segment)(params, c, part), None), start, xs)[0][1]
+
+    def sizes(program):
+        for e in program.equations:
+            yield from [v.aval.size for v in e.outputs if e.prim.name not in ("reshape", "transpose")]
+            if e.prim.carries == "program":
+                yield from sizes(e.params["program"])
+
+    # Neither the states of all steps, nor a gradient of the weights for each segment.
+    program = ff.make_program(ff.grad(loss), simplify=True)(params)
+    assert max(sizes(program)) == segments * batch * units

@@ -65,7 +65,7 @@ def real_among(traced: Sequence[int], args: Sequence[Any]) -> tuple[int, ...]:
 @call.residuals
 def _(traced: Any, *args: Any, program: Program, whole: bool, policy: Policy | None) -> Any:
     part = partition(program, real_among(traced, args), policy)
-    outputs = call_program(part.forward, args)
+    outputs = call_program(part.forward, args, whole=whole)
     answers, residuals = outputs[: len(program.outputs)], outputs[len(program.outputs) :]
     read = [args[i] if kind == "input" else residuals[i] for kind, i in part.reads]
     return answers, (part, read, len(args))

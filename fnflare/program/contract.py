@@ -53,7 +53,9 @@ def total_of(term: Var, maker: dict[Var, Equation], uses: dict[Var, int]) -> Tot
     kind = None if e is None or uses[term] != 1 else _kind(e)
     if e is None or kind is None:
         growth = 1 if e is None else term.aval.size / max(sum(_sizes(e.inputs)), 1)
-        return Total("stack", (term,), None, tuple(finish), growth <= _MOST_GROWTH)
+        # What a program inside of the loop makes is there in every step: it can as well be added at once.
+        is_cheap = growth <= _MOST_GROWTH and not (e is not None and e.prim.many)
+        return Total("stack", (term,), None, tuple(finish), is_cheap)
     operands = e.inputs[1:] if kind == "rows" else e.inputs
     return Total(kind, tuple(operands), e, tuple(finish), True)
 
