@@ -434,8 +434,9 @@ def test_after_a_fork() -> None:
     a, x = normal((300, 300), np.float64), generator.uniform(0.1, 1, 1 << 17)
     product, values = kernels.matmul(a, a), kernels.exp(x)
     with warnings.catch_warnings():
-        # Python warns of a fork beside threads, which MKL's and NumPy's pools are.
+        # Python warns of a fork beside threads, which MKL's and NumPy's pools are; so does JAX, if a test has used it.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         child = os.fork()
     if child == 0:
         try:
