@@ -148,7 +148,7 @@ def draw(path: Path, workloads: list[Workload]) -> None:
         for mode, ratio in row.ratios.items():
             axes.barh(position, ratio - 1, left=1, height=0.9, color=f"C{modes.index(mode)}")
             aligned = "left" if ratio >= 1 else "right"
-            axes.text(ratio, position, f" {ratio:.2f} ", va="center", ha=aligned, fontsize=7)
+            axes.text(ratio, position, f" {_number(ratio, 2)} ", va="center", ha=aligned, fontsize=7)
             position += 1
         position += 0.5
     axes.set_yticks(ticks, [f"{name}: {row.contestant}" for name, row in peers])

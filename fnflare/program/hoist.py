@@ -22,8 +22,8 @@ from fnflare.program.tracing import evaluate
 
 __all__ = ["Hoisted", "hoist", "run_batched"]
 
-#: Products: their answers are worth storing for all steps, however large they are.
-_PRODUCTS = frozenset({"matmul", "einsum", "conv"})
+#: Products, and rows of tables: their answers are worth storing for all steps, however large they are.
+_WORTH_STORING = frozenset({"matmul", "einsum", "conv", "getitem"})
 #: What NumPy does without a copy.
 _VIEWS = frozenset({"reshape", "transpose", "getitem"})
 #: An answer this much larger than what it is made of, such as a one-hot code, is made step by step.
@@ -260,7 +260,7 @@ def _adds_up(dtype: np.dtype[Any]) -> bool:
 
 
 def _is_worth_storing(e: Equation, early: set[Var]) -> bool:
-    if e.prim.name in _PRODUCTS:
+    if e.prim.name in _WORTH_STORING:
         return True
     size = sum(v.aval.size for v in set(_vars(e.inputs)) if v in early)
     return e.outputs[0].aval.size <= _MOST_GROWTH * max(size, 1)
