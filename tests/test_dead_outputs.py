@@ -28,7 +28,7 @@ def same(fun, *args):
 
 def test_stacks_of_a_scan():
     def fun(c):
-        carry, (_, doubled) = ff.scan(lambda c, x: (np.tanh(c + x), (np.sin(c), c * c)), c, XS)
+        _, (_, doubled) = ff.scan(lambda c, x: (np.tanh(c + x), (np.sin(c), c * c)), c, XS)
         return doubled
 
     scan = only(simplified(fun, XS[0]), "scan")

@@ -50,7 +50,7 @@ cond = primitive("cond", _kernel, _shape, many=True, carries="program")
 
 
 @cond.pruning
-def _(used: tuple[int, ...], *, branches: Branches) -> Any:
+def _(used: tuple[int, ...], *, branches: Branches, owners: Owners = ()) -> Any:
     parts = [live_part(b, used) for b in branches]
     inputs = sorted({i for _, read in parts for i in read})
     avals = branches[0].in_avals
@@ -58,7 +58,10 @@ def _(used: tuple[int, ...], *, branches: Branches) -> Any:
     for part, read in parts:
         own = dict(zip(read, part.inputs, strict=True))
         programs.append(part.replace(inputs=[own.get(i, Var(avals[i])) for i in inputs]))
-    return used, (0, *[1 + i for i in inputs]), {"branches": tuple(programs)}
+    params: dict[str, Any] = {"branches": tuple(programs)}
+    if owners:
+        params["owners"] = tuple([owners[i] for i in used])
+    return used, (0, *[1 + i for i in inputs]), params
 
 
 @cond.cost
