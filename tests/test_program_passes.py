@@ -1,10 +1,14 @@
 """The passes over programs: what they leave, that nothing else changes, and that they come to an end."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from programs import names, program_of, same_answers, same_gradients, simplified
+from test_random_programs import SEEDS, normal, programs
+from test_random_programs import run as random_program
 
 import fnflare as ff
 from fnflare.core import Primitive, ShapeDtypeStruct, primitives
@@ -481,3 +485,16 @@ def test_what_a_loop_subtracts_leaves_it():
     with ff.disable_jit():
         expected = ff.grad(loss)(x[0], y)
     np.testing.assert_allclose(run(program, (x[0], y))[0], expected)
+
+
+@given(programs(), SEEDS)
+def test_derivatives_of_any_program_stay_the_same(steps, seed):
+    a, b = normal(seed, (3, 3)), normal(seed + 1, (3, 3))
+    f = partial(random_program, steps)
+    program = program_of(f, a, b)
+    simple = simplify(program)
+    same_answers(program, simple, (a, b), rtol=1e-11)
+    same_gradients(program, simple, (a, b), rtol=1e-9)
+    expected = ff.grad(f, argnums=(0, 1))(a, b)
+    for jitted in (ff.jit(ff.grad(f, argnums=(0, 1))), ff.grad(ff.jit(f), argnums=(0, 1))):
+        np.testing.assert_allclose(jitted(a, b), expected, rtol=1e-9, atol=1e-10)

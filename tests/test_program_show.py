@@ -6,7 +6,9 @@ import functools
 import re
 import shutil
 import subprocess
+import sys
 import textwrap
+import types
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -251,6 +253,20 @@ def test_files_of_one_name_are_told_apart() -> None:
         "run.py",
         "<stdin>",
     ]
+
+
+def test_cells_of_a_notebook_have_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(file: str) -> tuple[str, str] | None:
+        return ("Cell", "In[3]") if file == "/tmp/ipykernel_7/42.py" else None
+
+    shell = types.SimpleNamespace(compile=types.SimpleNamespace(format_code_name=shown))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    names: dict[str, Any] = {"np": np}
+    exec(compile("def cell(x):\n    return np.sin(x)", "/tmp/ipykernel_7/42.py", "exec"), names)
+    program = ff.make_program(lambda x: np.cos(names["cell"](x)))(1.0)
+    assert re.findall(r"# (.*):\d", program.text(lines=True)) == ["In[3]", "test_program_show.py"]
+    assert str(program.equations[0].source) == "In[3]:2"
+    assert "In[3]:2" in str(ff.profile(names["cell"])(np.ones(3)))
 
 
 # -- programs inside of programs ----------------------------------------------------------------
@@ -541,6 +557,18 @@ def test_static_arguments_that_are_not_there(transform: Any) -> None:
 def test_a_value_that_is_not_known() -> None:
     with pytest.raises(errors.ConcretizationError, match="static_argnums"):
         ff.make_program(lambda x, n: x * sum(range(n)))(1.0, 3)
+
+
+def test_a_value_that_is_not_known_is_named_by_the_line_of_the_user() -> None:
+    def fun(x: Any) -> Any:
+        positive = np.sum(x) > 0
+        return x if positive else -x
+
+    line = fun.__code__.co_firstlineno + 1
+    where = rf"made in fun \({re.escape(__file__)}:{line}\)"
+    for transform in (ff.make_program, ff.jit):
+        with pytest.raises(errors.ConcretizationError, match=where):
+            transform(fun)(np.ones(3))
 
 
 def test_values_of_an_enclosing_transform_are_inputs() -> None:

@@ -15,7 +15,7 @@ from fnflare.core.eager import run_observed, run_on_bottom
 from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
-from fnflare.core.source import Source, current_source, inlined, sourced, sources_wanted
+from fnflare.core.source import Source, cell_name, current_source, inlined, is_library, sourced, sources_wanted
 from fnflare.core.sourced_tape import new_linear_tape, new_tape
 from fnflare.core.tape import LinearTape, Tape, TapeTracer
 from fnflare.core.trace import Trace, bind, trace_depth
@@ -42,9 +42,11 @@ __all__ = [
     "aval_of",
     "bind",
     "capture",
+    "cell_name",
     "current_source",
     "dtype_of",
     "inlined",
+    "is_library",
     "is_tracer",
     "move_axis",
     "new_linear_tape",

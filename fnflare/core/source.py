@@ -22,7 +22,16 @@ import numpy as np
 
 from fnflare.core.scope import layer_names
 
-__all__ = ["Source", "current_source", "inlined", "sourced", "sources_wanted", "wanting_sources"]
+__all__ = [
+    "Source",
+    "cell_name",
+    "current_source",
+    "inlined",
+    "is_library",
+    "sourced",
+    "sources_wanted",
+    "wanting_sources",
+]
 
 #: Rooms whose frames are never the user's.
 _ROOMS = (str(Path(__file__).resolve().parents[1]) + os.sep, str(Path(np.__file__).parent) + os.sep)
@@ -70,7 +79,16 @@ class Source(NamedTuple):
         return Source(self.code, self.lasti, outer.path + self.path, phase, self.derivative_of or outer.derivative_of)
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{cell_name(self.file) or self.file}:{self.line}"
+
+
+def cell_name(file: str) -> str | None:
+    """What a notebook calls the cell that Python knows as a file of some temporary name: ``In[3]``; None for a file
+    that is one."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    label_and_name = None if shell is None else shell.compile.format_code_name(file)
+    return None if label_and_name is None else label_and_name[1]
 
 
 class _Anchor(NamedTuple):
@@ -151,7 +169,8 @@ class _OwnFiles(dict[str, bool]):
         return own
 
 
-_is_own = _OwnFiles().__getitem__
+#: Whether a source file is the library's or NumPy's.
+is_library = _OwnFiles().__getitem__
 
 
 def current_source(frame: FrameType | None = None) -> Source | None:
@@ -166,7 +185,7 @@ def current_source(frame: FrameType | None = None) -> Source | None:
     anchor = _current.anchor
     stop = None if anchor is None else anchor.frame
     f = sys._getframe(1) if frame is None else frame
-    while f is not stop and _is_own(f.f_code.co_filename):
+    while f is not stop and is_library(f.f_code.co_filename):
         if f.f_back is None:
             return None
         f = f.f_back

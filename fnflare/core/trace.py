@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from fnflare.core.source import cell_name
 from fnflare.core.tracer import Tracer
 from fnflare.errors import FnflareError, LeakedTracerError
 
@@ -147,4 +148,6 @@ def closed_call(trace: Trace, prim: Primitive, args: Any, params: dict[str, Any]
 def _name(fun: Any) -> str:
     code = getattr(fun, "__code__", None)
     name = getattr(fun, "__qualname__", None) or repr(fun)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+    if code is None:
+        return name
+    return f"{name} ({cell_name(code.co_filename) or code.co_filename}:{code.co_firstlineno})"

@@ -42,11 +42,11 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 _ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OWN_ROOMS = (os.path.join(_ROOM, "core"), os.path.join(_ROOM, "ops"))
+_OWN_ROOMS = tuple([os.path.join(_ROOM, room) for room in ("core", "ops", "program", "transforms")])
 
 
 class _OwnFiles(dict[str, bool]):
-    """Whether a source file belongs to the operations themselves; worked out once a file."""
+    """Whether a source file belongs to the operations and transforms themselves; worked out once a file."""
 
     def __missing__(self, filename: str) -> bool:
         own = self[filename] = filename.startswith(_OWN_ROOMS)

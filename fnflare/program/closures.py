@@ -10,6 +10,7 @@ arrays cannot be replaced without writing into them: another array there is anot
 
 from __future__ import annotations
 
+import collections
 import dis
 import functools
 from collections.abc import Hashable, Sequence
@@ -27,12 +28,14 @@ __all__ = ["Closure"]
 
 _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Ellipsis), BuiltinFunctionType, np.ufunc)
 
+_CONTAINERS = (set, dict, list, bytearray, collections.deque)
+
 #: A closure with more parts than this is not searched to its end; its function is traced in every call.
 _MOST_PARTS = 4000
 
 
-class _TooLargeError(Exception):
-    """The closure has too many parts."""
+class _UnknownError(Exception):
+    """What a function does cannot be told from what it holds, or that would take too long."""
 
 
 class _Same:
@@ -69,7 +72,7 @@ class Closure:
         self._in_object = False
         try:
             self.key: Hashable = self._describe(fun)
-        except _TooLargeError:
+        except _UnknownError:
             self.key = None
 
     def filled(self, values: Sequence[Any]) -> Any:
@@ -110,7 +113,7 @@ class Closure:
         if number is not None:
             return "seen", number
         if len(self._seen) > _MOST_PARTS:
-            raise _TooLargeError
+            raise _UnknownError
         self._seen[id(fun)] = len(self._seen)
         parts = [self._describe(part) for part in _parts(fun)]
         names = _globals_of(fun.__code__, fun.__code__.co_filename)
@@ -127,6 +130,10 @@ class Closure:
 
     def _object(self, x: Any) -> Hashable:
         """An object by its identity and its attributes, but not theirs; one that wraps a function by that."""
+        if isinstance(x, _CONTAINERS):
+            raise _UnknownError  # what is in it may be another thing in the next call
+        if _has_own_hash(x):
+            return type(x), x
         held = getattr(x, "__dict__", None)
         if type(held) is not dict or self._in_object:
             return _Same(x)
@@ -145,8 +152,20 @@ class Closure:
         if len(leaves) == 1 and leaves[0] is x:
             return self._object(x)
         if len(leaves) > _MOST_PARTS:
-            raise _TooLargeError
+            raise _UnknownError
         return structure, *[self._describe(leaf) for leaf in leaves]
+
+
+def _has_own_hash(x: Any) -> bool:
+    """Whether an object can be told from others by its value, and so says that this stays."""
+    own: Any = type(x).__hash__
+    if own is None or own is object.__hash__:
+        return False
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
 
 
 _BY_VALUE_SET = frozenset(_BY_VALUE)

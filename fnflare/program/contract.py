@@ -100,10 +100,13 @@ def _is_outer(shapes: Sequence[tuple[int, ...]]) -> bool:
 def _adds_rows(e: Equation) -> bool:
     """Whether it adds rows to zeros, at places that are an array of the program: the gradient of a gather."""
     x, v = e.inputs[:2]
+    if len(e.inputs) != 3 or type(x) is not Literal or np.any(x.value) or v.aval.dtype != x.aval.dtype:
+        return False
     assert e.params is not None
     index = e.params["index"]
-    zeros = type(x) is Literal and not np.any(x.value)
-    return zeros and len(e.inputs) == 3 and type(index) is not tuple and v.aval.dtype == x.aval.dtype
+    others = index[1:] if type(index) is tuple else ()
+    first_axis = all(i is Ellipsis or (type(i) is slice and i == slice(None)) for i in others)
+    return first_axis and v.aval.shape == (*e.inputs[2].aval.shape, *x.aval.shape[1:])
 
 
 def contracted(total: Total, operands: Sequence[Any]) -> Any:

@@ -22,8 +22,10 @@ from fnflare.program.tracing import evaluate
 
 __all__ = ["Hoisted", "hoist", "run_batched"]
 
-#: Products: their answers are worth storing for all steps, however large they are.
-_PRODUCTS = frozenset({"matmul", "einsum", "conv"})
+#: Products, and rows of tables: their answers are worth storing for all steps, however large they are.
+_WORTH_STORING = frozenset({"matmul", "einsum", "conv", "getitem"})
+#: What NumPy does without a copy.
+_VIEWS = frozenset({"reshape", "transpose", "getitem"})
 #: An answer this much larger than what it is made of, such as a one-hot code, is made step by step.
 _MOST_GROWTH = 16
 
@@ -188,9 +190,11 @@ class _Splitter:
         invariants = [v for e in fixed.values() for v in e.outputs if v in read or self._read_by(ahead.values(), v)]
         early = [v for e in ahead.values() for v in e.outputs if v in read]
         in_core = {v for e in core_equations for v in e.outputs} | set(self.carry)
-        handed = [
-            v for v in dict.fromkeys(_vars([*[a for e in after for a in e.inputs], *after_outputs])) if v in in_core
-        ]
+        read_after = dict.fromkeys(_vars([*[a for e in after for a in e.inputs], *after_outputs]))
+        handed = [v for v in read_after if v in in_core]
+        views = self._views_of(handed)
+        handed = [v for v in handed if v not in views]
+        after = [*views.values(), *after]
         core_reads = set(_vars([*[a for e in core_equations for a in e.inputs], *looping, *handed]))
         still, scanned = [*self.consts, *invariants], [*self.xs, *early]
         core_consts = tuple([i for i, v in enumerate(still) if v in core_reads])
@@ -211,6 +215,13 @@ class _Splitter:
             len(self.ys),
             tuple([(k, tuple(ts)) for k, ts in sums.items()]),
         )
+
+    def _views_of(self, handed: Sequence[Var]) -> dict[Var, Equation]:
+        """What the core would hand on though it is a part of something else that it hands on; it can be taken of that
+        afterwards."""
+        there = set(handed)
+        views = [e for e in self.program.equations if e.prim.name in _VIEWS and len(e.inputs) == 1]
+        return {e.outputs[0]: e for e in views if e.outputs[0] in there and e.inputs[0] in there}
 
     def _read_by(self, equations: Iterable[Equation], v: Var) -> bool:
         return any(v is a for e in equations for a in e.inputs)
@@ -249,7 +260,7 @@ def _adds_up(dtype: np.dtype[Any]) -> bool:
 
 
 def _is_worth_storing(e: Equation, early: set[Var]) -> bool:
-    if e.prim.name in _PRODUCTS:
+    if e.prim.name in _WORTH_STORING:
         return True
     size = sum(v.aval.size for v in set(_vars(e.inputs)) if v in early)
     return e.outputs[0].aval.size <= _MOST_GROWTH * max(size, 1)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, Source
+from fnflare.core import ShapeDtypeStruct, Source, cell_name
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
 __all__ = [
@@ -266,10 +266,11 @@ def _tuple(x: tuple[Any, ...]) -> str:
 
 
 def places_of(program: Program) -> dict[str, str]:
-    """The files that the equations come from, each with the shortest end of its path that no other one has."""
+    """The files that the equations come from, each with the shortest end of its path that no other one has; cells of
+    a notebook by their number."""
     files: dict[str, tuple[str, ...]] = {}
     _collect_files(program, files)
-    return {file: _shortest(parts, list(files.values())) for file, parts in files.items()}
+    return {file: cell_name(file) or _shortest(parts, list(files.values())) for file, parts in files.items()}
 
 
 def _collect_files(program: Program, files: dict[str, tuple[str, ...]]) -> None:

@@ -2,10 +2,17 @@
 
 The body of a scan goes in; in what comes out ``(ct * a) * b``, of which only ``ct`` depends on the carry, has become
 ``ct * (a * b)``, whose second product `fnflare.program.hoist` then does for all steps at once. The backward pass of
-a recurrent cell is made of such products: cotangents times the derivatives of gates.
+a recurrent cell is made of such products, cotangents times the derivatives of gates, and of arrays put together
+from parts, the cotangents of gates that lie side by side: factors go into the parts, and sums of such arrays
+are taken part by part, where all parts but one are zeros.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from fnflare.core import primitives
 from fnflare.program.dead_code import drop_dead_code
@@ -34,6 +41,7 @@ class _Regrouping:
         self.late: set[Var] = set(program.inputs[consts : consts + carry])
         self.factored: dict[Var, tuple[Atom, Atom]] = {}
         self.equations: list[Equation] = []
+        self.parts: dict[Var, Equation] = {}  # the concatenations among those
         self.uses: dict[Var, int] = {}
         for a in [a for e in program.equations for a in e.inputs] + list(program.outputs):
             if type(a) is Var:
@@ -44,12 +52,14 @@ class _Regrouping:
             if any(a in self.late for a in e.inputs if type(a) is Var):
                 self.late.update(e.outputs)
                 e = self._regrouped(e)
-            self.equations.append(e)
+            self._append(e)
         return self.source.replace(equations=self.equations)
 
     def _regrouped(self, e: Equation) -> Equation:
         if e.prim.name == "negative":
             return self._negated(e)
+        if e.prim.name == "add":
+            return self._joined(e)
         if e.prim.name != "multiply":
             return e
         x, y = e.inputs
@@ -57,6 +67,9 @@ class _Regrouping:
             x, y = y, x
         if self._is_late(y) or not self._fits(e, x, y):
             return e
+        whole = self._concatenation(x)
+        if whole is not None and y.aval.shape in (e.outputs[0].aval.shape, ()):
+            return self._each_part(e, whole, y)
         base, factor = self._parts(x)
         if factor is not None:
             y = self._product(factor, y, e)
@@ -71,6 +84,46 @@ class _Regrouping:
         y = self._emit("negative", (factor,), e)
         self.factored[e.outputs[0]] = (base, y)
         return Equation(primitives()["multiply"], (base, y), None, e.outputs, e.source)
+
+    # -- arrays put together from parts ---------------------------------------------------------
+
+    def _concatenation(self, x: Atom) -> Equation | None:
+        """The equation that puts together a variable that nobody else reads."""
+        return self.parts.get(x) if type(x) is Var and self.uses.get(x, 0) == 1 else None
+
+    def _each_part(self, e: Equation, whole: Equation, factor: Atom) -> Equation:
+        """The product of parts put together with a factor, as products put together."""
+        assert whole.params is not None
+        axis, place = whole.params["axis"], 0
+        parts: list[Atom] = []
+        for part in whole.inputs:
+            width = part.aval.shape[axis]
+            if not _is_zero(part):
+                index = (slice(None),) * axis + (slice(place, place + width),)
+                piece = self._emit("getitem", (factor,), e, {"index": index}) if factor.aval.shape else factor
+                part = self._multiplied(part, piece, e)
+            parts.append(part)
+            place += width
+        return Equation(whole.prim, tuple(parts), whole.params, e.outputs, e.source)
+
+    def _multiplied(self, part: Atom, factor: Atom, e: Equation) -> Var:
+        out = Var(part.aval)
+        self.uses[out] = 1
+        product = Equation(primitives()["multiply"], (part, factor), None, (out,), e.source)
+        if self._is_late(part):
+            self.late.add(out)
+            product = self._regrouped(product)
+        self._append(product)
+        return out
+
+    def _joined(self, e: Equation) -> Equation:
+        """The sum of two arrays put together from parts, as one, where of the parts at one place only one counts."""
+        a, b = map(self._concatenation, e.inputs)
+        if a is None or b is None or a.params != b.params or e.inputs[0] is e.inputs[1]:
+            return e
+        assert a.params is not None
+        parts = _merged(a.inputs, b.inputs, a.params["axis"])
+        return e if parts is None else Equation(a.prim, tuple(parts), a.params, e.outputs, e.source)
 
     def _is_late(self, a: Atom) -> bool:
         return type(a) is Var and a in self.late
@@ -91,8 +144,52 @@ class _Regrouping:
             return Literal(x.value * y.value)
         return self._emit("multiply", (x, y), e)
 
-    def _emit(self, name: str, inputs: tuple[Atom, ...], e: Equation) -> Var:
+    def _emit(self, name: str, inputs: tuple[Atom, ...], e: Equation, params: dict[str, Any] | None = None) -> Var:
         prim = primitives()[name]
-        out = Var(prim.shape(*[a.aval for a in inputs]))
-        self.equations.append(Equation(prim, inputs, None, (out,), e.source))
+        out = Var(prim.shape(*[a.aval for a in inputs], **(params or {})))
+        self.equations.append(Equation(prim, inputs, params, (out,), e.source))
         return out
+
+    def _append(self, e: Equation) -> None:
+        self.equations.append(e)
+        if e.prim.name == "concatenate":
+            self.parts[e.outputs[0]] = e
+
+
+def _is_zero(a: Atom) -> bool:
+    return type(a) is Literal and not np.any(a.value)
+
+
+def _merged(first: Sequence[Atom], second: Sequence[Atom], axis: int) -> list[Atom] | None:
+    """The parts of a sum: each of one of the two, where the other has zeros; None if they do not fit like that."""
+    parts: list[Atom] = []
+    queues = [list(first)[::-1], list(second)[::-1]]
+    zeros = [0, 0]  # how far the zeros of each reach beyond the parts that are taken
+    while queues[0] or queues[1]:
+        for k in (0, 1):
+            while queues[k] and _is_zero(queues[k][-1]):
+                zeros[k] += queues[k].pop().aval.shape[axis]
+        if not any(zeros):
+            return None
+        k = 0 if zeros[1] >= zeros[0] else 1  # the other has zeros here
+        other = 1 - k
+        if zeros[k]:  # both have
+            parts.append(_zeros_like((first if k == 0 else second)[0], axis, zeros[k]))
+            zeros[other] -= zeros[k]
+            zeros[k] = 0
+            continue
+        if not queues[k]:
+            return None
+        part = queues[k].pop()
+        if part.aval.shape[axis] > zeros[other]:
+            return None
+        zeros[other] -= part.aval.shape[axis]
+        parts.append(part)
+    if any(zeros):
+        return None if zeros[0] != zeros[1] else [*parts, _zeros_like(first[0], axis, zeros[0])]
+    return parts
+
+
+def _zeros_like(part: Atom, axis: int, width: int) -> Literal:
+    shape = part.aval.shape
+    return Literal(np.zeros((*shape[:axis], width, *shape[axis + 1 :]), part.aval.dtype))

@@ -68,8 +68,12 @@ class ProgramTrace(Trace):
         atoms = tuple([self.atom(a) for a in args])
         avals = prim.shape(*[a.aval for a in atoms], **(params or {}))
         outputs = tuple([Var(a) for a in (avals if prim.many else (avals,))])
-        self.equations.append(Equation(prim, atoms, params, outputs, current_source()))
-        tracers = tuple([self._tracer(v) for v in outputs])
+        source = current_source()
+        self.equations.append(Equation(prim, atoms, params, outputs, source))
+        tracers = tuple([ProgramTracer(self, v) for v in outputs])
+        if source is not None:
+            for tracer in tracers:
+                tracer.code, tracer.lasti = source.code, source.lasti
         return tracers if prim.many else tracers[0]
 
     def atom(self, x: Any) -> Atom:
@@ -87,13 +91,11 @@ class ProgramTrace(Trace):
         if not isinstance(x, Tracer) or id(x._trace) not in self.outside:
             return x
         if id(x) not in self.captured:
-            self.captured[id(x)] = (x, self._tracer(Var(aval_of(x))))
+            tracer = self.argument(aval_of(x))
+            if x.code is not None:
+                tracer.code, tracer.lasti = x.code, x.lasti
+            self.captured[id(x)] = (x, tracer)
         return self.captured[id(x)][1]
-
-    def _tracer(self, var: Var) -> ProgramTracer:
-        tracer = ProgramTracer(self, var)
-        tracer.mark()
-        return tracer
 
     def argument(self, aval: ShapeDtypeStruct) -> ProgramTracer:
         """A tracer of a new input."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from fnflare import tree
 from fnflare.core import Tracer, aval_of, observed
 from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
+from fnflare.program.frozen import frozen
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
 from fnflare.program.simplify import simplify
@@ -108,24 +109,23 @@ class Jitted:
             return leaves, structure, bool(kwargs)
         count = len(args)
         numbers = {n for n in self._static_nums if n < count}
-        # With the type, since 1, 1.0 and True are equal.
-        statics = tuple([(i, type(args[i]), args[i]) for i in sorted(numbers)])
-        names = tuple([(k, type(kwargs[k]), kwargs[k]) for k in sorted(self._static_names & kwargs.keys())])
-        self._check_hashable(statics + names)
+        statics = tuple([(i, self._frozen(i, args[i]), args[i]) for i in sorted(numbers)])
+        names = tuple([(k, self._frozen(k, kwargs[k]), kwargs[k]) for k in sorted(self._static_names & kwargs.keys())])
         rest = tuple([a for i, a in enumerate(args) if i not in numbers])
         rest_kwargs = {k: v for k, v in kwargs.items() if k not in self._static_names}
         leaves, structure = tree.flatten((rest, rest_kwargs))
         return leaves, structure, (statics, names)
 
-    def _check_hashable(self, statics: tuple[Any, ...]) -> None:
-        for name, _, value in statics:
-            try:
-                hash(value)
-            except TypeError:
-                raise ArgumentError(
-                    f"jit: static argument {name!r} of {name_of(self._fun)} is a {type(value).__name__}, which is not "
-                    "hashable; pass a tuple in place of a list, and arrays as arguments that are not static"
-                ) from None
+    def _frozen(self, name: int | str, value: Any) -> Hashable:
+        """A static argument as a key, in which 1, 1.0 and True are three."""
+        try:
+            hash(value)
+        except TypeError:
+            raise ArgumentError(
+                f"jit: static argument {name!r} of {name_of(self._fun)} is a {type(value).__name__}, which is not "
+                "hashable; pass a tuple in place of a list, and arrays as arguments that are not static"
+            ) from None
+        return frozen(value, lasting=True)
 
     def _arguments(self, leaves: Sequence[Any], structure: Any, statics: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the function, with the static ones in their places."""
@@ -197,7 +197,7 @@ class Jitted:
             f"{name_of(self._fun)} has been traced for {len(self._entries)} signatures: {_differences(self._entries)}. "
             "Each new one costs a trace; pad or bucket what varies (ff.pad), or run over it with ff.scan",
             RetracingWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Source, aval_of, observing, overhead, run_observed
+from fnflare.core import Source, aval_of, cell_name, observing, overhead, run_observed
 from fnflare.core.observe import Call
 from fnflare.errors import ArgumentError
 from fnflare.transforms._call import copy_name, name_of
@@ -264,11 +264,12 @@ def _phase(source: Source | None) -> str:
 
 
 def _place(cost: LineCost) -> str:
-    """The line as a table names it: its file as seen from the working directory."""
+    """The line as a table names it: its file as seen from the working directory, or the cell of a notebook."""
     if not cost.file:
         return "(no line)"
     path = Path(cost.file)
-    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}:{cost.line}"
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
+    return f"{cell_name(cost.file) or shown}:{cost.line}"
 
 
 def profile(fun: Callable[..., Any], *, repeat: int = 1) -> Callable[..., Profile]:
