@@ -146,8 +146,8 @@ class Closure:
     def _tree(self, x: Any) -> Hashable:
         try:
             leaves, structure = tree.flatten(x)
-        except TreeError:  # keys that cannot be sorted
-            return _Same(x)
+        except TreeError:  # keys that cannot be sorted, so that its parts have no order
+            raise _UnknownError from None
         if len(leaves) == 1 and leaves[0] is x:
             return self._object(x)
         if len(leaves) > _MOST_PARTS:
