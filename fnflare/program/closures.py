@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dis
 import functools
+import random
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -28,7 +29,11 @@ __all__ = ["Closure"]
 
 _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Ellipsis), BuiltinFunctionType, np.ufunc)
 
-_CONTAINERS = (set, dict, list, bytearray, collections.deque)
+#: Objects that are there to be changed.
+_CHANGING = (
+    *(set, dict, list, bytearray, collections.deque),
+    *(np.random.Generator, np.random.RandomState, random.Random),
+)
 
 #: A closure with more parts than this is not searched to its end; its function is traced in every call.
 _MOST_PARTS = 4000
@@ -61,14 +66,13 @@ class Closure:
         values: the arrays and tracers that it closes over, each once.
     """
 
-    __slots__ = ("_fun", "_held", "_in_object", "_places", "_seen", "key", "values")
+    __slots__ = ("_fun", "_in_object", "_places", "_seen", "key", "values")
 
     def __init__(self, fun: Any) -> None:
         self._fun = fun
         self.values: list[Any] = []
         self._places: dict[int, int] = {}
         self._seen: dict[tuple[int, bool], int] = {}
-        self._held = 0  # whether arrays are held by what cannot be copied: a module or an object
         self._in_object = False
         try:
             self.key: Hashable = self._describe(fun)
@@ -86,7 +90,7 @@ class Closure:
     def _describe(self, x: Any) -> Hashable:
         kind = type(x)
         if kind is np.ndarray or isinstance(x, (Tracer, np.generic)):
-            return self._value(x) if not self._held else _held_value(x)
+            return self._held_value(x) if self._in_object else self._value(x)
         if kind in _BY_VALUE_SET:
             return kind, x
         if kind is float or kind is complex:
@@ -108,8 +112,15 @@ class Closure:
             self.values.append(x)
         return "value", place, aval_of(x)
 
+    def _held_value(self, x: Any) -> Hashable:
+        """A number that an object holds. An array may be written into unseen, and cannot become an argument without a
+        copy of the object."""
+        if isinstance(x, np.generic):
+            return "scalar", x.dtype, x.tobytes()
+        raise _UnknownError
+
     def _function(self, fun: Any) -> Hashable:
-        part = (id(fun), self._held > 0)  # what is held is not copied, though the same function may be elsewhere
+        part = (id(fun), self._in_object)  # what an object holds is not copied; the same function may be elsewhere
         number = self._seen.get(part)
         if number is not None:
             return "seen", number
@@ -120,26 +131,21 @@ class Closure:
         read = [self._describe(x) for x in _globals_of(fun).values()]
         return "function", fun.__code__, _Same(fun.__globals__), *parts, *read
 
-    def _describe_held(self, x: Any) -> Hashable:
-        self._held += 1
-        try:
-            return self._describe(x)
-        finally:
-            self._held -= 1
-
     def _object(self, x: Any) -> Hashable:
         """An object by its identity and its attributes, but not theirs; one that wraps a function by that."""
-        if isinstance(x, _CONTAINERS):
+        if isinstance(x, _CHANGING) or hasattr(x, "__next__"):
             raise _UnknownError  # what is in it may be another thing in the next call
         if _has_own_hash(x):
             return type(x), x
         held = getattr(x, "__dict__", None)
-        if type(held) is not dict or self._in_object:
+        if type(held) is not dict:
             return _Same(x)
+        if self._in_object:
+            raise _UnknownError
         self._in_object = True
         try:
             parts = [held["__wrapped__"]] if "__wrapped__" in held else list(held.values())
-            return _Same(x), *[self._describe_held(part) for part in parts]
+            return _Same(x), *[self._describe(part) for part in parts]
         finally:
             self._in_object = False
 
@@ -168,11 +174,6 @@ def _has_own_hash(x: Any) -> bool:
 
 
 _BY_VALUE_SET = frozenset(_BY_VALUE)
-
-
-def _held_value(x: Any) -> Hashable:
-    """An array that stays where it is, by identity; a number by its value."""
-    return ("scalar", x.dtype, x.tobytes()) if isinstance(x, np.generic) else _Same(x)
 
 
 #: Where functions lie whose globals stay as they are: this library, Python's own, and what is installed.
