@@ -224,3 +224,17 @@ class TestNesting:
             got = f(key)
             for a, k in zip(got, ff.random.split(key), strict=True):
                 np.testing.assert_array_equal(a, ff.random.normal(k, (3,)))
+
+
+def test_tangents_and_cotangents_that_are_numbers():
+    """A tracer of a Python number is a tangent like any other."""
+
+    def f(x):
+        return ff.jvp(np.sin, (x,), (x,))[1] + ff.vjp(np.cos, x)[1](x)[0]
+
+    expected = np.cos(0.5) * 0.5 - np.sin(0.5) * 0.5
+    for g in (f, ff.jit(f)):
+        np.testing.assert_allclose(g(0.5), expected, rtol=1e-14)
+        check_grads(g, (0.5,), order=2)
+        x = np.linspace(0, 1, 3)
+        np.testing.assert_allclose(ff.vmap(g)(x), x * np.cos(x) - x * np.sin(x), rtol=1e-14)

@@ -253,6 +253,10 @@ def test_objects_whose_attributes_change():
         assert ff.scan(body, 0.0, np.ones(3))[0] == 6.0
         cell.scale = 5.0
         assert ff.scan(body, 0.0, np.ones(3))[0] == 30.0
+    mixed = {1: np.ones(()), "a": 1.0}  # keys that cannot be sorted
+    for value in (1.0, 2.0, 3.0):
+        mixed["a"] = value
+        assert ff.scan(lambda c, x: (c + mixed[1] * mixed["a"], None), 0.0, np.ones(3))[0] == 3 * value
     cell.scale = 1.0
     gradient = ff.grad(
         lambda w: ff.scan(lambda c, x: (setattr(cell, "params", {"w": w}), cell(c, x))[1], 0.0, np.ones(3))[0]

@@ -1,11 +1,11 @@
 """What a function closes over: arrays apart from the rest, so that a program of it can be used again.
 
 A function goes in; out come a key, equal for functions that do the same with arrays of the same shapes and
-dtypes in their closures, and those arrays. A function made anew in every call, as the step of a loop
-usually is, is thus traced once, and its arrays become arguments of its program.
+dtypes in their closures and among the globals that they read, and those arrays. A function made anew in every call, as
+the step of a loop usually is, is thus traced once, and its arrays become arguments of its program.
 
-Globals that a function reads, and the attributes of an object whose method it is, are part of the key too. Their
-arrays cannot be replaced without writing into them: another array there is another key.
+The attributes of an object whose method it is are part of the key too. Their arrays cannot be replaced without writing
+into them: another array there is another key.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Closure:
         self._fun = fun
         self.values: list[Any] = []
         self._places: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
+        self._seen: dict[tuple[int, bool], int] = {}
         self._held = 0  # whether arrays are held by what cannot be copied: a module or an object
         self._in_object = False
         try:
@@ -109,17 +109,16 @@ class Closure:
         return "value", place, aval_of(x)
 
     def _function(self, fun: Any) -> Hashable:
-        number = self._seen.get(id(fun))
+        part = (id(fun), self._held > 0)  # what is held is not copied, though the same function may be elsewhere
+        number = self._seen.get(part)
         if number is not None:
             return "seen", number
         if len(self._seen) > _MOST_PARTS:
             raise _UnknownError
-        self._seen[id(fun)] = len(self._seen)
+        self._seen[part] = len(self._seen)
         parts = [self._describe(part) for part in _parts(fun)]
-        names = _globals_of(fun.__code__, fun.__code__.co_filename)
-        space = fun.__globals__
-        read = [self._describe_held(space[name]) for name in names if name in space]
-        return "function", fun.__code__, _Same(space), *parts, *read
+        read = [self._describe(x) for x in _globals_of(fun).values()]
+        return "function", fun.__code__, _Same(fun.__globals__), *parts, *read
 
     def _describe_held(self, x: Any) -> Hashable:
         self._held += 1
@@ -147,8 +146,8 @@ class Closure:
     def _tree(self, x: Any) -> Hashable:
         try:
             leaves, structure = tree.flatten(x)
-        except TreeError:  # keys that cannot be sorted
-            return _Same(x)
+        except TreeError:  # keys that cannot be sorted, so that its parts have no order
+            raise _UnknownError from None
         if len(leaves) == 1 and leaves[0] is x:
             return self._object(x)
         if len(leaves) > _MOST_PARTS:
@@ -184,14 +183,34 @@ _INSTALLED = (
 )
 
 
+def _globals_of(fun: Any) -> dict[str, Any]:
+    """The globals that a function reads, with the functions inside it."""
+    names = _names_read(fun.__code__, fun.__code__.co_filename)
+    if names is None:
+        raise _UnknownError
+    space = fun.__globals__
+    return {name: space[name] for name in names if name in space}
+
+
 @functools.lru_cache(maxsize=4096)
-def _globals_of(code: CodeType, filename: str) -> tuple[str, ...]:
-    """The names of the globals that a function reads, with the functions inside it."""
+def _names_read(code: CodeType, filename: str) -> tuple[str, ...] | None:
+    """The names that some code looks up among its globals; None where it assigns to one, which a copy of the function
+    would do in vain."""
     if filename.startswith(_INSTALLED):
         return ()
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    return tuple(dict.fromkeys([*own, *[name for c in inner for name in _globals_of(c, filename)]]))
+    names: dict[str, None] = {}
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            return None
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names[instruction.argval] = None
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            more = _names_read(inner, filename)
+            if more is None:
+                return None
+            names.update(dict.fromkeys(more))
+    return tuple(names)
 
 
 def _parts(fun: Any) -> list[Any]:
@@ -246,12 +265,15 @@ class _Filling:
     def _function(self, fun: Any) -> Any:
         if id(fun) in self.functions:
             return self.functions[id(fun)]
-        if not (fun.__closure__ or fun.__defaults__ or fun.__kwdefaults__):
+        read = _globals_of(fun)
+        if not (fun.__closure__ or fun.__defaults__ or fun.__kwdefaults__ or read):
             return fun
         cells = tuple([CellType() for _ in fun.__closure__ or ()])
-        new = FunctionType(fun.__code__, fun.__globals__, fun.__name__, None, cells or None)
+        space = dict(fun.__globals__) if read else fun.__globals__
+        new = FunctionType(fun.__code__, space, fun.__name__, None, cells or None)
         # Known before its cells are filled: a function may close over itself.
         self.functions[id(fun)] = new
+        space.update({name: self.fill(x) for name, x in read.items()})
         new.__defaults__ = self.fill(fun.__defaults__)
         new.__kwdefaults__ = self.fill(fun.__kwdefaults__)
         for cell, old in zip(cells, fun.__closure__ or (), strict=True):

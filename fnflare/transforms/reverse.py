@@ -17,6 +17,7 @@ from fnflare import tree
 from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.program import run_ahead
+from fnflare.program.staging import as_dtype
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
@@ -305,5 +306,5 @@ def check_cotangent(ct: Any, structure: tree.TreeDef, avals: Sequence[Any], what
                 f"{what}: leaf {i} must have the dtype of {of}, {aval.dtype}, got {have.dtype}; "
                 f"write ct.astype(np.{aval.dtype})"
             )
-        out.append(np.asarray(leaf, aval.dtype)[()] if have.weak else leaf)
+        out.append(as_dtype(leaf, aval.dtype) if have.weak else leaf)
     return out
