@@ -6,7 +6,7 @@ It runs operation by operation, as it is written, or with ``jit=True`` as one pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fnflare import optim, transforms
@@ -29,22 +29,24 @@ class GradientStep:
             out = loss_fn(params, batch, key)
             return out if isinstance(out, tuple) else (out, {})
 
-        def train_step(params: Any, opt_state: Any, batch: Any, key: Any) -> tuple[Any, Any, dict[str, Any]]:
+        names = ("loss", "grad_norm") if grad_norm else ("loss",)
+
+        def train_step(params: Any, opt_state: Any, batch: Any, key: Any) -> tuple[Any, Any, Any, Any]:
             (loss, aux), grads = self._value_and_grad(params, batch, key)
             updates, opt_state = optimizer.update(grads, opt_state, params)
-            own = {"loss": loss, "grad_norm": optim.global_norm(grads)} if grad_norm else {"loss": loss}
-            _check_metrics(aux, own)
-            return optim.apply_updates(params, updates), opt_state, {**own, **aux}
+            _check_metrics(aux, names)
+            own = (loss, optim.global_norm(grads)) if grad_norm else (loss,)
+            return optim.apply_updates(params, updates), opt_state, own, aux
 
         train_step.__qualname__ = train_step.__name__  # as messages name it
         self._value_and_grad = transforms.value_and_grad(loss_and_metrics, has_aux=True)
         self._run = transforms.jit(train_step) if jit else train_step
-        self._jit = jit
+        self._names, self._jit = names, jit
 
     def __call__(self, params: Any, opt_state: Any, batch: Any, key: Any = None) -> tuple[Any, Any, dict[str, Any]]:
         """One step: new parameters, the optimiser's new state, and the metrics."""
         try:
-            return self._run(params, opt_state, batch, key)
+            params, opt_state, own, aux = self._run(params, opt_state, batch, key)
         except (ArgumentError, ConcretizationError) as error:
             if self._jit:
                 error.add_note(
@@ -52,14 +54,15 @@ class GradientStep:
                     "takes batches of anything, and the loss may look at values"
                 )
             raise
+        return params, opt_state, {**dict(zip(self._names, own, strict=True)), **aux}
 
     def gradients(self, params: Any, batch: Any, key: Any = None) -> Any:
         """The gradients of the loss alone, mirroring the parameters."""
         return self._value_and_grad(params, batch, key)[1]
 
 
-def _check_metrics(aux: Any, own: Mapping[str, Any]) -> None:
-    if not isinstance(aux, Mapping) or not own.keys().isdisjoint(aux):
+def _check_metrics(aux: Any, own: Sequence[str]) -> None:
+    if not isinstance(aux, Mapping) or not set(own).isdisjoint(aux):
         raise ArgumentError(
             "make_step: beside the loss loss_fn may return a dict of metrics without "
             f"{' and '.join(map(repr, own))}, got {list(aux) if isinstance(aux, Mapping) else type(aux).__name__}"
@@ -88,7 +91,7 @@ def make_step(
         `jit` its answers are the same, up to rounding.
 
     Raises:
-        ArgumentError: by the step, if the metrics are no dict, or have a name of the step's own; with `jit` if
+        ArgumentError: by the step, if the metrics are no dict, or have a name of the step's own; with `jit` also if
             something in a batch is no array.
         ConcretizationError: by the step, with `jit`, if the loss needs the value of an array.
 

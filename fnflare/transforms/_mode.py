@@ -12,7 +12,7 @@ __all__ = ["disable_jit", "is_disabled"]
 
 
 class _Mode(threading.local):
-    disabled: bool = os.environ.get("FNFLARE_DISABLE_JIT", "0") != "0"
+    disabled: bool = os.environ.get("FNFLARE_DISABLE_JIT", "") not in ("", "0")
 
 
 _mode = _Mode()
