@@ -26,8 +26,9 @@ class LanguageModel:
     lines of Python. This one hands the LSTM's state out, for `sample` to go on from it.
     """
 
-    def __init__(self, characters: int, units: int) -> None:
+    def __init__(self, characters: int, units: int, jit: bool) -> None:
         self.embed, self.lstm, self.head = nn.Embedding(characters, 64), nn.LSTM(units), nn.Dense(characters)
+        self.read = ff.jit(self.apply) if jit else self.apply  # one program for the prompt, one for a character
 
     def init(self, key: Any) -> Any:
         """Fresh parameters."""
@@ -45,12 +46,12 @@ class LanguageModel:
 
     def sample(self, params: Any, key: Any, prompt: np.ndarray, length: int, temperature: float) -> list[int]:
         """Go on from a prompt: each character is drawn, then read to draw the next."""
-        logits, state = self.apply(params, prompt[None])
+        logits, state = self.read(params, prompt[None])
         drawn = []
         for number in range(length):
             step_key = ff.random.fold_in(key, number)
             drawn.append(int(ff.random.categorical(step_key, logits[0, -1] / temperature)))
-            logits, state = self.apply(params, np.array([[drawn[-1]]]), state)
+            logits, state = self.read(params, np.array([[drawn[-1]]]), state)
         return drawn
 
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="ROMEO:\n", help="what the samples begin with")
     parser.add_argument("--temperature", type=float, default=0.8, help="below 1 it keeps to what is likely")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture of the learning curve")
+    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="train as one program")
     args = parser.parse_args()
 
     path = args.data
@@ -77,14 +79,17 @@ def main() -> None:
     validation = data.DataLoader(data.windows(ids[border:], args.length), 128)
     print(f"{len(ids):,} characters, {len(vocabulary)} of them different")
 
-    model = LanguageModel(len(vocabulary), args.units)
+    model = LanguageModel(len(vocabulary), args.units, args.jit)
     params = model.init(ff.random.key(1))
     prompt = vocabulary.encode(args.prompt)
 
-    def losses(params: Any, batch: Any) -> Any:
+    def measures(params: Any, batch: Any) -> dict[str, Any]:
         inputs, targets = batch
         logits, _ = model.apply(params, inputs)
-        return nn.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return {"loss": nn.softmax_cross_entropy_with_integer_labels(logits, targets)}
+
+    def loss(params: Any, batch: Any, key: Any) -> Any:
+        return np.mean(measures(params, batch)["loss"])
 
     def sample(params: Any, length: int) -> str:
         drawn = model.sample(params, ff.random.key(2), prompt, length, args.temperature)
@@ -95,13 +100,13 @@ def main() -> None:
 
     optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(3e-3))
     result = train.fit(
-        train.make_step(lambda params, batch, key: np.mean(losses(params, batch)), optimizer),
+        train.make_step(loss, optimizer, jit=args.jit),
         params,
         optimizer.init(params),
         loader,
         epochs=args.epochs,
         reporters=[
-            train.Evaluate(lambda params, batch: {"loss": losses(params, batch)}, validation),
+            train.Evaluate(ff.jit(measures) if args.jit else measures, validation),
             train.Callback(show, on="epoch"),
         ],
     )

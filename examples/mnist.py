@@ -60,6 +60,7 @@ def main() -> None:
         "--checkpoint", type=Path, help="file (.npz) to save to, and to go on from after an interruption"
     )
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture of the learning curve")
+    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="train as one program")
     args = parser.parse_args()
 
     folder = next((path.parent for path in args.data.rglob("train-images*")), args.data / "mnist")
@@ -90,13 +91,13 @@ def main() -> None:
     steps = args.epochs * len(loader)
     optimizer = optim.adam(optim.cosine_decay_schedule(3e-3, steps))
     result = train.fit(
-        train.make_step(loss, optimizer),
+        train.make_step(loss, optimizer, jit=args.jit),
         params,
         optimizer.init(params),
         loader,
         epochs=args.epochs,
         key=ff.random.key(2),
-        reporters=[train.Evaluate(measures, test_loader, prefix="test ")],
+        reporters=[train.Evaluate(ff.jit(measures) if args.jit else measures, test_loader, prefix="test ")],
         checkpoint=args.checkpoint,
     )
     print(result.history.table())

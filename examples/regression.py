@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=400, help="at most; it stops when it no longer gets better")
     parser.add_argument("--seed", type=int, default=0, help="divides the houses and draws the parameters")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture of the learning curve")
+    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="train as one program")
     args = parser.parse_args()
 
     path = next(args.data.rglob("housing.csv"), args.data / "housing.csv")
@@ -66,13 +67,13 @@ def main() -> None:
 
     optimizer = optim.adamw(2e-3, weight_decay=1e-2)
     result = train.fit(
-        train.make_step(loss, optimizer),
+        train.make_step(loss, optimizer, jit=args.jit),
         params,
         optimizer.init(params),
         data.DataLoader((x, y), 32, key=loader_key),
         epochs=args.epochs,
         key=step_key,
-        reporters=[train.Evaluate(measures, [(val_x, val_y)])],
+        reporters=[train.Evaluate(ff.jit(measures) if args.jit else measures, [(val_x, val_y)])],
         early_stopping=train.EarlyStopping("validation loss", patience=40, keep_best=True),
         progress=False,
     )

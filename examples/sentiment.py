@@ -124,12 +124,12 @@ def bag_of_words(corpus: Corpus) -> nn.Layer:
     return nn.serial(words=nn.Embedding(len(corpus.vocabulary), 2, W_init=nn.zeros), pool=nn.GlobalAvgPool)
 
 
-def fit(model: nn.Layer, params: Any, corpus: Corpus, epochs: int, rate: float, progress: bool = True) -> Any:
+def fit(model: nn.Layer, params: Any, corpus: Corpus, epochs: int, rate: float, jit: bool, **options: Any) -> Any:
     """Train a model, and test it after each epoch."""
 
-    def measures(params: Any, batch: Any, **options: Any) -> dict[str, Any]:
+    def measures(params: Any, batch: Any, **mode: Any) -> dict[str, Any]:
         sentences, labels = batch
-        logits = model.apply(params, sentences, **options)
+        logits = model.apply(params, sentences, **mode)
         losses = nn.softmax_cross_entropy_with_integer_labels(logits, labels)
         return {"loss": losses, "accuracy": np.argmax(logits, axis=-1) == labels}
 
@@ -137,12 +137,14 @@ def fit(model: nn.Layer, params: Any, corpus: Corpus, epochs: int, rate: float, 
         measured = measures(params, batch, key=key, train=True)
         return np.mean(measured["loss"]), {"accuracy": np.mean(measured["accuracy"])}
 
-    # Sentences of like length go together, so that little is padded.
-    loader = data.DataLoader(corpus.train, 32, key=ff.random.key(1), bucket=50)
-    test = train.Evaluate(measures, data.DataLoader(corpus.test, 250, bucket=1000), prefix="test ")
+    # Sentences of like length go together, so that little is padded; of at most ten lengths, each a program of its own.
+    unit = max(map(len, corpus.train[0])) // 10 + 1
+    loader = data.DataLoader(corpus.train, 32, key=ff.random.key(1), bucket=50, multiple_of=unit)
+    test_loader = data.DataLoader(corpus.test, 250, bucket=1000, multiple_of=unit)
+    test = train.Evaluate(ff.jit(measures) if jit else measures, test_loader, prefix="test ")
     optimizer = optim.adam(optim.cosine_decay_schedule(rate, epochs * len(loader)))
-    step, state, key = train.make_step(loss, optimizer), optimizer.init(params), ff.random.key(2)
-    return train.fit(step, params, state, loader, epochs=epochs, key=key, reporters=[test], progress=progress)
+    step, state, key = train.make_step(loss, optimizer, jit=jit), optimizer.init(params), ff.random.key(2)
+    return train.fit(step, params, state, loader, epochs=epochs, key=key, reporters=[test], **options)
 
 
 def classify(model: nn.Layer, params: Any, vocabulary: data.Vocabulary, sentences: Sequence[str]) -> None:
@@ -164,6 +166,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="examples to train on (default 10000 reviews or 5000 sentences)")
     parser.add_argument("--sentence", action="append", help="a sentence to classify; may be given several times")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the model and the picture")
+    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="train as one program")
     args = parser.parse_args()
 
     corpus = imdb_corpus(args.data, args.limit or 10_000) if args.data else grammar_corpus(args.limit or 5000)
@@ -172,10 +175,10 @@ def main() -> None:
     _, params = model.init(ff.random.key(0), (-1, -1))
     print(nn.summary(model, (-1, -1)))
 
-    result = fit(model, params, corpus, args.epochs, rate=5e-3)
+    result = fit(model, params, corpus, args.epochs, 5e-3, args.jit)
     print(result.history.table())
     bag = bag_of_words(corpus)
-    counted = fit(bag, bag.init(ff.random.key(0), (-1, -1))[1], corpus, args.epochs, rate=5e-2, progress=False)
+    counted = fit(bag, bag.init(ff.random.key(0), (-1, -1))[1], corpus, args.epochs, 5e-2, args.jit, progress=False)
     print(f"counting words alone reaches a test accuracy of {counted.history['test accuracy'][-1]:.1%}")
 
     args.out.mkdir(parents=True, exist_ok=True)

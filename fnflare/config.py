@@ -3,6 +3,8 @@
 From the environment, before Python starts:
 
 - ``FNFLARE_MKL=0``: do not use MKL. NumPy's own loops and BLAS do the work.
+- ``FNFLARE_DISABLE_JIT=1``: run functions as they are written where `fnflare.jit`, `scan`, `cond` and their like would
+  make programs of them, as inside of `fnflare.disable_jit()`.
 - ``MKL_NUM_THREADS``, ``OMP_NUM_THREADS`` (the first that is set counts): the number of threads. By default MKL takes
   one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
 

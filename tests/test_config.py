@@ -77,6 +77,14 @@ def test_wrong_counts(bad: int, error: type[Exception], says: str) -> None:
         config.set_num_threads(bad)
 
 
+def test_the_environment_disables_jit() -> None:
+    code = "import fnflare as ff; print(ff.jit(lambda x: 1 if x > 0 else 2)(3.0))"  # no program can be made of that
+    assert python(code, FNFLARE_DISABLE_JIT="1") == "1"
+    for value in ("0", ""):
+        with pytest.raises(subprocess.CalledProcessError):
+            python(code, FNFLARE_DISABLE_JIT=value)
+
+
 def test_the_environment_switches_mkl_off() -> None:
     code = "from fnflare import config; print(config.use_mkl(), config.mkl_version() is None, config.num_threads())"
     missing = str(config.mkl_version() is None)

@@ -586,3 +586,21 @@ def test_choices_that_are_none():
         ff.cond(True, 1.0, np.sin, H)
     with pytest.raises(ArgumentError, match=r"cond: operands, leaf '0' is a str"):
         ff.cond(True, lambda x: x, lambda x: x, "text")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
+def test_map_in_batches(size):
+    def f(x):
+        return {"y": np.sin(x["a"]) * 2, "n": np.sum(x["a"])}
+
+    xs = {"a": np.arange(12.0).reshape(6, 2)}
+    want = ff.map(f, xs)
+    for got in (ff.map(f, xs, batch_size=size), ff.jit(lambda xs: ff.map(f, xs, batch_size=size))(xs)):
+        assert ff.tree.structure(got) == ff.tree.structure(want)
+        np.testing.assert_allclose(got["y"], want["y"], rtol=1e-15)
+        np.testing.assert_allclose(got["n"], want["n"], rtol=1e-15)
+
+
+def test_map_needs_batches_of_something():
+    with pytest.raises(ff.errors.ArgumentError, match="batch_size must be at least 1, got 0"):
+        ff.map(lambda x: x, np.ones(3), batch_size=0)

@@ -1,14 +1,19 @@
-"""Every notebook runs from its first cell to its last."""
+"""Every notebook runs from its first cell to its last, and those that compute as they are told give the same numbers
+jitted and not."""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 nbclient = pytest.importorskip("nbclient", reason="notebooks run with the extra fnflare[notebooks]")
 nbformat = pytest.importorskip("nbformat", reason="notebooks run with the extra fnflare[notebooks]")
@@ -18,31 +23,59 @@ pytest.importorskip("matplotlib", reason="the notebooks draw with the extra fnfl
 # jupyter_client reports its own pending changes as warnings, and the event loop of a stopped kernel is closed late.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::ResourceWarning")
 
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
 
-@pytest.fixture
-def quiet_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def quiet_kernel(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Keeps the kernel's files out of the home folder, and the debugger's warning out of the output."""
-    for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    # The kernel is another process: it must find what this one finds, be it installed or a checkout.
-    root = str(Path(__file__).parent.parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        # The kernel is another process: it must find what this one finds, be it installed or a checkout.
+        root = str(FOLDER.parent)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+        yield
 
 
-def _outputs(notebook: Any) -> list[Any]:
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path: Path, quiet_kernel: None) -> None:
+@functools.cache
+def run(path: Path, jit: bool) -> Any:
+    """A notebook with all its outputs."""
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    errors = [output for output in _outputs(notebook) if output.output_type == "error"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNFLARE_DISABLE_JIT", "0" if jit else "1")
+        nbclient.NotebookClient(
+            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        ).execute()
+    return notebook
+
+
+def printed(cell: Any) -> str:
+    """What a cell has printed."""
+    return "".join(output.text for output in cell.get("outputs", []) if output.output_type == "stream")
+
+
+@pytest.mark.usefixtures("quiet_kernel")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path: Path) -> None:
+    outputs = [output for cell in run(path, True).cells for output in cell.get("outputs", [])]
+    errors = [output for output in outputs if output.output_type == "error"]
     assert not errors, errors
-    assert any("image/png" in output.get("data", {}) for output in _outputs(notebook)), "it draws nothing"
+    assert any("image/png" in output.get("data", {}) for output in outputs), "it draws nothing"
+
+
+@pytest.mark.usefixtures("quiet_kernel")
+@pytest.mark.parametrize("name", ["01-grad", "02-layers"])
+def test_jitted_and_unjitted_give_the_same_numbers(name: str) -> None:
+    jitted, plain = (run(FOLDER / f"{name}.ipynb", jit) for jit in (True, False))
+    for cell, other in zip(jitted.cells, plain.cells, strict=True):
+        if "make_program" in cell.source:
+            continue  # a loop is a program's equation, or is written out
+        text, wanted = printed(cell), printed(other)
+        assert NUMBER.sub("#", text) == NUMBER.sub("#", wanted)
+        numbers, expected = ([float(x) for x in NUMBER.findall(t)] for t in (text, wanted))
+        np.testing.assert_allclose(numbers, expected, rtol=1e-3, atol=1e-5, err_msg=cell.source)
 
 
 def test_there_are_notebooks() -> None:

@@ -125,16 +125,19 @@ def test_once_though_the_function_is_wrapped(traces):
     assert traces.number == 2
 
     class Cell:
-        def __init__(self, w):
-            self.w = w
+        def __init__(self, rate):
+            self.rate = rate
 
         def step(self, c, x):
-            return step(self.w, c, x)
+            return step(W, c * self.rate, x)
 
-    one = Cell(W)
+    one = Cell(0.5)
     for _ in range(3):
         ff.scan(one.step, H, XS)
     assert traces.number == 3
+    one.rate = 0.25
+    ff.scan(one.step, H, XS)
+    assert traces.number == 4
 
 
 def test_nested_bodies_are_traced_once(traces):
@@ -402,3 +405,37 @@ def test_numbers_of_traces_are_bounded():
     for k in itertools.islice(itertools.count(), staging._MOST_PROGRAMS + 5):
         ff.scan(lambda c, x: (c + k, None), 0, length=1)  # noqa: B023
     assert len(staging._cache._entries) <= staging._MOST_PROGRAMS
+
+
+def test_objects_that_hold_arrays_are_read_in_every_call():
+    class Cell:
+        def __init__(self, w):
+            self.w = w
+
+        def step(self, c, x):
+            return c + np.sum(self.w * self.w) * x, None
+
+    class Model:
+        def __init__(self, cell):
+            self.cell = cell
+
+        def step(self, c, x):
+            return self.cell.step(c, x)
+
+    cell = Cell(np.array([1.0, 2.0]))
+    for owner in (cell, Model(cell)):
+        cell.w = np.array([1.0, 2.0])
+        assert ff.scan(owner.step, 0.0, np.ones(3))[0] == 15
+        cell.w[...] = 10  # written into
+        assert ff.scan(owner.step, 0.0, np.ones(3))[0] == 600
+        cell.w = np.zeros(2)  # another one
+        assert ff.scan(owner.step, 0.0, np.ones(3))[0] == 0
+
+
+def test_generators_go_on():
+    rng = np.random.default_rng(0)
+
+    def draw():
+        return ff.scan(lambda c, x: (c + x * rng.standard_normal(), None), 0.0, np.ones(3))[0]
+
+    assert draw() != draw()

@@ -105,6 +105,16 @@ def test_it_does_what_a_plain_loop_does() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_a_jitted_run_gives_the_numbers_of_an_unjitted_one(tmp_path: Path) -> None:
+    step = train.make_step(loss_fn, OPTIMIZER, grad_norm=True, jit=True)
+    jitted, plain = run(step=step), run()
+    assert jitted.history.names == plain.history.names
+    for name in plain.history.names:
+        np.testing.assert_allclose(jitted.history[name], plain.history[name], rtol=1e-4, atol=1e-6)
+    run(step=step, max_steps=8, checkpoint=tmp_path / "run.npz")
+    assert_same_run(run(step=step, checkpoint=tmp_path / "run.npz"), jitted)
+
+
 def test_the_history_holds_metrics_and_reports() -> None:
     history = run().history
     assert history.epoch_ends == [6, 12, 18]

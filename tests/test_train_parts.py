@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnflare import data, nn, optim, random, train, tree
-from fnflare.errors import ArgumentError, CheckpointError
+from fnflare.errors import ArgumentError, CheckpointError, ConcretizationError
 from fnflare.train import progress as progress_module
 
 # ---------------------------------------------------------------- steps
@@ -47,6 +47,57 @@ def test_metrics_beside_the_loss_are_a_dict_of_other_names(aux: Any, message: st
     step = train.make_step(lambda params, batch, key: (params**2, aux), optimizer)
     with pytest.raises(ArgumentError, match=message):
         step(1.0, optimizer.init(1.0), None, None)
+
+
+@pytest.mark.parametrize("optimizer", [optim.adam(0.1), optim.chain(optim.clip_by_global_norm(0.5), optim.sgd(0.1))])
+def test_a_jitted_step_gives_what_it_gives_unjitted(optimizer: Any) -> None:
+    model = nn.serial(words=nn.Embedding(9, 4), pool=nn.GlobalMaxPool, drop=nn.Dropout(0.5), out=nn.Dense(2))
+    traced = 0
+
+    def loss(params: Any, batch: Any, key: Any) -> Any:
+        nonlocal traced
+        traced += 1
+        logits = model.apply(params, batch["words"], key=key, train=True)
+        right = np.argmax(logits, axis=-1) == batch["label"]
+        losses = nn.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return np.mean(losses), {"right": np.mean(right), "none": 0.0}
+
+    def outcomes(jit: bool) -> Any:
+        step = train.make_step(loss, optimizer, grad_norm=True, jit=jit)
+        params = model.init(random.key(0), (-1, -1))[1]
+        state, seen = optimizer.init(params), []
+        for number, words in enumerate([[[1, 2, 3], [4]], [[5], [6, 7]], [[8, 1], [2, 3]]]):
+            batch = {"words": nn.pad(words), "label": np.array([0, 1])}
+            params, state, metrics = step(params, state, batch, random.fold_in(random.key(1), number))
+            seen.append((params, state, metrics))
+        return seen
+
+    plain = outcomes(False)
+    traced = 0
+    jitted = outcomes(True)
+    assert traced == 2  # once for each shape
+    for (path, wanted), got in zip(tree.leaves_with_path(plain), tree.leaves(jitted), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7, err_msg=tree.path_str(path))
+        assert np.asarray(got).dtype == np.asarray(wanted).dtype
+    assert list(jitted[0][2])[:2] == list(plain[0][2])[:2] == ["loss", "grad_norm"]
+
+
+def test_a_jitted_step_says_how_to_do_without() -> None:
+    def by_value(params: Any, batch: Any, key: Any) -> Any:
+        return np.sum(params * batch) if np.sum(params) > 0 else np.sum(params)
+
+    def by_word(params: Any, batch: Any, key: Any) -> Any:
+        return np.sum(params * len(batch["word"]))
+
+    params, optimizer = np.ones(2), optim.sgd(0.1)
+    for loss, batch, message in [
+        (by_value, np.ones(2), "np.where"),
+        (by_word, {"word": "three"}, "leaf 'word' of train_step is a str"),
+    ]:
+        train.make_step(loss, optimizer)(params, optimizer.init(params), batch)
+        with pytest.raises((ArgumentError, ConcretizationError), match=message) as caught:
+            train.make_step(loss, optimizer, jit=True)(params, optimizer.init(params), batch)
+        assert any("without jit=True" in note for note in caught.value.__notes__)
 
 
 # ---------------------------------------------------------------- history

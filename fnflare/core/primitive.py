@@ -82,6 +82,7 @@ class Primitive:
         "multilinear",
         "name",
         "plans",
+        "prune",
         "shape",
         "unary_plan",
         "vjp_rules",
@@ -109,6 +110,7 @@ class Primitive:
         self.batch: Rule | None = None
         self.dual_rule: Rule | None = None
         self.enter: Rule | None = None
+        self.prune: Rule | None = None
         self.flops: Rule | None = None
         self.plans: dict[Any, Plan] = {}
 
@@ -184,6 +186,13 @@ class Primitive:
         """Give ``rule(trace, args, **params) -> ans``: what becomes of the primitive when a program is made of
         a function that uses it, where that is not simply an equation."""
         self.enter = rule
+        return rule
+
+    def pruning(self, rule: Rule) -> Rule:
+        """Give ``rule(used, **params) -> (outputs, inputs, params)``, for an operation with several answers of which
+        a program uses some, the numbers `used`: what is left of its answers and arguments, and its parameters then;
+        None where nothing can be left out."""
+        self.prune = rule
         return rule
 
     def cost(self, rule: Rule) -> Rule:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fnflare.core import bind, move_axis, primitive
 from fnflare.core.aval import ShapeDtypeStruct, dtype_of
+from fnflare.program.dead_code import live_part
 from fnflare.program.derivatives import batched, pushforward
 from fnflare.program.interpreter import run
 from fnflare.program.ir import Program
@@ -40,6 +41,12 @@ def _(trace: ProgramTrace, args: Any, *, program: Program, whole: bool, policy: 
     if whole:
         return trace.emit(call, args, {"program": program, "whole": whole, "policy": policy})
     return tuple(evaluate(program, args))
+
+
+@call.pruning
+def _(used: tuple[int, ...], *, program: Program, whole: bool, policy: Policy | None) -> Any:
+    part, inputs = live_part(program, used)
+    return used, inputs, {"program": part, "whole": whole, "policy": policy}
 
 
 @call.cost

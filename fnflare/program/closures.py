@@ -1,11 +1,11 @@
 """What a function closes over: arrays apart from the rest, so that a program of it can be used again.
 
 A function goes in; out come a key, equal for functions that do the same with arrays of the same shapes and
-dtypes in their closures, and those arrays. A function made anew in every call, as the step of a loop
-usually is, is thus traced once, and its arrays become arguments of its program.
+dtypes in their closures and among the globals that they read, and those arrays. A function made anew in every call, as
+the step of a loop usually is, is thus traced once, and its arrays become arguments of its program.
 
-Globals that a function reads, and the attributes of an object whose method it is, are part of the key too. Their
-arrays cannot be replaced without writing into them: another array there is another key.
+The attributes of an object whose method it is are part of the key too. Their arrays cannot be replaced without writing
+into them: another array there is another key.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dis
 import functools
+import random
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -28,7 +29,11 @@ __all__ = ["Closure"]
 
 _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Ellipsis), BuiltinFunctionType, np.ufunc)
 
-_CONTAINERS = (set, dict, list, bytearray, collections.deque)
+#: Objects that are there to be changed.
+_CHANGING = (
+    *(set, dict, list, bytearray, collections.deque),
+    *(np.random.Generator, np.random.RandomState, random.Random),
+)
 
 #: A closure with more parts than this is not searched to its end; its function is traced in every call.
 _MOST_PARTS = 4000
@@ -61,14 +66,13 @@ class Closure:
         values: the arrays and tracers that it closes over, each once.
     """
 
-    __slots__ = ("_fun", "_held", "_in_object", "_places", "_seen", "key", "values")
+    __slots__ = ("_fun", "_in_object", "_places", "_seen", "key", "values")
 
     def __init__(self, fun: Any) -> None:
         self._fun = fun
         self.values: list[Any] = []
         self._places: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
-        self._held = 0  # whether arrays are held by what cannot be copied: a module or an object
+        self._seen: dict[tuple[int, bool], int] = {}
         self._in_object = False
         try:
             self.key: Hashable = self._describe(fun)
@@ -86,7 +90,7 @@ class Closure:
     def _describe(self, x: Any) -> Hashable:
         kind = type(x)
         if kind is np.ndarray or isinstance(x, (Tracer, np.generic)):
-            return self._value(x) if not self._held else _held_value(x)
+            return self._held_value(x) if self._in_object else self._value(x)
         if kind in _BY_VALUE_SET:
             return kind, x
         if kind is float or kind is complex:
@@ -108,39 +112,40 @@ class Closure:
             self.values.append(x)
         return "value", place, aval_of(x)
 
+    def _held_value(self, x: Any) -> Hashable:
+        """A number that an object holds. An array may be written into unseen, and cannot become an argument without a
+        copy of the object."""
+        if isinstance(x, np.generic):
+            return "scalar", x.dtype, x.tobytes()
+        raise _UnknownError
+
     def _function(self, fun: Any) -> Hashable:
-        number = self._seen.get(id(fun))
+        part = (id(fun), self._in_object)  # what an object holds is not copied; the same function may be elsewhere
+        number = self._seen.get(part)
         if number is not None:
             return "seen", number
         if len(self._seen) > _MOST_PARTS:
             raise _UnknownError
-        self._seen[id(fun)] = len(self._seen)
+        self._seen[part] = len(self._seen)
         parts = [self._describe(part) for part in _parts(fun)]
-        names = _globals_of(fun.__code__, fun.__code__.co_filename)
-        space = fun.__globals__
-        read = [self._describe_held(space[name]) for name in names if name in space]
-        return "function", fun.__code__, _Same(space), *parts, *read
-
-    def _describe_held(self, x: Any) -> Hashable:
-        self._held += 1
-        try:
-            return self._describe(x)
-        finally:
-            self._held -= 1
+        read = [self._describe(x) for x in _globals_of(fun).values()]
+        return "function", fun.__code__, _Same(fun.__globals__), *parts, *read
 
     def _object(self, x: Any) -> Hashable:
         """An object by its identity and its attributes, but not theirs; one that wraps a function by that."""
-        if isinstance(x, _CONTAINERS):
+        if isinstance(x, _CHANGING) or hasattr(x, "__next__"):
             raise _UnknownError  # what is in it may be another thing in the next call
         if _has_own_hash(x):
             return type(x), x
         held = getattr(x, "__dict__", None)
-        if type(held) is not dict or self._in_object:
+        if type(held) is not dict:
             return _Same(x)
+        if self._in_object:
+            raise _UnknownError
         self._in_object = True
         try:
             parts = [held["__wrapped__"]] if "__wrapped__" in held else list(held.values())
-            return _Same(x), *[self._describe_held(part) for part in parts]
+            return _Same(x), *[self._describe(part) for part in parts]
         finally:
             self._in_object = False
 
@@ -171,11 +176,6 @@ def _has_own_hash(x: Any) -> bool:
 _BY_VALUE_SET = frozenset(_BY_VALUE)
 
 
-def _held_value(x: Any) -> Hashable:
-    """An array that stays where it is, by identity; a number by its value."""
-    return ("scalar", x.dtype, x.tobytes()) if isinstance(x, np.generic) else _Same(x)
-
-
 #: Where functions lie whose globals stay as they are: this library, Python's own, and what is installed.
 _INSTALLED = (
     str(Path(__file__).resolve().parents[1]),
@@ -184,14 +184,34 @@ _INSTALLED = (
 )
 
 
+def _globals_of(fun: Any) -> dict[str, Any]:
+    """The globals that a function reads, with the functions inside it."""
+    names = _names_read(fun.__code__, fun.__code__.co_filename)
+    if names is None:
+        raise _UnknownError
+    space = fun.__globals__
+    return {name: space[name] for name in names if name in space}
+
+
 @functools.lru_cache(maxsize=4096)
-def _globals_of(code: CodeType, filename: str) -> tuple[str, ...]:
-    """The names of the globals that a function reads, with the functions inside it."""
+def _names_read(code: CodeType, filename: str) -> tuple[str, ...] | None:
+    """The names that some code looks up among its globals; None where it assigns to one, which a copy of the function
+    would do in vain."""
     if filename.startswith(_INSTALLED):
         return ()
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    return tuple(dict.fromkeys([*own, *[name for c in inner for name in _globals_of(c, filename)]]))
+    names: dict[str, None] = {}
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            return None
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names[instruction.argval] = None
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            more = _names_read(inner, filename)
+            if more is None:
+                return None
+            names.update(dict.fromkeys(more))
+    return tuple(names)
 
 
 def _parts(fun: Any) -> list[Any]:
@@ -246,12 +266,15 @@ class _Filling:
     def _function(self, fun: Any) -> Any:
         if id(fun) in self.functions:
             return self.functions[id(fun)]
-        if not (fun.__closure__ or fun.__defaults__ or fun.__kwdefaults__):
+        read = _globals_of(fun)
+        if not (fun.__closure__ or fun.__defaults__ or fun.__kwdefaults__ or read):
             return fun
         cells = tuple([CellType() for _ in fun.__closure__ or ()])
-        new = FunctionType(fun.__code__, fun.__globals__, fun.__name__, None, cells or None)
+        space = dict(fun.__globals__) if read else fun.__globals__
+        new = FunctionType(fun.__code__, space, fun.__name__, None, cells or None)
         # Known before its cells are filled: a function may close over itself.
         self.functions[id(fun)] = new
+        space.update({name: self.fill(x) for name, x in read.items()})
         new.__defaults__ = self.fill(fun.__defaults__)
         new.__kwdefaults__ = self.fill(fun.__kwdefaults__)
         for cell, old in zip(cells, fun.__closure__ or (), strict=True):

@@ -15,6 +15,7 @@ import numpy as np
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import ValueTracer
 from fnflare.program.call import call_program, flops_of, real_among
+from fnflare.program.dead_code import live_part
 from fnflare.program.derivatives import batched, pushforward
 from fnflare.program.interpreter import run
 from fnflare.program.ir import Program, Var
@@ -46,6 +47,21 @@ def _shape(_index: Any, *avals: Any, branches: Branches, owners: Owners = ()) ->
 
 
 cond = primitive("cond", _kernel, _shape, many=True, carries="program")
+
+
+@cond.pruning
+def _(used: tuple[int, ...], *, branches: Branches, owners: Owners = ()) -> Any:
+    parts = [live_part(b, used) for b in branches]
+    inputs = sorted({i for _, read in parts for i in read})
+    avals = branches[0].in_avals
+    programs = []
+    for part, read in parts:
+        own = dict(zip(read, part.inputs, strict=True))
+        programs.append(part.replace(inputs=[own.get(i, Var(avals[i])) for i in inputs]))
+    params: dict[str, Any] = {"branches": tuple(programs)}
+    if owners:
+        params["owners"] = tuple([owners[i] for i in used])
+    return used, (0, *[1 + i for i in inputs]), params
 
 
 @cond.cost

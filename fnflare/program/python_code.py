@@ -306,7 +306,6 @@ def function_code(program: Program) -> Code:
     writer = _Writer(program)
     lines = writer.lines({})
     maker = {v: e for e in program.equations for v in e.outputs}
-    maker = {v: e for e in program.equations for v in e.outputs}
     outputs = []
     for i, a in enumerate(program.outputs):
         text = writer.atom(a)
@@ -314,18 +313,6 @@ def function_code(program: Program) -> Code:
     lines.append(f"return [{', '.join(outputs)}]")
     parameters = [writer.local[v] for v in program.inputs]
     return Code(_function("run", parameters, lines), {**writer.names, "array": np.array})
-
-
-def _is_borrowed(a: Atom, maker: dict[Var, Equation]) -> bool:
-    """Whether an output is a view of a constant, or repeats elements without memory for them."""
-    while type(a) is Var:
-        e = maker.get(a)
-        if e is None or e.prim.name not in _VIEWS:
-            return False
-        if e.prim.name == "broadcast_to":
-            return True
-        a = e.inputs[0]
-    return type(a.value) is np.ndarray  # type: ignore[union-attr]
 
 
 def _must_copy(output: Atom, before: Sequence[Atom], maker: dict[Var, Equation]) -> bool:

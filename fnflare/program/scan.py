@@ -15,10 +15,11 @@ import numpy as np
 
 from fnflare.core import ShapeDtypeStruct, aval_of, bind, move_axis, primitive
 from fnflare.program.call import flops_of, real_among
+from fnflare.program.dead_code import live_part
 from fnflare.program.derivatives import batched, pushforward
 from fnflare.program.hoist import add_up, hoist, run_batched
 from fnflare.program.interpreter import run_loop
-from fnflare.program.ir import Program
+from fnflare.program.ir import Program, Var
 from fnflare.program.partition import Partition, partition
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
@@ -38,6 +39,28 @@ def _shape(
 
 
 scan = primitive("scan", _kernel, _shape, many=True, carries="program")
+
+
+@scan.pruning
+def _(used: tuple[int, ...], *, program: Program, consts: int, carry: int, length: int, reverse: bool) -> Any:
+    kept = set(used)
+    while True:  # a carry that is used needs those that it is made of
+        outputs = tuple(sorted(kept))
+        part, inputs = live_part(program, outputs)
+        more = {i - consts for i in inputs if consts <= i < consts + carry} - kept
+        if not more:
+            break
+        kept |= more
+    carries = [k for k in outputs if k < carry]
+    if len(outputs) == len(program.outputs):
+        return None
+    # A carry that is returned has an argument, though its next value may not depend on it.
+    own = dict(zip(inputs, part.inputs, strict=True))
+    fixed, _, xs = _groups(inputs, consts, carry)
+    places = [*fixed, *[consts + k for k in carries], *xs]
+    body = part.replace(inputs=[own.get(i) or Var(program.inputs[i].aval) for i in places])
+    params = {"program": body, "consts": len(fixed), "carry": len(carries), "length": length, "reverse": reverse}
+    return outputs, tuple(places), params
 
 
 @scan.cost

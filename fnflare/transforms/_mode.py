@@ -1,7 +1,9 @@
-"""Whether functions are staged, or run as they are written: `disable_jit`."""
+"""Whether functions are staged, or run as they are written: `disable_jit`, and ``FNFLARE_DISABLE_JIT`` in the
+environment."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ __all__ = ["disable_jit", "is_disabled"]
 
 
 class _Mode(threading.local):
-    disabled: bool = False
+    disabled: bool = os.environ.get("FNFLARE_DISABLE_JIT", "") not in ("", "0")
 
 
 _mode = _Mode()
@@ -24,7 +26,8 @@ def is_disabled() -> bool:
 @contextmanager
 def disable_jit(disable: bool = True) -> Iterator[None]:
     """Let `jit`, `scan`, `cond` and their like run the functions that they are given as they are written, in this
-    thread, for a while: to print in them, to step through them.
+    thread, for a while: to print in them, to step through them. ``FNFLARE_DISABLE_JIT=1`` in the environment, before
+    Python starts, does it to a whole program.
 
     Args:
         disable: False switches staging on again.

@@ -22,6 +22,7 @@ from fnflare.program.staging import Staged, as_dtype, converted, stage
 from fnflare.program.while_loop import repeat
 from fnflare.transforms._call import name_of, tuple_of
 from fnflare.transforms._mode import is_disabled
+from fnflare.transforms.vmap import vmap
 
 __all__ = ["fori_loop", "map", "scan", "while_loop"]
 
@@ -273,12 +274,13 @@ def _shown(aval: ShapeDtypeStruct) -> str:
     return f"{aval.dtype}{list(aval.shape)}"
 
 
-def map(f: Callable[[Any], Any], xs: Any) -> Any:
+def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> Any:
     """Apply a function to each element along the first axis, one after another: `scan` without a carry.
 
     Args:
         f: a pure function of a pytree of arrays.
         xs: a pytree of arrays of shape (T, ...).
+        batch_size: how many elements `vmap` takes at once, which needs more memory and less time.
 
     Returns:
         What `f` returns for each, stacked along a new first axis.
@@ -286,7 +288,27 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
     >>> map(lambda x: x * x, np.array([1.0, 2.0, 3.0]))
     array([1., 4., 9.])
     """
+    if batch_size is not None:
+        return _in_batches(f, xs, operator.index(batch_size))
     return _scan(lambda _, x: ((), f(x)), (), xs, None, False, ("map", name_of(f)))[1]
+
+
+def _in_batches(f: Callable[[Any], Any], xs: Any, size: int) -> Any:
+    """`map` with so many elements at once, and then the rest."""
+    if size < 1:
+        raise ArgumentError(f"map: batch_size must be at least 1, got {size}")
+    leaves, structure = array_leaves(xs, "map: xs")
+    leaves = [x if hasattr(x, "shape") else np.asarray(x) for x in leaves]
+    whole, rest = divmod(_length("map", leaves, xs, None), size)
+    cut = whole * size
+    parts = []
+    if whole or not rest:
+        batches = [x[:cut].reshape((whole, size, *x.shape[1:])) for x in leaves]
+        ys = map(vmap(f), tree.unflatten(structure, batches))
+        parts.append(tree.map(lambda y: y.reshape((cut, *y.shape[2:])), ys))
+    if rest:
+        parts.append(vmap(f)(tree.unflatten(structure, [x[cut:] for x in leaves])))
+    return parts[0] if len(parts) == 1 else tree.map(lambda a, b: np.concatenate([a, b]), *parts)
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:

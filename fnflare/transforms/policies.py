@@ -28,7 +28,7 @@ _PRODUCTS = frozenset({"matmul", "einsum", "conv", "conv_input_grad", "conv_filt
 
 
 def everything_saveable(prim: Primitive, *avals: Any, **params: Any) -> bool:
-    """Store all that the backward pass reads: as if there were no checkpoint."""
+    """Store all that the backward pass reads, also what is cheap to make again."""
     return True
 
 
