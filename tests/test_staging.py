@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import fnflare as ff
-from fnflare import nn
-from fnflare.core import trace_depth
+from fnflare import nn, tree
+from fnflare.core import aval_of, trace_depth
 from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.program import staging
 
 RNG = np.random.default_rng(8)
 W = RNG.standard_normal((3, 3))
@@ -221,6 +222,37 @@ def test_arrays_that_the_body_looks_at(traces):
         np.testing.assert_allclose(run(w, H), H + XS.sum(0) * np.sign(w[0, 0]), rtol=1e-12)
 
 
+def test_arrays_that_the_body_takes_apart():
+    """What only an array has, and no tracer, is there too."""
+    names = {W.tobytes(): "plain"}
+
+    def run(w):
+        return ff.scan(lambda c, x: (c + (1.0 if w.tobytes() in names else x @ w @ x), None), 0.0, XS)[0]
+
+    assert run(W) == len(XS)
+    np.testing.assert_allclose(run(W + 1), sum(x @ (W + 1) @ x for x in XS), rtol=1e-12)
+
+
+def test_tracers_that_a_body_keeps_do_no_harm():
+    kept = []
+
+    def step(c, x):
+        kept.append(c)
+        return np.tanh(c * c + x), None
+
+    first = ff.scan(step, 0.5, XS[:, 0])[0]
+    for _ in range(2):
+        assert ff.scan(step, 0.5, XS[:, 0])[0] == first
+
+
+def test_only_what_is_read_is_an_argument():
+    unread, read = np.ones(1000), np.ones(3)
+    for _ in range(2):
+        staged = staging.stage(lambda x: (unread.shape, x + read)[1], tree.structure((0,)), [aval_of(H)])
+        assert len(staged.consts) == 1
+        assert staged.consts[0] is read
+
+
 def test_globals_that_change(monkeypatch):
     def run():
         return float(ff.scan(lambda c, x: (c + helper(x) * TABLE[1], None), 0.0, np.ones(3))[0])
@@ -400,8 +432,6 @@ def test_functions_that_are_none():
 
 def test_numbers_of_traces_are_bounded():
     """A body that is another one in every call does not fill the memory."""
-    from fnflare.program import staging
-
     for k in itertools.islice(itertools.count(), staging._MOST_PROGRAMS + 5):
         ff.scan(lambda c, x: (c + k, None), 0, length=1)  # noqa: B023
     assert len(staging._cache._entries) <= staging._MOST_PROGRAMS

@@ -15,10 +15,9 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
-from fnflare.errors import FnflareError
 from fnflare.ops import convert
 from fnflare.program.closures import Closure
-from fnflare.program.ir import Program
+from fnflare.program.ir import Program, Var
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
 
@@ -33,7 +32,7 @@ class Staged(NamedTuple):
 
     Attributes:
         program: its inputs are those of `consts`, then the arguments.
-        consts: arrays and tracers that the function closes over.
+        consts: arrays and tracers that the function closes over, and reads.
         structure: of what the function returns.
     """
 
@@ -106,22 +105,27 @@ def stage(
     key = _Key((closure.key, structure, tuple(avals)))
     entry = _cache.get(key) if closure.key is not None else _CONSTANT_CLOSURE
     if isinstance(entry, tuple):
-        return Staged(entry[0], closure.values, entry[1])
+        program, out_structure, read = entry
+        return Staged(program, [closure.values[i] for i in read], out_structure)
     if entry is None:
         try:
-            staged = _trace(fun, closure, structure, avals, name)
-        except (FnflareError, TypeError, ValueError, IndexError):
+            staged, read = _trace(fun, closure, structure, avals, name)
+        except Exception:
             # The function may look at the values of its closure's arrays, which it may: tried again with them as
             # constants. If the cause is another one, that run says so.
             _cache.put(key, _CONSTANT_CLOSURE)
         else:
-            if len(staged.consts) == len(closure.values):
-                _cache.put(key, (staged.program, staged.structure))
+            if read is not None:
+                _cache.put(key, (staged.program, staged.structure, read))
             return staged
-    return _trace(fun, None, structure, avals, name)
+    return _trace(fun, None, structure, avals, name)[0]
 
 
-def _trace(fun: Any, closure: Closure | None, structure: Any, avals: Sequence[Any], name: str) -> Staged:
+def _trace(
+    fun: Any, closure: Closure | None, structure: Any, avals: Sequence[Any], name: str
+) -> tuple[Staged, tuple[int, ...] | None]:
+    """The program, with those of its constants that it reads: their numbers among the closure's values, or None
+    where there are others."""
     values = closure.values if closure is not None else []
     out_structure: Any = None
 
@@ -132,7 +136,12 @@ def _trace(fun: Any, closure: Closure | None, structure: Any, avals: Sequence[An
         return [_leaf(x) for x in out]
 
     traced = trace_program(flat, [*map(aval_of, values), *avals], name, fun)
-    return Staged(simplify(traced.program), [*traced.captured, *values], out_structure)
+    program = simplify(traced.program)
+    consts = [*traced.captured, *values]
+    used = {a for e in program.equations for a in e.inputs if type(a) is Var} | set(program.outputs)
+    read = tuple([i for i in range(len(consts)) if program.inputs[i] in used])
+    program = program.replace(inputs=[*[program.inputs[i] for i in read], *program.inputs[len(consts) :]])
+    return Staged(program, [consts[i] for i in read], out_structure), None if traced.captured else read
 
 
 def _leaf(x: Any) -> Any:
