@@ -7,7 +7,7 @@ its shape) is in a file of its own; what a primitive is, is in `fnflare.ops`.
 """
 
 from fnflare.core.abstract import AbstractTrace, AbstractTracer
-from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
+from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of, zeros
 from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
@@ -64,4 +64,5 @@ __all__ = [
     "stamping",
     "substitute",
     "trace_depth",
+    "zeros",
 ]

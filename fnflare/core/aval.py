@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "resolvable"]
+__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "resolvable", "zeros"]
 
 _WEAK = {float: np.dtype(np.float64), int: np.dtype(np.int64), complex: np.dtype(np.complex128)}
 
@@ -54,6 +54,11 @@ class ShapeDtypeStruct:
         """The bytes that the elements take."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def strong(self) -> ShapeDtypeStruct:
+        """The same of an array, whose dtype does not give way."""
+        return ShapeDtypeStruct(self.shape, self.dtype) if self.weak else self
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShapeDtypeStruct):
             return NotImplemented
@@ -94,3 +99,9 @@ def resolvable(aval: ShapeDtypeStruct) -> Any:
 def dtype_of(x: Any) -> np.dtype[Any]:
     """The dtype that `x` has or, as a Python scalar, would have alone."""
     return x.dtype if hasattr(x, "dtype") else aval_of(x).dtype
+
+
+def zeros(x: Any) -> Any:
+    """Zeros of the shape and dtype of an array, a number or a tracer."""
+    aval = aval_of(x)
+    return np.zeros(aval.shape, aval.dtype)[()]

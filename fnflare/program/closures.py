@@ -25,7 +25,7 @@ from fnflare import tree
 from fnflare.core import Tracer, aval_of
 from fnflare.errors import TreeError
 
-__all__ = ["Closure"]
+__all__ = ["Closure", "is_filled"]
 
 _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Ellipsis), BuiltinFunctionType, np.ufunc)
 
@@ -279,14 +279,15 @@ class _Filling:
         new.__kwdefaults__ = self.fill(fun.__kwdefaults__)
         for cell, old in zip(cells, fun.__closure__ or (), strict=True):
             content = _content(old)
-            if content is not None or _is_filled(old):
+            if content is not None or is_filled(old):
                 cell.cell_contents = self.fill(content)
         new.__qualname__ = fun.__qualname__
         new.__dict__.update(fun.__dict__)
         return new
 
 
-def _is_filled(cell: CellType) -> bool:
+def is_filled(cell: CellType) -> bool:
+    """Whether a function's cell holds something yet."""
     try:
         cell.cell_contents  # noqa: B018  (an empty cell raises)
     except ValueError:

@@ -57,13 +57,9 @@ def _pushforward(program: Program, moving: tuple[int, ...], at_least: tuple[int,
                 ts.append(t)
         return [*[dual.lower(x) for x in outputs], *ts]
 
-    avals = [*program.in_avals, *[_strong(program.in_avals[i]) for i in moving]]
+    avals = [*program.in_avals, *[program.in_avals[i].strong for i in moving]]
     traced = trace_program(push, avals, f"{program.name} pushforward").program
     return Pushed(simplify(traced), tuple(moved))
-
-
-def _strong(aval: ShapeDtypeStruct) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 class Batched(NamedTuple):

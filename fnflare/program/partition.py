@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fnflare.core import ShapeDtypeStruct, new_tape
+from fnflare.core import new_tape
 from fnflare.program.ir import Atom, Equation, Program, Var
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
@@ -93,15 +93,11 @@ def _joint(program: Program, wanted: tuple[int, ...]) -> tuple[Program, tuple[in
                 gradients.append(g)
         return [*[tape.lower(x) for x in outputs], *gradients]
 
-    avals = [*program.in_avals, *[_strong(program.out_avals[i]) for i in real]]
+    avals = [*program.in_avals, *[program.out_avals[i].strong for i in real]]
     traced = trace_program(joint, avals, program.name).program
     place = {i: count + k for k, i in enumerate(real)}
     inputs = [*traced.inputs[:count], *[traced.inputs[place[i]] for i in active]]
     return simplify(traced.replace(inputs=inputs)), tuple(active), tuple(reached)
-
-
-def _strong(aval: ShapeDtypeStruct) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def _variables(atoms: Sequence[Atom]) -> list[Var]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, aval_of, bind, move_axis, primitive
+from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive, zeros
 from fnflare.program.call import flops_of, real_among
 from fnflare.program.dead_code import live_part
 from fnflare.program.derivatives import batched, pushforward
@@ -132,7 +132,7 @@ def _groups(numbers: Sequence[int], consts: int, carry: int) -> tuple[list[int],
 def _(ts: Any, *args: Any, program: Program, consts: int, carry: int, length: int, reverse: bool) -> Any:
     moving = [i for i, t in enumerate(ts) if t is not None]
     body, moving, moved = _moving_body(program, tuple(moving), consts, carry)
-    tangents = {i: _zeros(args[i]) if ts[i] is None else ts[i] for i in moving}
+    tangents = {i: zeros(args[i]) if ts[i] is None else ts[i] for i in moving}
     by_kind = _groups(moving, consts, carry)
     primal = [args[:consts], args[consts : consts + carry], args[consts + carry :]]
     consts_, init, xs = [[*p, *[tangents[i] for i in group]] for p, group in zip(primal, by_kind, strict=True)]
@@ -174,11 +174,6 @@ def _moving_body(program: Program, moving: tuple[int, ...], consts: int, carry: 
         return p.replace(inputs=inputs, outputs=outputs), moves, pushed.moved
 
     return program.derived(("scan push", moving, consts, carry), make)
-
-
-def _zeros(x: Any) -> Any:
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
 
 
 # -- reverse mode -------------------------------------------------------------------------------
@@ -238,11 +233,7 @@ class _Reversal:
             return [*back, *added, *[gradients[i] for i in self.reached_xs]]
 
         order = [*const_avals, *carry_avals, *total_avals, *residual_avals, *x_avals, *y_avals]
-        return simplify(trace_program(body, [_strong(a) for a in order], f"{program.name} backward").program)
-
-
-def _strong(aval: ShapeDtypeStruct) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(aval.shape, aval.dtype)
+        return simplify(trace_program(body, [a.strong for a in order], f"{program.name} backward").program)
 
 
 def _settled(program: Program, wanted: tuple[int, ...], consts: int, carry: int) -> Partition:
@@ -264,8 +255,8 @@ def _(traced: Any, *args: Any, program: Program, consts: int, carry: int, length
     count = len(program.outputs)
     read = [fixed[i] for i in reversal.const_reads]
     stored = [*out[count:], *[args[i] for i in reversal.x_reads]]
-    zeros = [_zeros(args[i]) for i in reversal.reached_consts]
-    return out[:count], (reversal, read, zeros, stored, len(args))
+    totals = [zeros(args[i]) for i in reversal.reached_consts]
+    return out[:count], (reversal, read, totals, stored, len(args))
 
 
 @scan.vjp_joint
@@ -274,7 +265,7 @@ def _(
     _ans: Any,
     reversal: _Reversal,
     read: Any,
-    zeros: Any,
+    totals: Any,
     stored: Any,
     count: int,
     *,
@@ -284,7 +275,7 @@ def _(
     length: int,
     reverse: bool,
 ) -> list[Any]:
-    state = [*[cts[k] for k in reversal.through], *zeros]
+    state = [*[cts[k] for k in reversal.through], *totals]
     out = loop(reversal.backward, read, state, [*stored, *[cts[i] for i in reversal.active_ys]], length, not reverse)
     gradients: list[Any] = [None] * count
     places = [*[consts + k for k in reversal.through], *reversal.reached_consts, *reversal.reached_xs]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, Tracer, aval_of, bind, move_axis, primitive
+from fnflare.core import ShapeDtypeStruct, Tracer, aval_of, bind, move_axis, primitive, zeros
 from fnflare.core.tracer import ValueTracer
 from fnflare.errors import UnsupportedError
 from fnflare.program.call import call_program, real_among
@@ -74,7 +74,7 @@ def _(ts: Any, *args: Any, condition: Program, body: Program, tests: int, consts
     tangents = dict(enumerate([*body_ts, *state_ts]))
     const_moves = [i for i in moves if i < consts]
     state_moves = [i - consts for i in moves if i >= consts]
-    first = [state_ts[k] if state_ts[k] is not None else _zeros(state[k]) for k in state_moves]
+    first = [state_ts[k] if state_ts[k] is not None else zeros(state[k]) for k in state_moves]
     out = _bind(
         _ignoring(condition, len(of_test), len(state), [aval_of(t) for t in first]),
         pushed,
@@ -115,11 +115,6 @@ def _ignoring(condition: Program, tests: int, carry: int, more: Sequence[ShapeDt
         return trace_program(lambda *xs: evaluate(condition, xs[: tests + carry]), [*condition.in_avals, *more]).program
 
     return condition.derived(("ignoring", tuple(more)), make)
-
-
-def _zeros(x: Any) -> Any:
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
 
 
 # -- reverse mode -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tracer, aval_of, dtype_of
+from fnflare.core import Tracer, dtype_of
 from fnflare.errors import ArgumentError, DtypeError
 
 Argnums = int | Sequence[int]
@@ -36,12 +36,6 @@ def concrete(x: Any) -> Any:
     if isinstance(x, (bool, int, complex, list)):
         return np.asarray(x)[()]
     return x
-
-
-def zeros(x: Any) -> Any:
-    """Zeros of the shape and dtype of a leaf."""
-    aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
 
 
 def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False) -> Any:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Primitive, Tracer, alias, aval_of, bind, capture, primitive, substitute, trace_depth
+from fnflare.core import Primitive, Tracer, alias, aval_of, bind, capture, primitive, substitute, trace_depth, zeros
 from fnflare.core.trace import open_traces
 from fnflare.program.call import call_program
 from fnflare.program.partition import Policy
 from fnflare.program.staging import stage
-from fnflare.transforms._call import concrete, copy_name, name_of, zeros
+from fnflare.transforms._call import concrete, copy_name, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.forward import jvp
 from fnflare.transforms.policies import nothing_saveable

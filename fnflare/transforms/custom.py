@@ -27,24 +27,18 @@ from fnflare.core import (
     move_axis,
     primitive,
     trace_depth,
+    zeros,
 )
 from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
 from fnflare.program import Program, evaluate, run, trace_program
+from fnflare.program.closures import is_filled
 from fnflare.program.derivatives import batched
 from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
-from fnflare.transforms._call import concrete, name_of, zeros
+from fnflare.transforms._call import concrete, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.reverse import check_cotangent, float0, vjp
 
 __all__ = ["custom_jvp", "custom_vjp"]
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  (an empty cell raises)
-    except ValueError:
-        return False
-    return True
 
 
 class _Call:
@@ -79,7 +73,7 @@ class _Call:
     def _beside(self) -> list[Tracer]:
         """The tracers that the function reads beside its arguments: from its closure and at nondiff_argnums."""
         cells = getattr(self.owner.fun, "__closure__", None) or ()
-        beside = [*tree.leaves(self.fixed), *[c.cell_contents for c in cells if _filled(c)]]
+        beside = [*tree.leaves(self.fixed), *[c.cell_contents for c in cells if is_filled(c)]]
         return [x for x in beside if isinstance(x, Tracer)]
 
     def _refuse_gradients(self, prim: Primitive, inputs: list[Any], beside: list[Tracer]) -> None:

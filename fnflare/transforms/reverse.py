@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth
+from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth, zeros
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.program import run_ahead
 from fnflare.program.staging import as_dtype
@@ -29,7 +29,6 @@ from fnflare.transforms._call import (
     normalise_argnums,
     path_name,
     shape_result,
-    zeros,
 )
 from fnflare.transforms._record import record
 
