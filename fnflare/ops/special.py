@@ -38,13 +38,14 @@ relu.cost(lambda ans, x: ans.size)
 
 @writes_out
 def _logistic_kernel(x: Any, out: Any = None) -> Any:
-    # 1 / (1 + exp(-x)) written with tanh, which saturates instead of overflowing; in place on one buffer.
-    if type(x) is not np.ndarray:
-        return 0.5 * (1 + np.tanh(0.5 * x))
-    out = kernels.tanh(x * 0.5) if out is None else kernels.tanh(np.multiply(x, 0.5, out), out)
-    out *= 0.5
-    out += 0.5
-    return out
+    # exp(-x) may overflow to infinity, whose reciprocal is right; 0.5 + 0.5 tanh(x / 2), which cannot, would round all
+    # of the lower tail to zero. In place on one buffer.
+    with np.errstate(over="ignore", under="ignore"):
+        if type(x) is not np.ndarray or x.dtype.kind not in "fc" or not x.ndim:
+            return 1.0 / (1.0 + np.exp(-1.0 * x))
+        out = kernels.exp(np.negative(x, out), out) if out is not None else kernels.exp(-x)
+        out += 1
+        return np.reciprocal(out, out)
 
 
 def _logistic_shape(x: ShapeDtypeStruct) -> ShapeDtypeStruct:
