@@ -164,7 +164,8 @@ def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
     values: dict[Var, Any] = dict(zip(program.inputs, args, strict=True))
     wanted = sources_wanted()
     here = current_source() if wanted else None
-    for equation in program.equations:
+    last = program.derived("last reads", lambda: _last_reads(program))
+    for equation, dead in zip(program.equations, last, strict=True):
         inputs = [a.value if type(a) is Literal else values[a] for a in equation.inputs]  # type: ignore[index]
         if wanted and equation.source is not None:
             with sourced(equation.source.within(here)):
@@ -175,4 +176,17 @@ def evaluate(program: Program, args: Sequence[Any]) -> list[Any]:
             values.update(zip(equation.outputs, ans, strict=True))
         else:
             values[equation.outputs[0]] = ans
+        for v in dead:
+            del values[v]
     return [a.value if type(a) is Literal else values[a] for a in program.outputs]  # type: ignore[index]
+
+
+def _last_reads(program: Program) -> list[list[Var]]:
+    """For each equation, the variables that are of no use after it."""
+    used: set[Var] = {a for a in program.outputs if type(a) is Var}
+    out = []
+    for equation in reversed(program.equations):
+        variables = dict.fromkeys(a for a in (*equation.inputs, *equation.outputs) if type(a) is Var)
+        out.append([v for v in variables if v not in used])
+        used.update(variables)
+    return out[::-1]
