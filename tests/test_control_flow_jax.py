@@ -18,12 +18,15 @@ XS = RNG.standard_normal((5, 3)).astype(np.float32)
 
 @pytest.mark.parametrize("name", ["scan", "map", "fori_loop", "while_loop", "cond", "switch"])
 def test_signatures(name):
-    theirs = [p.name for p in inspect.signature(getattr(jax.lax, name)).parameters.values()]
+    ours = [(p.name, p.kind) for p in inspect.signature(getattr(ff, name)).parameters.values()]
+    theirs = [(p.name, p.kind) for p in inspect.signature(getattr(jax.lax, name)).parameters.values()]
     if name == "cond":  # takes *args and sorts them out inside
-        theirs = ["pred", "true_fun", "false_fun", "operands"]
-    ours = list(inspect.signature(getattr(ff, name)).parameters.values())
-    assert [p.name for p in ours] == theirs[: len(ours)]
-    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in ours)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        theirs = [
+            *[(n, kind) for n in ("pred", "true_fun", "false_fun")],
+            ("operands", inspect.Parameter.VAR_POSITIONAL),
+        ]
+    assert ours == theirs[: len(ours)]
 
 
 def recurrent(np_, lib):
