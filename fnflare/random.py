@@ -85,10 +85,11 @@ def uniform(
         low, high = unit.dtype.type(minval), unit.dtype.type(maxval)
         unit *= high - low
         unit += low
-        # low + (high - low) * u can round up to the bound that is excluded.
-        return np.minimum(unit, np.nextafter(high, low))
-    low, high = _as_float(minval, unit.dtype), _as_float(maxval, unit.dtype)
-    return unit * (high - low) + low
+    else:
+        low, high = _as_float(minval, unit.dtype), _as_float(maxval, unit.dtype)
+        unit = unit * (high - low) + low
+    # low + (high - low) * u can round up to the bound that is excluded.
+    return np.minimum(unit, np.nextafter(high, low))
 
 
 def _as_float(x: Any, dtype: np.dtype) -> Any:

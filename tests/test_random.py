@@ -712,3 +712,12 @@ GOLDEN_INTEGERS = {
     "choice without p": [2, 0, 3],
     "categorical": [2, 2, 2, 1, 2, 2, 1, 2],
 }
+
+
+@pytest.mark.parametrize("wrap", [float, np.float32, lambda x: np.full(3, x, np.float32)])
+def test_the_upper_bound_is_never_drawn(wrap):
+    # From 2**24 on every second number has a float32: low + (high - low) * u often rounds up to high.
+    low, high = 2.0**24, 2.0**24 + 2
+    drawn = random.uniform(random.key(0), (1000, 3), np.float32, wrap(low), wrap(high))
+    assert drawn.dtype == np.float32
+    assert np.all((low <= drawn) & (drawn < high))
