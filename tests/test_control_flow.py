@@ -477,6 +477,8 @@ def test_map():
         return {"n": np.sqrt(np.sum(x * x)), "x": (x, None)}
 
     close(ff.map(f, XS), stacked([f(x) for x in XS]))
+    for size in (1, 2, 5, 9):
+        close(ff.map(f, XS, batch_size=size), stacked([f(x) for x in XS]))
     close(ff.jit(lambda xs: ff.map(f, xs))(XS), stacked([f(x) for x in XS]))
     close(ff.map(lambda p: p["a"] * p["b"], {"a": XS, "b": np.arange(5)}), XS * np.arange(5)[:, None])
     check_grads(lambda xs: ff.map(f, xs), (XS,), order=2)
