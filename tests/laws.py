@@ -21,6 +21,14 @@ def described(x):
     return tree.map(lambda a: (np.shape(a), np.asarray(a).dtype.str), x)
 
 
+def close(got, expected, rtol=1e-12, atol=1e-13):
+    """Two trees agree in structure, shapes, dtypes and, to rounding, in values."""
+    assert tree.structure(got) == tree.structure(expected)
+    assert described(got) == described(expected)
+    for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
 def same_as_numpy(f, *args, order=2):
     """`f` on tracers gives NumPy's values, shapes and dtypes, in float64 and float32; `eval_shape` foretells them;
     gradients have the dtypes of the arguments and are right to the given order; `vmap` gives the stack."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from laws import described
+from laws import close
 
 import fnflare as ff
 from fnflare import tree
@@ -19,13 +19,6 @@ RNG = np.random.default_rng(3)
 W = RNG.standard_normal((3, 3)) / 2
 XS = RNG.standard_normal((5, 3))
 H = RNG.standard_normal(3)
-
-
-def close(got, expected, rtol=1e-12, atol=1e-13):
-    assert tree.structure(got) == tree.structure(expected)
-    assert described(got) == described(expected)
-    for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def stacked(trees):

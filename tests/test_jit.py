@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from laws import described
+from laws import close
 
 import fnflare as ff
 from fnflare import nn, tree
@@ -18,13 +18,6 @@ from fnflare.testing import check_grads, check_vmap
 RNG = np.random.default_rng(12)
 X = RNG.standard_normal((4, 3))
 W = RNG.standard_normal((3, 2))
-
-
-def close(got, expected, rtol=1e-12, atol=1e-13):
-    assert tree.structure(got) == tree.structure(expected)
-    assert described(got) == described(expected)
-    for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def counted(f, **options):

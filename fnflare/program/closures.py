@@ -25,7 +25,7 @@ from fnflare import tree
 from fnflare.core import Tracer, aval_of
 from fnflare.errors import TreeError
 
-__all__ = ["Closure", "is_filled"]
+__all__ = ["Closure", "cell_content"]
 
 _BY_VALUE = (int, bool, str, bytes, type(None), type, np.dtype, range, type(Ellipsis), BuiltinFunctionType, np.ufunc)
 
@@ -216,14 +216,15 @@ def _names_read(code: CodeType, filename: str) -> tuple[str, ...] | None:
 
 def _parts(fun: Any) -> list[Any]:
     """What a function holds beside its code: its cells, None for an empty one, and its defaults."""
-    cells = [_content(c) for c in fun.__closure__ or ()]
+    cells = [cell_content(c) for c in fun.__closure__ or ()]
     return [*cells, fun.__defaults__, fun.__kwdefaults__] if fun.__defaults__ or fun.__kwdefaults__ else cells
 
 
-def _content(cell: CellType) -> Any:
+def cell_content(cell: CellType) -> Any:
+    """What a function's cell holds; None for one that is not filled yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:
         return None
 
 
@@ -278,15 +279,15 @@ class _Filling:
         new.__defaults__ = self.fill(fun.__defaults__)
         new.__kwdefaults__ = self.fill(fun.__kwdefaults__)
         for cell, old in zip(cells, fun.__closure__ or (), strict=True):
-            content = _content(old)
-            if content is not None or is_filled(old):
+            content = cell_content(old)
+            if content is not None or _is_filled(old):
                 cell.cell_contents = self.fill(content)
         new.__qualname__ = fun.__qualname__
         new.__dict__.update(fun.__dict__)
         return new
 
 
-def is_filled(cell: CellType) -> bool:
+def _is_filled(cell: CellType) -> bool:
     """Whether a function's cell holds something yet."""
     try:
         cell.cell_contents  # noqa: B018  (an empty cell raises)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fnflare.core import BatchTrace, move_axis
 from fnflare.program.contract import Total, contracted, negated, total_of
-from fnflare.program.ir import Atom, Equation, Program, Var
+from fnflare.program.ir import Atom, Equation, Program, Var, uses_of, variables
 from fnflare.program.regroup import regroup
 from fnflare.program.tracing import evaluate
 
@@ -73,10 +73,6 @@ def _hoist(program: Program, consts: int, carry: int) -> Hoisted | None:
     return _Splitter(regroup(program, consts, carry), consts, carry).split()
 
 
-def _vars(atoms: Iterable[Atom]) -> list[Var]:
-    return [a for a in atoms if type(a) is Var]
-
-
 class _Splitter:
     """The work of `hoist`."""
 
@@ -88,10 +84,7 @@ class _Splitter:
         self.carry_out = program.outputs[:carry]
         self.ys = program.outputs[carry:]
         self.maker = {v: e for e in program.equations for v in e.outputs}
-        self.uses: dict[Var, int] = {}
-        for atom in [a for e in program.equations for a in e.inputs] + list(program.outputs):
-            if type(atom) is Var:
-                self.uses[atom] = self.uses.get(atom, 0) + 1
+        self.uses = uses_of(program)
 
     def split(self) -> Hoisted | None:
         fixed, ahead = self._levels()
@@ -116,7 +109,7 @@ class _Splitter:
         fixed: dict[int, Equation] = {}
         ahead: dict[int, Equation] = {}
         for e in self.program.equations:
-            inputs = _vars(e.inputs)
+            inputs = variables(e.inputs)
             if _is_pinned(e):
                 continue
             if all(v in still for v in inputs):
@@ -130,12 +123,12 @@ class _Splitter:
     def _needed(self, atoms: Iterable[Atom], outside: set[int]) -> set[int]:
         """The equations, by id, that the atoms need, but for those outside."""
         found: set[int] = set()
-        stack = _vars(atoms)
+        stack = variables(atoms)
         while stack:
             e = self.maker.get(stack.pop())
             if e is not None and id(e) not in found and id(e) not in outside:
                 found.add(id(e))
-                stack.extend(_vars(e.inputs))
+                stack.extend(variables(e.inputs))
         return found
 
     def _terms(self, k: int) -> list[Total] | None:
@@ -185,17 +178,17 @@ class _Splitter:
         after_outputs = [*self.ys, *[a for ts in sums.values() for t in ts for a in t.operands]]
         looping = [self.carry_out[k] for k in loop_carry]
         read = dict.fromkeys(
-            _vars([*[a for e in [*core_equations, *after] for a in e.inputs], *after_outputs, *looping])
+            variables([*[a for e in [*core_equations, *after] for a in e.inputs], *after_outputs, *looping])
         )
         invariants = [v for e in fixed.values() for v in e.outputs if v in read or self._read_by(ahead.values(), v)]
         early = [v for e in ahead.values() for v in e.outputs if v in read]
         in_core = {v for e in core_equations for v in e.outputs} | set(self.carry)
-        read_after = dict.fromkeys(_vars([*[a for e in after for a in e.inputs], *after_outputs]))
+        read_after = dict.fromkeys(variables([*[a for e in after for a in e.inputs], *after_outputs]))
         handed = [v for v in read_after if v in in_core]
         views = self._views_of(handed)
         handed = [v for v in handed if v not in views]
         after = [*views.values(), *after]
-        core_reads = set(_vars([*[a for e in core_equations for a in e.inputs], *looping, *handed]))
+        core_reads = set(variables([*[a for e in core_equations for a in e.inputs], *looping, *handed]))
         still, scanned = [*self.consts, *invariants], [*self.xs, *early]
         core_consts = tuple([i for i, v in enumerate(still) if v in core_reads])
         core_xs = tuple([i for i, v in enumerate(scanned) if v in core_reads])
@@ -238,12 +231,12 @@ def _taken(e: Equation) -> tuple[Atom, ...]:
 
 def live(equations: Sequence[Equation], outputs: Iterable[Atom]) -> list[Equation]:
     """The equations that the outputs need."""
-    needed = set(_vars(outputs))
+    needed = set(variables(outputs))
     kept = []
     for e in reversed(equations):
         if any(v in needed for v in e.outputs):
             kept.append(e)
-            needed.update(_vars(e.inputs))
+            needed.update(variables(e.inputs))
     return kept[::-1]
 
 
@@ -262,7 +255,7 @@ def _adds_up(dtype: np.dtype[Any]) -> bool:
 def _is_worth_storing(e: Equation, early: set[Var]) -> bool:
     if e.prim.name in _WORTH_STORING:
         return True
-    size = sum(v.aval.size for v in set(_vars(e.inputs)) if v in early)
+    size = sum(v.aval.size for v in set(variables(e.inputs)) if v in early)
     return e.outputs[0].aval.size <= _MOST_GROWTH * max(size, 1)
 
 

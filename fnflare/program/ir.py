@@ -7,6 +7,7 @@ given a value once. Programs are values: nothing changes one, every pass makes a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from fnflare.core import Primitive, ShapeDtypeStruct, Source, aval_of
 from fnflare.errors import ArgumentError, ImmutableError
 
-__all__ = ["Atom", "Equation", "Literal", "Program", "Var"]
+__all__ = ["Atom", "Equation", "Literal", "Program", "Var", "uses_of", "variables"]
 
 
 class Var:
@@ -232,3 +233,13 @@ class Program:
         from fnflare.program import drawing
 
         return drawing.html(self)
+
+
+def variables(atoms: Iterable[Atom]) -> list[Var]:
+    """Those atoms that are no constants, in order."""
+    return [a for a in atoms if type(a) is Var]
+
+
+def uses_of(program: Program) -> dict[Var, int]:
+    """How often each variable is read by an equation or returned."""
+    return Counter(variables([*[a for e in program.equations for a in e.inputs], *program.outputs]))

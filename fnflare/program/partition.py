@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fnflare.core import new_tape
-from fnflare.program.ir import Atom, Equation, Program, Var
+from fnflare.program.ir import Atom, Equation, Program, Var, variables
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import evaluate, trace_program
 
@@ -100,16 +100,12 @@ def _joint(program: Program, wanted: tuple[int, ...]) -> tuple[Program, tuple[in
     return simplify(traced.replace(inputs=inputs)), tuple(active), tuple(reached)
 
 
-def _variables(atoms: Sequence[Atom]) -> list[Var]:
-    return [a for a in atoms if type(a) is Var]
-
-
 def _split(equations: Sequence[Equation], cotangents: Sequence[Var]) -> tuple[list[Equation], list[Equation]]:
     """The equations that do not depend on a cotangent, and those that do."""
     unknown_vars: set[Var] = set(cotangents)
     known, unknown = [], []
     for equation in equations:
-        if any(a in unknown_vars for a in _variables(equation.inputs)):
+        if any(a in unknown_vars for a in variables(equation.inputs)):
             unknown_vars.update(equation.outputs)
             unknown.append(equation)
         else:
@@ -121,7 +117,7 @@ def _read_by(unknown: Sequence[Equation], gradients: Sequence[Atom], cotangents:
     """The variables of the forward part that the backward part reads, in order."""
     inside = set(cotangents).union(*[e.outputs for e in unknown]) if unknown else set(cotangents)
     atoms = [a for e in unknown for a in e.inputs] + list(gradients)
-    return [v for v in dict.fromkeys(_variables(atoms)) if v not in inside]
+    return [v for v in dict.fromkeys(variables(atoms)) if v not in inside]
 
 
 def _stored(
@@ -143,7 +139,7 @@ def _stored(
             again.append(equation)
             for v in equation.outputs:
                 stored.pop(v, None)
-            stored.update(dict.fromkeys(_variables(equation.inputs)))
+            stored.update(dict.fromkeys(variables(equation.inputs)))
     again.reverse()
     return list(stored), again
 
@@ -160,7 +156,7 @@ _CHEAP = frozenset(
 def _is_cheap(equation: Equation, stored: dict[Var, None], given: set[Var]) -> bool:
     """Whether an answer is better made again: a view of something no larger, or a simple function of what is
     stored anyway."""
-    inputs = _variables(equation.inputs)
+    inputs = variables(equation.inputs)
     at_hand = all(v in stored or v in given for v in inputs)
     if equation.prim.name in _VIEWS:
         return at_hand or inputs[0].aval.size <= equation.outputs[0].aval.size

@@ -16,7 +16,7 @@ import numpy as np
 
 from fnflare.core import primitives
 from fnflare.program.dead_code import drop_dead_code
-from fnflare.program.ir import Atom, Equation, Literal, Program, Var
+from fnflare.program.ir import Atom, Equation, Literal, Program, Var, uses_of
 
 __all__ = ["regroup"]
 
@@ -42,10 +42,7 @@ class _Regrouping:
         self.factored: dict[Var, tuple[Atom, Atom]] = {}
         self.equations: list[Equation] = []
         self.parts: dict[Var, Equation] = {}  # the concatenations among those
-        self.uses: dict[Var, int] = {}
-        for a in [a for e in program.equations for a in e.inputs] + list(program.outputs):
-            if type(a) is Var:
-                self.uses[a] = self.uses.get(a, 0) + 1
+        self.uses = uses_of(program)
 
     def program(self) -> Program:
         for e in self.source.equations:

@@ -31,7 +31,7 @@ from fnflare.core import (
 )
 from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
 from fnflare.program import Program, evaluate, run, trace_program
-from fnflare.program.closures import is_filled
+from fnflare.program.closures import cell_content
 from fnflare.program.derivatives import batched
 from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
 from fnflare.transforms._call import concrete, name_of
@@ -73,7 +73,7 @@ class _Call:
     def _beside(self) -> list[Tracer]:
         """The tracers that the function reads beside its arguments: from its closure and at nondiff_argnums."""
         cells = getattr(self.owner.fun, "__closure__", None) or ()
-        beside = [*tree.leaves(self.fixed), *[c.cell_contents for c in cells if is_filled(c)]]
+        beside = [*tree.leaves(self.fixed), *map(cell_content, cells)]
         return [x for x in beside if isinstance(x, Tracer)]
 
     def _refuse_gradients(self, prim: Primitive, inputs: list[Any], beside: list[Tracer]) -> None:

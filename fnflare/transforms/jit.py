@@ -20,6 +20,7 @@ from fnflare import tree
 from fnflare.core import Tracer, aval_of, observed
 from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
+from fnflare.program.closures import cell_content
 from fnflare.program.frozen import frozen
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
@@ -87,7 +88,7 @@ class Jitted:
             avals.append(x.shape)
         key: Any = (structure, statics, tuple(avals))
         if self._cells is not None:
-            key = (*key, tuple([id(_content(c)) for c in self._cells]))
+            key = (*key, tuple([id(cell_content(c)) for c in self._cells]))
         entry = self._entries.get(key)
         if entry is None:
             entry = self._trace(key, leaves, structure, statics)
@@ -169,7 +170,7 @@ class Jitted:
 
         traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
         program = simplify(traced.program)
-        closure = [_content(c) for c in self._cells or ()]
+        closure = [cell_content(c) for c in self._cells or ()]
         return _Entry(program, compiled(program), list(traced.captured), out_structure, single, closure)
 
     def _output(self, x: Any) -> Any:
@@ -199,13 +200,6 @@ class Jitted:
             RetracingWarning,
             stacklevel=4,
         )
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
 
 
 def _is_array(x: Any) -> bool:
