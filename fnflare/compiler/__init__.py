@@ -1,0 +1,1 @@
+"""Native code: programs become loop nests, which are compiled in process or rendered as C."""
