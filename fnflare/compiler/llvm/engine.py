@@ -1,0 +1,101 @@
+"""LLVM in process: text goes in, object code comes out, and object code becomes functions that can be called.
+
+The only file that knows llvmlite. Compiling and loading are two steps, so that object code can be kept in between.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any
+
+__all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine"]
+
+#: LLVM's own state is shared by all threads of a process.
+_lock = threading.RLock()
+
+
+@functools.cache
+def available() -> bool:
+    """Whether llvmlite is installed."""
+    try:
+        import llvmlite.binding  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@functools.cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def machine() -> tuple[str, str, str]:
+    """The target triple, the processor's name and its features, as LLVM has them."""
+    llvm = _llvm()
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def _target_machine() -> Any:
+    llvm = _llvm()
+    triple, cpu, features = machine()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="default", jit=True
+    )
+
+
+def compile_text(text: str) -> bytes:
+    """Object code of a module in LLVM's own language.
+
+    Raises:
+        RuntimeError: LLVM does not accept the text.
+    """
+    llvm = _llvm()
+    with _lock:
+        target = _target_machine()
+        module = llvm.parse_assembly(text)
+        module.triple = machine()[0]
+        module.data_layout = str(target.target_data)
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = False  # loops are written as vectors already
+        options.slp_vectorization = False
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(target.emit_object(module))
+
+
+class Code:
+    """Object code in memory; it stays there as long as this object lives."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def address(self, name: str) -> int:
+        """Where a function begins."""
+        with _lock:
+            return int(self._engine.get_function_address(name))
+
+
+def load(code: bytes) -> Code:
+    """Put object code into memory, ready to run.
+
+    What it calls and does not define is looked up among the symbols of the process.
+    """
+    llvm = _llvm()
+    with _lock:
+        empty = llvm.parse_assembly("")
+        engine = llvm.create_mcjit_compiler(empty, _target_machine())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        return Code(engine)
+
+
+def add_symbol(name: str, address: int) -> None:
+    """Let code that is loaded later find a function of the process by a name."""
+    _llvm().add_symbol(name, address)
