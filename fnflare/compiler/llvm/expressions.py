@@ -44,14 +44,12 @@ class Lanes:
     Attributes:
         axis: the loop's variable.
         mask: which lanes have work to do, as a vector of truth values; None where all of them have.
-        valid: for each lane whether it has work to do, known or as a truth value.
-        offsets: for each lane its number, or that of a lane that has work to do.
+        left: how many lanes have work to do, an i64; None where all of them have.
     """
 
     axis: Axis
-    mask: str | None
-    valid: tuple[bool | str, ...]
-    offsets: tuple[str, ...]
+    mask: str | None = None
+    left: str | None = None
 
 
 class Expressions(Operations):
@@ -187,11 +185,36 @@ class Expressions(Operations):
             stride = self.stride(x)
             if stride is not None:
                 first, by = self.index(x), self.index(stride)
-                found = [self.plus(first, self._times(by, k)) for k in self.group.offsets]
+                found = [self.plus(first, self._times(by, self._offset(k))) for k in range(self.lanes)]
             else:
                 found = [self._in_lane(x, k) for k in range(self.lanes)]
             self.memo[key] = found
         return list(found)
+
+    def _valid(self, lane: int) -> bool | str:
+        """Whether a lane has work to do, known or as a truth value; the first one always has."""
+        assert self.group is not None
+        left = self.group.left
+        if left is None or lane == 0:
+            return True
+        if left[0] != "%":
+            return lane < int(left)
+        key = ("valid", lane)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.emit(f"icmp sgt i64 {left}, {lane}")
+        return str(found)
+
+    def _offset(self, lane: int) -> str:
+        """The number of a lane, or that of the first one, which has work to do, where it has none."""
+        valid = self._valid(lane)
+        if isinstance(valid, bool):
+            return str(lane) if valid else "0"
+        key = ("offset", lane)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.emit(f"select i1 {valid}, i64 {lane}, i64 0")
+        return str(found)
 
     def _in_lane(self, x: Index, lane: int) -> str:
         key = ("lane", lane, x)
@@ -220,7 +243,7 @@ class Expressions(Operations):
         if found is not None:
             return str(found)
         if isinstance(a, Axis):
-            found = self.plus(self.sizes[a], self.group.offsets[lane])
+            found = self.plus(self.sizes[a], self._offset(lane))
         elif isinstance(a, Integer):
             found = self._integer_in_lane(a, lane)
         else:
@@ -230,9 +253,9 @@ class Expressions(Operations):
 
     def _integer_in_lane(self, a: Integer, lane: int) -> str:
         assert self.group is not None
-        value, dtype, valid = self.value(a.value), a.value.dtype, self.group.valid[lane]
+        value, dtype, valid = self.value(a.value), a.value.dtype, self._valid(lane)
         number = self.emit(f"extractelement {value.type} {value.text}, i64 {0 if valid is False else lane}")
-        if isinstance(valid, str) and lane:
+        if isinstance(valid, str):
             first = self.emit(f"extractelement {value.type} {value.text}, i64 0")
             number = self.choose(valid, REGISTER[dtype], number, first)
         return self._whole(Value(number, REGISTER[dtype], varying=False), dtype)
@@ -417,7 +440,7 @@ class Expressions(Operations):
         assert self.group is not None
         align, mask = BITS[dtype] // 8, self.group.mask
         T, B = f"<{self.lanes} x {M}>", f"<{self.lanes} x i1>"
-        dynamic = any(isinstance(v, str) for v in self.group.valid)
+        dynamic = self.group.left is not None and self.group.left[0] == "%"
         contiguous = varies and self.stride(index) == 1
         if contiguous and (mask is None or dynamic or BITS[dtype] in self.target.masked):
             place, text = self.address(buffer, self.index(index)), self.spread(value).text
@@ -436,8 +459,8 @@ class Expressions(Operations):
             arguments = f"{T} {self.spread(value).text}, {pointers.type} {pointers.text}, i32 {align}, {B} {mask}"
             self.lines.append(f"  call void {name}({arguments})")
             return
-        for place, number, valid in zip(places, self.lanes_of(value), self.group.valid, strict=True):
-            if valid:
+        for lane, (place, number) in enumerate(zip(places, self.lanes_of(value), strict=True)):
+            if self._valid(lane):
                 self.lines.append(f"  store {M} {number}, ptr {place}")
 
 

@@ -18,16 +18,21 @@ from fnflare.nest import (
     FUNCTIONS,
     Accumulator,
     Apply,
+    Atom,
     Element,
     Index,
     Integer,
     Kernel,
     Let,
+    Local,
     Loop,
+    Position,
     Scalar,
     Statement,
     Store,
     Update,
+    nonnegative,
+    operands,
     walk,
 )
 
@@ -144,6 +149,7 @@ class _Kernel(Expressions):
     def _loop(self, s: Loop) -> None:
         self._refresh(s.body)
         self.depths[s.axis] = len(self.depths) + 1 if s.axis not in self.depths else self.depths[s.axis]
+        self._hoist(s)
         if s.unroll:
             self._unrolled(s)
         elif s.vector and (width := self._width(s)) > 1:
@@ -155,6 +161,34 @@ class _Kernel(Expressions):
         """Forget what a loop's turns may have changed when they come round."""
         if self.changing and any(isinstance(s, Store) and s.buffer in self.changing for s in _statements(body)):
             self.forget()
+
+    def _hoist(self, s: Loop) -> None:
+        """Compute before a loop what is the same in all its turns; LLVM itself would not move what it loads."""
+        if not nonnegative(s.axis.extent - 1):
+            return
+        inside = list(_statements((s,)))
+        axes = {t.axis for t in inside if isinstance(t, Loop)}
+        names = {t.name for t in inside if isinstance(t, (Let, Accumulator, Update))}
+        moving: set[int] = set()
+        fixed: dict[int, Scalar] = {}
+        for x in _expressions((s,)):
+            if isinstance(x, Local):
+                moves = x.name in names
+            elif isinstance(x, (Element, Position)):
+                moves = bool(axes & _atoms(x.index)) or (isinstance(x, Element) and x.buffer in self.changing)
+            else:
+                moves = False
+            below = operands(x)
+            if moves or any(id(a) in moving for a in below):
+                moving.add(id(x))
+                for a in below:
+                    if id(a) in fixed:
+                        self.value(a)
+            elif isinstance(x, (Element, Apply)):
+                fixed[id(x)] = x
+        for t in inside:
+            if isinstance(t, (Let, Update, Store)) and id(t.value) in fixed:
+                self.value(t.value)
 
     def _plain(self, s: Loop, begin: str) -> None:
         extent = s.axis.extent
@@ -235,15 +269,13 @@ class _VectorLoop:
             self._narrow(self.w.lanes // 2)
         left = extent - done
         if left:
-            valid = tuple([k < left for k in range(self.width)])
-            mask = f"<{', '.join([f'i1 {str(v).lower()}' for v in valid])}>"
-            offsets = tuple([str(k) if v else "0" for k, v in enumerate(valid)])
-            self._straight(str(done), Lanes(self.loop.axis, mask, valid, offsets))
+            mask = f"<{', '.join([f'i1 {str(k < left).lower()}' for k in range(self.width)])}>"
+            self._straight(str(done), Lanes(self.loop.axis, mask, str(left)))
 
     def _turns(self, done: int, count: int) -> int:
         w, step = self.w, self.w.lanes
         if count == 1:
-            self._straight(str(done), self._full())
+            self._straight(str(done), Lanes(self.loop.axis))
         elif count:
             w.repeat(str(done), str(done + count * step), step, self.carried, self._turn, certain=True)
         return count * step
@@ -267,22 +299,12 @@ class _VectorLoop:
         count = left if element == "i64" else w.emit(f"trunc i64 {left} to {element}")
         numbers = f"<{', '.join([f'{element} {k}' for k in range(w.lanes)])}>"
         mask = w.emit(f"icmp slt {T} {numbers}, {w.spread(Value(count, element, varying=False)).text}")
-        valid: list[bool | str] = [True]
-        offsets = ["0"]
-        for k in range(1, w.lanes):
-            # LLVM drops those of them that nobody asks for.
-            valid.append(w.emit(f"icmp sgt i64 {left}, {k}"))
-            offsets.append(w.emit(f"select i1 {valid[-1]}, i64 {k}, i64 0"))
-        w.group = Lanes(self.loop.axis, mask, tuple(valid), tuple(offsets))
+        w.group = Lanes(self.loop.axis, mask, left)
         w.sizes[self.loop.axis] = begin
         w._body(self.loop.body)
 
-    def _full(self) -> Lanes:
-        lanes = self.w.lanes
-        return Lanes(self.loop.axis, None, (True,) * lanes, tuple(map(str, range(lanes))))
-
     def _turn(self, i: str) -> None:
-        self.w.group = self._full()
+        self.w.group = Lanes(self.loop.axis)
         self.w.sizes[self.loop.axis] = i
         self.w._body(self.loop.body)
 
@@ -331,6 +353,17 @@ def _statements(body: tuple[Statement, ...]) -> Iterator[Statement]:
         yield s
         if isinstance(s, Loop):
             yield from _statements(s.body)
+
+
+def _atoms(x: Index) -> set[Atom]:
+    """The factors of an index, those of the indices in it too."""
+    out = x.atoms()
+    for a in list(out):
+        if isinstance(a, Integer):
+            for y in walk([a.value]):
+                if isinstance(y, (Element, Position)):
+                    out |= y.index.atoms()
+    return out
 
 
 def _expressions(body: tuple[Statement, ...]) -> Iterator[Scalar]:

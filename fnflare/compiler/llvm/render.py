@@ -33,8 +33,7 @@ def render(module: Module, name: str = "main", width_bits: int | None = None, th
         TypeError: an operation is not defined for the type of its arguments.
     """
     library = Library()
-    if threads:
-        add_share(library, threads)
+    add_share(library, threads)
     program = Program(module, library, target(width_bits), threads)
     main = render_body(program, name)
     return main + library.text()
