@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fnflare.compiler.llvm.contract import contraction
 from fnflare.compiler.llvm.expressions import Expressions
-from fnflare.compiler.llvm.kernels import render_kernel, signature
+from fnflare.compiler.llvm.kernels import render_kernel
 from fnflare.compiler.llvm.target import Target
 from fnflare.compiler.llvm.writer import Library
 from fnflare.nest import (
@@ -41,6 +41,7 @@ class Program:
     Attributes:
         kernels: the name of each kernel's function.
         threads: whether work is shared out among threads.
+        shared: the kernels whose turns may be shared out.
     """
 
     def __init__(self, module: Module, library: Library, target: Target, threads: bool) -> None:
@@ -48,9 +49,12 @@ class Program:
         self.buffers = {b: i for i, b in enumerate(module.buffers)}
         self.sizes = {s: i for i, s in enumerate(module.sizes)}
         self.kernels: dict[Kernel, str] = {}
+        self.shared: set[Kernel] = set()
         for i, k in enumerate(module.kernels):
+            if threads and k.axis is not None and _much((k.axis.extent * k.work).constant):
+                self.shared.add(k)
             self.kernels[k] = f"{k.name}.{i}"
-            library.definitions[self.kernels[k]] = render_kernel(k, self.kernels[k], library, target)
+            library.definitions[self.kernels[k]] = render_kernel(k, self.kernels[k], library, target, k in self.shared)
 
 
 def render_body(program: Program, name: str) -> str:
@@ -129,22 +133,25 @@ class _Body(Expressions):
                 raise TypeError(f"{type(s).__name__} stands in a module's body, not in a kernel")
             self.forget()  # what was read from memory may be other now
 
-    def _part(self, part: Part) -> str:
-        return self.address(part.buffer, self.index(part.start))
+    def _part(self, part: Part, dtype: str | None = None) -> str:
+        """Where a part begins, its start counted in elements of a type, by default that of the buffer."""
+        return self.place(self.pointers[part.buffer], dtype or part.buffer.dtype, self.index(part.start))
 
     # -- statements -----------------------------------------------------------------------------------
 
     def _run(self, s: Run) -> None:
-        arguments = [f"ptr {self._part(p)}" for p in s.parts] + [f"i64 {self.index(i)}" for i in s.sizes]
         kernel = s.kernel
         name = self.program.kernels[kernel]
-        if kernel.axis is None:
+        # Where a part starts is counted in elements of the parameter's type, which need not be the buffer's.
+        pairs = zip(s.parts, kernel.parameters, strict=True)
+        arguments = [f"ptr {self._part(part, parameter.dtype)}" for part, parameter in pairs]
+        arguments += [f"i64 {self.index(i)}" for i in s.sizes]
+        if kernel.axis is None or kernel not in self.program.shared:
             self.lines.append(f"  call void @{name}({', '.join(arguments)})")
             return
         sizes: dict[Atom, Index] = dict(zip(kernel.sizes, s.sizes, strict=True))
         extent, work = kernel.axis.extent.replace(sizes), kernel.work.replace(sizes)
-        total = (extent * work).constant
-        if not self.program.threads or (total is not None and total < 2 * THRESHOLD):
+        if not _much((extent * work).constant):
             arguments += ["i64 0", f"i64 {self.index(extent)}"]
             self.lines.append(f"  call void @{name}({', '.join(arguments)})")
             return
@@ -162,7 +169,6 @@ class _Body(Expressions):
         """A function that takes a kernel's arguments from memory."""
         arguments = [*["ptr"] * len(kernel.parameters), *["i64"] * len(kernel.sizes)]
         calls = [*[f"{T} %a{k}" for k, T in enumerate(arguments)], "i64 %begin", "i64 %end"]
-        assert len(calls) == len(signature(kernel))
         text = [_loads("%context", arguments), f"  call void @{name}({', '.join(calls)})", "  ret void", "}", ""]
         head = f"define internal void @{name}.turns(ptr %context, i64 %begin, i64 %end) nounwind {{"
         self.library.definitions[f"{name}.turns"] = "\n".join([head, *text])
@@ -274,6 +280,11 @@ class _Body(Expressions):
             self._cases(labels, bodies, after)
 
         self.repeat("%begin", "%end", 1, (), turn, certain=False)
+
+
+def _much(work: int | None) -> bool:
+    """Whether there may be enough work for two threads."""
+    return work is None or work >= 2 * THRESHOLD
 
 
 def _loads(context: str, types: list[str]) -> str:

@@ -394,9 +394,13 @@ class Expressions(Operations):
 
     def address(self, buffer: Buffer, index: str) -> str:
         """Where an element of a buffer lies."""
+        return self.place(self.pointers[buffer], buffer.dtype, index)
+
+    def place(self, pointer: str, dtype: str, index: str) -> str:
+        """Where an element of a type lies, counted from a pointer."""
         if index == "0":
-            return self.pointers[buffer]
-        return self.emit(f"getelementptr inbounds {MEMORY[buffer.dtype]}, ptr {self.pointers[buffer]}, i64 {index}")
+            return pointer
+        return self.emit(f"getelementptr inbounds {MEMORY[dtype]}, ptr {pointer}, i64 {index}")
 
     def _load(self, x: Element) -> Value:
         M, dtype = MEMORY[x.dtype], x.dtype

@@ -36,7 +36,7 @@ from fnflare.nest import (
     walk,
 )
 
-__all__ = ["render_kernel", "signature"]
+__all__ = ["render_kernel"]
 
 #: How many registers a light loop works on at a time, so that as many chains of additions are under way.
 _CHAINS = 4
@@ -44,20 +44,25 @@ _CHAINS = 4
 _LIGHT = 24
 
 
-def signature(kernel: Kernel) -> list[str]:
-    """What the function of a kernel is given: pointers, sizes, and the turns of its outermost loop to do."""
-    written = {s.buffer for s in _statements(kernel.body) if isinstance(s, Store)}
-    pointers = [f"ptr noalias{'' if b in written else ' readonly'} %p{i}" for i, b in enumerate(kernel.parameters)]
-    sizes = [f"i64 %s{i}" for i in range(len(kernel.sizes))]
-    return [*pointers, *sizes, *([] if kernel.axis is None else ["i64 %begin", "i64 %end"])]
+def render_kernel(kernel: Kernel, name: str, library: Library, target: Target, shared: bool = False) -> str:
+    """The function of a kernel, which is given pointers to its parameters and its sizes.
 
-
-def render_kernel(kernel: Kernel, name: str, library: Library, target: Target) -> str:
-    """The function of a kernel."""
+    Args:
+        kernel: the kernel.
+        name: of the function.
+        library: where what it needs beside itself goes.
+        target: the processor.
+        shared: whether it is given the first turn of its outermost loop that it is to do, too, and the one after the
+            last; otherwise it does all.
+    """
     writer = _Kernel(kernel, library, target)
-    writer.write()
+    writer.write(shared)
+    written = {s.buffer for s in _statements(kernel.body) if isinstance(s, Store)}
+    given = [f"ptr noalias{'' if b in written else ' readonly'} %p{i}" for i, b in enumerate(kernel.parameters)]
+    given += [f"i64 %s{i}" for i in range(len(kernel.sizes))]
+    given += ["i64 %begin", "i64 %end"] if shared else []
     width = f'"prefer-vector-width"="{target.bits}" "min-legal-vector-width"="{target.bits}"'
-    return writer.text(f"define internal void @{name}({', '.join(signature(kernel))}) nounwind noinline {width}")
+    return writer.text(f"define internal void @{name}({', '.join(given)}) nounwind noinline {width}")
 
 
 class _Kernel(Expressions):
@@ -76,19 +81,15 @@ class _Kernel(Expressions):
             self.pointers[b] = f"%l{i}"
             self.entry.append(f"  %l{i} = alloca [{b.size.constant} x {MEMORY[b.dtype]}], align 64")
 
-    def write(self) -> None:
+    def write(self, shared: bool) -> None:
         """Write all of it."""
-        axis = self.kernel.axis
+        axis, body = self.kernel.axis, self.kernel.body
         if axis is None:
-            self._body(self.kernel.body)
-            return
-
-        def turn(i: str) -> None:
-            self.sizes[axis], self.depths[axis] = i, 1
-            self._body(self.kernel.body)
-
-        self._refresh(self.kernel.body)
-        self.repeat("%begin", "%end", 1, (), turn, certain=False)
+            self._body(body)
+        elif shared:
+            self._loop(Loop(axis, body, vector=self.kernel.vector), ("%begin", "%end"))
+        else:
+            self._loop(Loop(axis, body, vector=self.kernel.vector))
 
     def _body(self, body: tuple[Statement, ...]) -> None:
         for s in body:
@@ -146,16 +147,17 @@ class _Kernel(Expressions):
 
     # -- loops ------------------------------------------------------------------------------------------
 
-    def _loop(self, s: Loop) -> None:
+    def _loop(self, s: Loop, part: tuple[str, str] | None = None) -> None:
+        """A loop, or only some of its turns."""
         self._refresh(s.body)
-        self.depths[s.axis] = len(self.depths) + 1 if s.axis not in self.depths else self.depths[s.axis]
+        self.depths.setdefault(s.axis, len(self.depths) + 1)
         self._hoist(s)
         if s.unroll:
             self._unrolled(s)
         elif s.vector and (width := self._width(s)) > 1:
-            _VectorLoop(self, s, width).write()
+            _VectorLoop(self, s, width).write(part)
         else:
-            self._plain(s, "0")
+            self._plain(s, part)
 
     def _refresh(self, body: tuple[Statement, ...]) -> None:
         """Forget what a loop's turns may have changed when they come round."""
@@ -190,16 +192,17 @@ class _Kernel(Expressions):
             if isinstance(t, (Let, Update, Store)) and id(t.value) in fixed:
                 self.value(t.value)
 
-    def _plain(self, s: Loop, begin: str) -> None:
+    def _plain(self, s: Loop, part: tuple[str, str] | None) -> None:
         extent = s.axis.extent
 
         def turn(i: str) -> None:
             self.sizes[s.axis] = i
             self._body(s.body)
 
-        certain = begin == "0" and (extent.constant or 0) > 0
+        certain = part is None and (extent.constant or 0) > 0
         if extent.constant != 0:
-            self.repeat(begin, self.index(extent), 1, self.carried(s.body), turn, certain)
+            begin, end = part or ("0", self.index(extent))
+            self.repeat(begin, end, 1, self.carried(s.body), turn, certain)
 
     def _unrolled(self, s: Loop) -> None:
         extent = s.axis.extent.constant
@@ -240,22 +243,23 @@ class _VectorLoop:
         self.w, self.loop, self.width = writer, loop, width
         self.carried = writer.carried(loop.body)
 
-    def write(self) -> None:
-        """Write all of it."""
+    def write(self, part: tuple[str, str] | None) -> None:
+        """Write all of it, or only some of its turns."""
         w, extent = self.w, self.loop.axis.extent
         before = {n: w.names[n] for n in self.carried}
         shared, w.shared = w.shared, frozenset(self.carried)
-        end = w.index(extent)
+        known = extent.constant if part is None else None
+        begin, end = part or ("0", w.index(extent))
         chains = _CHAINS if self._light() else 1
-        if extent.constant is not None:
-            chains = min(chains, 1 << max(0, (extent.constant // self.width).bit_length() - 1))
+        if known is not None:
+            chains = min(chains, 1 << max(0, (known // self.width).bit_length() - 1))
         w.lanes = self.width * chains
         for n in self.carried:
             w.names[n] = w._neutral(w.accumulators[n], varying=True)
-        if extent.constant is not None:
-            self._known(extent.constant)
+        if known is not None:
+            self._known(known)
         else:
-            self._unknown(end)
+            self._unknown(begin, end)
         for n in self.carried:
             self._close(n, before[n])
         w.lanes, w.group, w.shared = 1, None, shared
@@ -280,11 +284,12 @@ class _VectorLoop:
             w.repeat(str(done), str(done + count * step), step, self.carried, self._turn, certain=True)
         return count * step
 
-    def _unknown(self, end: str) -> None:
-        w, begin = self.w, "0"
+    def _unknown(self, begin: str, end: str) -> None:
+        w, first = self.w, begin
+        count = end if first == "0" else w.emit(f"sub nsw i64 {end}, {first}")
         for lanes in dict.fromkeys((w.lanes, self.width)):
             self._narrow(lanes)
-            limit = w.emit(f"and i64 {end}, {-lanes}")
+            limit = w.plus(first, w.emit(f"and i64 {count}, {-lanes}"))
             w.repeat(begin, limit, lanes, self.carried, self._turn, certain=False)
             begin = limit
         w.when(w.emit(f"icmp slt i64 {begin}, {end}"), self.carried, lambda: self._rest(begin, end))
