@@ -172,7 +172,7 @@ class Operations(Writer):
     def _extreme(self, op: str, dtype: str, varying: bool, args: list[str]) -> str:
         T, (a, b) = self.type_of(dtype, varying), args
         if KINDS[dtype] != "f":
-            return self.intrinsic(("s" if KINDS[dtype] == "i" else "u") + op[-3:], T, a, b)
+            return self.intrinsic(("s" if KINDS[dtype] == "i" else "u") + ("max" if "max" in op else "min"), T, a, b)
         # The first two are one instruction of x86, which answers b where either is NaN.
         order = "ogt" if "max" in op else "olt"
         best = self.choose(self.emit(f"fcmp {order} {T} {a}, {b}"), T, a, b)
