@@ -14,7 +14,7 @@ __all__: list[str] = []
 
 @lowering("reshape")
 def _(block: Block, e: Equation, x: Value, *, shape: Any) -> Value:
-    """A view where the elements lie evenly in the new shape too; elsewhere an array of its own, if anybody needs one."""
+    """A view where the elements lie evenly in the new shape too; elsewhere an array of its own."""
     out = x.reshaped(block.module.shape_of(e.outputs[0]))
     if block.is_even(out):
         return out
