@@ -61,7 +61,7 @@ class Dims:
         self._order: dict[Size, int] = {}
         self._known: dict[Size, Dim] = {}  # what symbols have turned out to be
         self._values: dict[Index, int] = {}
-        self._factors: dict[Index, list[Dim]] = {}
+        self._factors: dict[Index, list[list[Dim]]] = {}
         self._is_stale = False  # whether more is known than when these were found
         self._borders: dict[Index, list[tuple[int, Dim]]] = {}
 
@@ -190,7 +190,10 @@ class Dims:
         if type(total) is not int and len(dims) > 1:
             assert isinstance(total, Index)
             factors = [f for d in dims for f in self._factors_of(self.resolved(d))[0]]
-            self._factors.setdefault(total, factors)
+            known = self._factors.setdefault(total, [])
+            if factors in known:
+                known.remove(factors)
+            known.insert(0, factors)
         return total
 
     def joined(self, dims: Sequence[Dim]) -> Dim:
@@ -213,13 +216,13 @@ class Dims:
         return next((self.resolved(d) for place, d in self._borders.get(dim, ()) if place == n), n)
 
     def _factors_of(self, dim: Dim) -> list[list[Dim]]:
-        """What axes a size may have been merged of, outermost first, the likeliest first."""
+        """What axes a size may have been merged of, outermost first; what was merged last comes first."""
         if type(dim) is int:
             return [[dim]]
         assert isinstance(dim, Index)
         known = self._up_to_date(dim)
-        if known is not None:
-            return [known]
+        if known:
+            return known
         number = math.gcd(*dim.terms.values())
         rest = Index({m: c // number for m, c in dim.terms.items()})
         single = next(iter(rest.terms)) if len(rest.terms) == 1 else ()
@@ -228,13 +231,17 @@ class Dims:
             return [symbolic]
         return [[*symbolic, number], [number, *symbolic]]
 
-    def _up_to_date(self, dim: Index) -> list[Dim] | None:
+    def _up_to_date(self, dim: Index) -> list[list[Dim]]:
         """The axes that were merged to one of this size, where this was done."""
         if self._is_stale:
-            factors = {self.resolved(k): list(map(self.resolved, parts)) for k, parts in self._factors.items()}
-            self._factors = {k: parts for k, parts in factors.items() if isinstance(k, Index)}
-            self._is_stale = False
-        return self._factors.get(dim)
+            old, self._factors, self._is_stale = self._factors, {}, False
+            for key, ways in old.items():
+                total = self.resolved(key)
+                if isinstance(total, Index):
+                    found = self._factors.setdefault(total, [])
+                    new = [list(map(self.resolved, way)) for way in ways]
+                    found += [way for way in new if way not in found]
+        return self._factors.get(dim, [])
 
     def split(self, origin: Hashable, dims: Sequence[Dim], sizes: Sequence[int]) -> Shape:
         """The sizes of axes that others are merged and split into, their elements in the same order.
@@ -251,6 +258,11 @@ class Dims:
             out = tuple([self.size((origin, i), n) for i, n in enumerate(sizes)])
             self.unify(dims[0], self.merged(out))
             return tuple(map(self.resolved, out))
+        before = [self._origins.get((origin, i)) for i in range(len(sizes))]
+        if None not in before:  # what another walk made of them
+            out = tuple([self.resolved(d) for d in before if d is not None])
+            if self.merged(out) == self.merged(dims):
+                return out
         choices: list[list[Dim]] = [[]]
         for d in dims:
             choices = [[*c, *more] for c in choices for more in self._factors_of(d)][:8]

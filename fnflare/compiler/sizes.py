@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.compiler.dim_rules import RULES
-from fnflare.compiler.dims import Dim, Dims, Shape, number_of, symbols
+from fnflare.compiler.dims import Dim, Dims, Shape, symbols
 from fnflare.compiler.index_parts import Part, Picked, as_indices, index_parts, read_shape
 from fnflare.nest import Atom, Index, Size, index
 from fnflare.program.ir import Atom as ProgramAtom
@@ -309,7 +309,11 @@ def _counting(value: Any) -> tuple[int, int, int] | None:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or not value.size:
         return None
     first = int(value[(0,) * value.ndim])
-    axes = [i for i, n in enumerate(value.shape) if n > 1 and int(value[tuple([int(k == i) for k in range(value.ndim)])]) != first]
+    axes = [
+        i
+        for i, n in enumerate(value.shape)
+        if n > 1 and int(value[tuple([int(k == i) for k in range(value.ndim)])]) != first
+    ]
     if len(axes) != 1:
         return None
     (axis,) = axes

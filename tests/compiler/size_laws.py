@@ -70,13 +70,13 @@ def same_index(sizes, parts, values, equation):
     """The parts of an index read what the index of the other program reads."""
     static = equation.params["index"]
     given = list(static) if isinstance(static, tuple) else [static]
-    shape, axis, k = equation.inputs[0].aval.shape, 0, 0
+    shape, axis = equation.inputs[0].aval.shape, 0
     where = [i for i, g in enumerate(given) if g is Ellipsis]
     rest = len(shape) - sum(isinstance(p, Place) or (isinstance(p, Picked) and p.axes) or 0 for p in parts)
     rest -= sum(isinstance(g, slice) for g in given)
     full = [slice(None)] * rest
     given = [*given[: where[0]], *full, *given[where[0] + 1 :]] if where else [*given, *full]
-    for p in parts:
+    for k, p in enumerate(parts):
         if isinstance(p, Cut):
             wanted = range(shape[axis])[given[k]]
             start, size = evaluate(p.start, values), evaluate(p.size, values)
@@ -86,7 +86,6 @@ def same_index(sizes, parts, values, equation):
         elif isinstance(p, Picked) and not isinstance(p.array, int) and id(p.array) in sizes.iotas:
             same_iota(sizes.iotas[id(p.array)], at(sizes.literals[id(p.array)], values), values, given[k])
         axis += p.axes if isinstance(p, Picked) else isinstance(p, (Cut, Place))
-        k += 1
     assert axis == len(shape)
 
 
