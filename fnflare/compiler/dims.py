@@ -137,9 +137,9 @@ class Dims:
 
     def pin_others(self, kept: Container[Size]) -> None:
         """Make all symbols numbers but for some, and those that are written by these."""
-        for symbol in self.witness:
+        for symbol, n in self.witness.items():
             if symbol not in kept and symbol not in self._known:
-                self._know(symbol, self.witness[symbol])
+                self._know(symbol, n)
 
     def unify(self, a: Dim, b: Dim) -> Dim:
         """Two sizes that are one; both are numbers afterwards where neither can be written by the other."""

@@ -7,7 +7,7 @@ equations, unified where a primitive demands it, and in the end only those symbo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,7 @@ class _Walk:
         self.literals: dict[int, Shape] = {}
         self.lengths: dict[Var, Dim] = {}
         self.indices: dict[Var, list[Any]] = {}
+        self.read: dict[Hashable, Shape] = {}  # what was read at index arrays, by these
         self.done: set[int] = set()  # the nested programs that were walked over
 
     def run(self) -> None:
@@ -237,9 +238,14 @@ class _Walk:
         return read_shape(self.dims, parts, shape_of)
 
     def _getitem(self, equation: Equation, shapes: list[Shape]) -> Sequence[Shape]:
+        if len(shapes) > 1:
+            self.read[_places(equation, 1)] = shapes[0]
         return [self._parts(equation, shapes[0], shapes[1:])]
 
     def _write(self, equation: Equation, shapes: list[Shape]) -> Sequence[Shape]:
+        """Zeros that are written into where something was read, as the derivative of a read does, have its shape."""
+        if type(equation.inputs[0]) is Literal and len(shapes) > 2:
+            self.dims.unify_shapes(self.read.get(_places(equation, 2), shapes[0]), shapes[0])
         self.dims.broadcast([self._parts(equation, shapes[0], shapes[2:]), shapes[1]])
         return shapes[:1]
 
@@ -294,6 +300,11 @@ _SPECIAL: dict[str, Callable[[_Walk, Equation, list[Shape]], Sequence[Shape]]] =
     "index_add": _Walk._write,
     "index_set": _Walk._write,
 }
+
+
+def _places(equation: Equation, first: int) -> Hashable:
+    """The index arrays of a read or a write, which begin at an argument, and the shape of what is read or written."""
+    return (*equation.inputs[first:], equation.inputs[0].aval.shape)
 
 
 def _programs(equation: Equation) -> list[Program]:
