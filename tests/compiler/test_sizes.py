@@ -370,6 +370,12 @@ key = generic_key(program, symbolic_shapes(program))
 
 # -- random programs ----------------------------------------------------------------------------
 
+
+def key_from(v):
+    """A key that is not known when the program is made."""
+    return ff.random.fold_in(ff.random.key(0), np.argmax(v[:, 0]))
+
+
 STEPS = {
     "tanh": np.tanh,
     "scan": lambda v: running_sum(v)[1],
@@ -390,6 +396,16 @@ STEPS = {
     "set": lambda v: ff.at(v)[0].set(np.zeros(v.shape[1:], v.dtype)),
     "gather": lambda v: v[np.argsort(v[:, 0])],
     "softmax": lambda v: ff.ops.softmax(v, axis=0),
+    "tile": lambda v: np.tile(v, (2, 1)),
+    "einsum": lambda v: np.einsum("ti,tj->tj", v, v),
+    "outer": lambda v: np.max(v[:, None, :] * v[None, :, :], axis=1),
+    "transpose": lambda v: np.cumsum(v.T, axis=1).T,
+    "vmap": lambda v: ff.vmap(lambda row: row / (1 + row @ row))(v),
+    "choose": lambda v: ff.cond(v[0, 0] > 0, np.sin, lambda u: running_sum(u)[1], v),
+    "again": lambda v: ff.fori_loop(0, 3, lambda _, u: np.tanh(u), v),
+    "dropout": lambda v: nn.Dropout(0.5).apply(None, v, key=key_from(v), train=True),
+    "noise": lambda v: v + ff.random.normal(key_from(v), v.shape, np.float64),
+    "half": lambda v: np.split(np.concatenate([v, -v]), 2)[1],
 }
 
 
@@ -408,7 +424,7 @@ def test_random_recurrent_programs(names, derive, batch, width):
             g = ff.grad(lambda v: np.sum(np.sin(f(v))))
         return ff.vmap(g)(xs) if batch else g(xs)
 
-    # Long enough for what is cut off.
-    make = (lambda n: program_of(run, f32(8, n, width))) if batch else (lambda n: program_of(run, f32(n, width)))
+    # Long enough for what is cut off; as many examples as there are steps once, by chance.
+    make = (lambda n: program_of(run, f32(17, n, width))) if batch else (lambda n: program_of(run, f32(n, width)))
     sizes = generalises(make, (17, 20, 23, 31))
     assert len(sizes.sizes) == 1
