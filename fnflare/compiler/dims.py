@@ -19,6 +19,14 @@ Dim = int | Index
 Shape = tuple[Dim, ...]
 
 
+class _Symbol(Size):
+    """A size of one `Dims`, equal to itself alone, which is quicker to look up than by its name."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 def evaluate(dim: Index, values: dict[Size, int]) -> int:
     """The number that a polynomial in sizes is, where each size has a value.
 
@@ -48,12 +56,16 @@ def number_of(dim: Dim) -> Dim:
 class Dims:
     """The sizes of one program, while they are being found out.
 
+    Args:
+        symbolic: whether any of them may be a symbol.
+
     Attributes:
         witness: the number that each symbol stands for in the program.
         changed: whether anything was unified, pinned or made since `start`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, symbolic: bool = True) -> None:
+        self._symbolic = symbolic
         self.witness: dict[Size, int] = {}
         self.changed = False
         self._origins: dict[Hashable, Dim] = {}
@@ -84,11 +96,11 @@ class Dims:
             n: the number that it is.
             is_input: whether it is that of an axis of an input.
         """
-        if n <= 1:
+        if n <= 1 or not self._symbolic:
             return n
         known = self._origins.get(origin)
         if known is None:
-            symbol = Size(f"v{len(self._order)}")
+            symbol = _Symbol(f"v{len(self._order)}")
             self._order[symbol] = len(self._order)
             self.witness[symbol] = n
             if is_input:
@@ -99,9 +111,16 @@ class Dims:
 
     def resolved(self, dim: Dim) -> Dim:
         """A size with all that is known of its symbols by now."""
-        while type(dim) is not int and self._known:
+        known = self._known
+        while type(dim) is not int and known:
             assert isinstance(dim, Index)
-            values: dict[Atom, Index] = {a: index(self._known[a]) for a in symbols(dim) if a in self._known}
+            symbol = _lone_symbol(dim)
+            if symbol is not None:
+                if symbol not in known:
+                    break
+                dim = known[symbol]
+                continue
+            values: dict[Atom, Index] = {a: index(known[a]) for a in symbols(dim) if a in known}
             if not values:
                 break
             dim = number_of(dim.replace(values))
@@ -149,7 +168,7 @@ class Dims:
         if a == b:
             return a
         difference = index(a) - b
-        lone = [(a in self._inputs, -self._order[a], a) for a in _lone(difference)]
+        lone = [(s in self._inputs, -self._order[s], s) for s in _lone(difference)]
         if not lone:
             self.pin(difference)
             return self.pin(a)
@@ -165,15 +184,18 @@ class Dims:
 
     def broadcast(self, shapes: Sequence[Shape]) -> Shape:
         """What shapes broadcast to."""
-        if len(shapes) == 1:
-            return shapes[0]
-        rank = max(map(len, shapes))
-        out: list[Dim] = [1] * rank
+        first = max(shapes, key=len)
+        out: list[Dim] | None = None
         for shape in shapes:
-            for i, d in enumerate(shape, rank - len(shape)):
-                if d is not out[i] and d != 1:
-                    out[i] = d if out[i] == 1 else self.unify(out[i], d)
-        return tuple(out)
+            if shape is first:
+                continue
+            for i, d in enumerate(shape, len(first) - len(shape)):
+                old = first[i] if out is None else out[i]
+                if d is old or (type(d) is int and (d == 1 or type(old) is int and old != 1)):
+                    continue
+                out = list(first) if out is None else out
+                out[i] = d if old == 1 else self.unify(old, d)
+        return first if out is None else tuple(out)
 
     def _know(self, symbol: Size, dim: Dim) -> None:
         self._known[symbol] = dim
@@ -275,8 +297,8 @@ class Dims:
 
     def _is_free(self, dim: Dim) -> bool:
         """Whether a size is a symbol that is not the size of an axis of an input."""
-        lone = list(_lone(index(dim)))
-        return len(lone) == 1 and lone[0] not in self._inputs and index(dim) == index(lone[0])
+        symbol = _lone_symbol(index(dim))
+        return symbol is not None and symbol not in self._inputs
 
     def _grouped(self, parts: Sequence[Dim], sizes: Sequence[int]) -> Shape | None:
         """The sizes of new axes, each made of the next of some factors; a number among these may be split."""
@@ -300,6 +322,14 @@ class Dims:
                     return None
             out.append(self.merged(taken))
         return tuple(out)
+
+
+def _lone_symbol(dim: Index) -> Size | None:
+    """The symbol that a size is; None where it is anything else."""
+    if len(dim.terms) != 1:
+        return None
+    ((monomial, factor),) = dim.terms.items()
+    return monomial[0] if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], Size) else None
 
 
 def symbols(dim: Dim) -> set[Size]:

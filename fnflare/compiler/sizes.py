@@ -86,7 +86,7 @@ def symbolic_shapes(program: Program) -> Sizes:
     >>> [sizes.shape(v) for v in program.outputs], sizes.sizes
     ([(3,), (T0, 3)], ((Size(name='T0'), 0, 0),))
     """
-    walk = _Walk(program)
+    walk = _Walk(program, _has_loops(program))
     while True:
         walk.run()
         kept = walk.kept()
@@ -98,9 +98,9 @@ def symbolic_shapes(program: Program) -> Sizes:
 class _Walk:
     """Walks over a program until nothing more is found out about its sizes."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, symbolic: bool) -> None:
         self.program = program
-        self.dims = Dims()
+        self.dims = Dims(symbolic)
         self.iotas: dict[int, tuple[int, int, int] | None] = {}
         self._begin()
 
@@ -131,11 +131,16 @@ class _Walk:
 
     def _checked(self, v: Var, shape: Shape) -> Shape:
         """A shape that is the one of a variable, with sizes of 0 and 1 as numbers."""
-        dims = self.dims
-        if dims.values(shape) != v.aval.shape:
+        dims, wanted = self.dims, v.aval.shape
+        for d, n in zip(shape, wanted, strict=True):
+            if d is not n and (type(d) is int or n <= 1 or dims.value(d) != n):
+                break
+        else:
+            return shape
+        if dims.values(shape) != wanted:
             dims.pin_all(shape)
-            return v.aval.shape
-        return tuple([d if n > 1 else dims.pin(d) for d, n in zip(shape, v.aval.shape, strict=True)])
+            return wanted
+        return tuple([d if n > 1 else dims.pin(d) for d, n in zip(shape, wanted, strict=True)])
 
     # -- constants ------------------------------------------------------------------------------
 
@@ -302,6 +307,11 @@ _SPECIAL: dict[str, Callable[[_Walk, Equation, list[Shape]], Sequence[Shape]]] =
 }
 
 
+def _has_loops(program: Program) -> bool:
+    """Whether there is a scan in a program or in those in it."""
+    return any(e.prim.name == "scan" or any(map(_has_loops, _programs(e))) for e in program.equations)
+
+
 def _places(equation: Equation, first: int) -> Hashable:
     """The index arrays of a read or a write, which begin at an argument, and the shape of what is read or written."""
     return (*equation.inputs[first:], equation.inputs[0].aval.shape)
@@ -310,7 +320,7 @@ def _places(equation: Equation, first: int) -> Hashable:
 def _programs(equation: Equation) -> list[Program]:
     """The programs among the parameters of an equation."""
     found: list[Program] = []
-    for value in (equation.params or {}).values():
+    for value in (equation.params or {}).values() if equation.prim.carries else ():
         found += [p for p in (value if isinstance(value, (tuple, list)) else (value,)) if isinstance(p, Program)]
     return found
 
