@@ -191,7 +191,7 @@ class Dims:
                 continue
             for i, d in enumerate(shape, len(first) - len(shape)):
                 old = first[i] if out is None else out[i]
-                if d is old or (type(d) is int and (d == 1 or type(old) is int and old != 1)):
+                if d is old or (type(d) is int and (d == 1 or (type(old) is int and old != 1))):
                     continue
                 out = list(first) if out is None else out
                 out[i] = d if old == 1 else self.unify(old, d)

@@ -7,7 +7,7 @@ import numpy as np
 from fnflare.compiler.dims import evaluate
 from fnflare.compiler.generic_key import generic_key
 from fnflare.compiler.index_parts import Cut, Picked, Place
-from fnflare.compiler.sizes import symbolic_shapes
+from fnflare.compiler.sizes import _Walk, symbolic_shapes
 from fnflare.program.ir import Literal, Program
 
 
@@ -49,6 +49,18 @@ def same_sizes(program, sizes, other):
     """The symbolic sizes of a program, at the lengths of another one with the same key, are the other's own."""
     values = sizes.values([v.aval.shape for v in other.inputs])
     assert all(n >= 2 for n in values.values())
+    right(program, sizes, other, values)
+
+
+def right_with_all_free(program):
+    """What the rules say of a program is right while every size is a symbol, as it is before any is made a number."""
+    walk = _Walk(program, symbolic=True)
+    walk.run()
+    right(program, walk.answer({}), program, {s: walk.dims.witness[s] for s in walk.dims.witness})
+
+
+def right(program, sizes, other, values):
+    """The sizes of a program, with these values of the symbols, are those of the other."""
     for a, b in zip(everything(program), everything(other), strict=True):
         if not isinstance(a, tuple):
             assert at(sizes.shape(a), values) == b.aval.shape

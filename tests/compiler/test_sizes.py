@@ -3,18 +3,34 @@ share a key."""
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from size_laws import generalises, obeys, symbols_of
+from hypothesis.extra import numpy as hnp
+from random_programs import programs
+from size_laws import generalises, obeys, right_with_all_free, symbols_of
 
 import fnflare as ff
 from benchmarks.sizes import BILSTM
 from fnflare import nn, optim
 from fnflare.compiler.generic_key import generic_key
-from fnflare.compiler.sizes import symbolic_shapes
+from fnflare.compiler.sizes import _Walk, symbolic_shapes
+
+
+@pytest.fixture(autouse=True)
+def rules_are_right(monkeypatch):
+    """What would pin a size that a rule gets wrong, raises."""
+    checked = _Walk._checked
+
+    def strict(self, v, shape):
+        assert self.dims.values(shape) == v.aval.shape
+        return checked(self, v, shape)
+
+    monkeypatch.setattr(_Walk, "_checked", strict)
+
 
 LENGTHS = (23, 24, 100, 5, 2)
 
@@ -252,6 +268,7 @@ def test_without_a_loop_all_sizes_are_numbers(model, shape):
     sizes = symbolic_shapes(program)
     assert sizes.sizes == ()
     assert symbols_of(sizes) == set()
+    right_with_all_free(program)
     obeys([(program, sizes, None)])
     assert key_of(program) != key_of(train_step(model, f32(shape[0] + 1, *shape[1:]), i64(shape[0] + 1)))
 
@@ -350,7 +367,7 @@ def test_keys_are_the_same_in_another_process():
 import numpy as np
 import fnflare as ff
 from fnflare.compiler.generic_key import generic_key
-from fnflare.compiler.sizes import symbolic_shapes
+from fnflare.compiler.sizes import _Walk, symbolic_shapes
 
 def f(xs, w):
     c, ys = ff.scan(lambda c, x: (np.tanh(x @ w + c), c), np.zeros(4, np.float32), xs)
@@ -428,3 +445,38 @@ def test_random_recurrent_programs(names, derive, batch, width):
     make = (lambda n: program_of(run, f32(17, n, width))) if batch else (lambda n: program_of(run, f32(n, width)))
     sizes = generalises(make, (17, 20, 23, 31))
     assert len(sizes.sizes) == 1
+
+
+@given(programs(reverse=False), st.sampled_from(["value", "derivative", "batch"]))
+def test_any_program_has_sizes_and_a_key(program, kind):
+    f, args = program.f, program.args
+    if kind == "derivative":
+        f, args = partial(ff.jvp, f), (args, tuple([np.zeros_like(x) for x in args]))
+    if kind == "batch":
+        f, args = ff.vmap(f), tuple([np.stack([x, x]) for x in args])
+    made = program_of(f, *args)
+    sizes = symbolic_shapes(made)
+    assert generic_key(made, sizes) is not None
+    obeys([(made, sizes, None)])
+    right_with_all_free(made)
+
+
+ARRAYS = hnp.array_shapes(min_dims=1, max_dims=4, min_side=2, max_side=5)
+
+
+@given(st.data(), ARRAYS)
+def test_indices_of_symbolic_sizes(data, shape):
+    several = hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(min_dims=0, max_dims=2, max_side=5))
+    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True) | several)
+    right_with_all_free(program_of(lambda x: x[index] * 1, f32(*shape)))
+
+
+@given(st.data(), ARRAYS)
+def test_reshapes_of_symbolic_sizes(data, shape):
+    factors = [p for n in shape for p in ((2, 2) if n == 4 else (n,))]
+    others = data.draw(st.permutations(factors))
+    while len(others) > 1 and data.draw(st.booleans()):
+        k = data.draw(st.integers(0, len(others) - 2))
+        others[k : k + 2] = [others[k] * others[k + 1]]
+    program = program_of(lambda x: np.reshape(np.reshape(np.reshape(x, others), -1), shape) * 1, f32(*shape))
+    right_with_all_free(program)
