@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class _Walk:
     def __init__(self, program: Program, symbolic: bool) -> None:
         self.program = program
         self.dims = Dims(symbolic)
-        self.iotas: dict[int, tuple[int, int, int] | None] = {}
+        self.iotas: dict[int, _Counting | None] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -325,36 +325,40 @@ def _programs(equation: Equation) -> list[Program]:
     return found
 
 
-def _counting(value: Any) -> tuple[int, int, int] | None:
-    """The axis along which an array of integers counts, the first number and the step; None where it does not."""
+class _Counting(NamedTuple):
+    """How an array of integers counts along one of its axes."""
+
+    axis: int
+    size: int
+    first: int
+    step: int
+
+
+def _counting(value: Any) -> _Counting | None:
+    """How an array of integers counts along one axis, the same along all others; None where it does not."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or not value.size:
         return None
-    first = int(value[(0,) * value.ndim])
-    axes = [
-        i
-        for i, n in enumerate(value.shape)
-        if n > 1 and int(value[tuple([int(k == i) for k in range(value.ndim)])]) != first
-    ]
-    if len(axes) != 1:
+    corner = [0] * value.ndim
+    first = int(value[tuple(corner)])
+    steps: list[tuple[int, int]] = []
+    for axis, n in enumerate(value.shape):
+        if n > 1:
+            step = int(value[(*corner[:axis], 1, *corner[axis + 1 :])]) - first
+            if step:
+                steps.append((axis, step))
+    if len(steps) != 1:
         return None
-    (axis,) = axes
+    ((axis, step),) = steps
     n = value.shape[axis]
-    line = value[tuple([slice(None) if k == axis else 0 for k in range(value.ndim)])]
-    step = int(line[1]) - first
-    # Compared in the same dtype, into which every element of the line fits if the last one is right.
-    if int(line[-1]) != first + step * (n - 1):
+    # Two numbers always count; only neighbours are taken to do so on purpose.
+    if (n == 2 and step not in (1, -1)) or max(abs(first), abs(first + step * (n - 1))) >= 2**62:
         return None
-    if not np.array_equal(line, np.arange(n) * step + first):
-        return None
-    along = line.reshape([n if k == axis else 1 for k in range(value.ndim)])
-    return (axis, first, step) if value.size == n or bool(np.all(value == along)) else None
+    counted = (np.arange(n) * step + first).reshape([n if k == axis else 1 for k in range(value.ndim)])
+    return _Counting(axis, n, first, step) if bool(np.all(value == counted)) else None
 
 
-def _iota(found: tuple[int, int, int], shape: tuple[Index, ...]) -> Iota:
-    """What a constant that counts is; one that counts down to 0 begins at the end of its axis, whatever its size."""
-    axis, first, step = found
-    size = shape[axis]
-    if step < 0 and size.constant is None and first % -step == 0:
-        last = (size - 1) * -step
-        return Iota(axis, last, step)
-    return Iota(axis, index(first), step)
+def _iota(found: _Counting, shape: tuple[Index, ...]) -> Iota:
+    """What a constant that counts is; one whose last element is 0 begins that far from the end, whatever its size."""
+    size = shape[found.axis]
+    ends_at_0 = size.constant is None and found.first + found.step * (found.size - 1) == 0
+    return Iota(found.axis, (size - 1) * -found.step if ends_at_0 else index(found.first), found.step)

@@ -315,6 +315,38 @@ def test_attention_in_the_body_of_a_loop():
     assert symbols_of(generalises(lambda n: program_of(f, f32(6, 3), f32(n, 3)), LENGTHS)) == {"T0"}
 
 
+@pytest.mark.parametrize(
+    ("constant", "expected"),
+    [
+        (np.arange(23), (0, "0", 1)),
+        (np.arange(23)[:, None], (0, "0", 1)),
+        (np.arange(23, dtype=np.uint8)[None] * 2 + 5, (1, "5", 2)),
+        (np.arange(23)[::-1], (0, "T0 - 1", -1)),
+        (3 * (np.arange(23) - 22), (0, "-T0 * 3 + 3", 3)),
+        (np.arange(1, 24)[::-1], (0, "23", -1)),
+        (np.broadcast_to(np.arange(23)[:, None], (23, 23)), (0, "0", 1)),
+        (np.arange(23) ** 2, None),
+        (np.arange(23.0), None),
+        (np.array([*range(22), 20]), None),
+        (np.add.outer(np.arange(23), np.arange(23)), None),
+        (np.array([2**63 + 1, 5] * 11 + [7], np.uint64), None),
+        (np.iinfo(np.uint64).max - np.arange(23, dtype=np.uint64), None),
+    ],
+)
+def test_constants_that_count(constant, expected):
+    shape = (23, 1, 1)[: constant.ndim] if constant.shape[0] == 23 else (1, 23)
+
+    def f(xs):
+        ys = running_sum(np.reshape(xs, -1))[1]
+        return np.reshape(ys, shape) * constant
+
+    program = program_of(f, f32(23))
+    sizes = symbolic_shapes(program)
+    found = [(i.axis, str(i.start), i.step) for i in sizes.iotas.values()]
+    assert found == ([] if expected is None else [expected])
+    obeys([(program, sizes, None)])
+
+
 # -- keys ---------------------------------------------------------------------------------------
 
 
