@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.compiler.dims import Dim, Dims, Shape
+from fnflare.compiler.dims import Dim, Dims, Shape, number_of
 from fnflare.nest import Index
 from fnflare.ops.index import Hole
 
@@ -100,7 +100,9 @@ def _part(dims: Dims, shape: Shape, axis: int, i: Any, first: int) -> _Raw:
     if isinstance(i, Hole):
         return Picked(first + i.k)
     if isinstance(i, (int, np.integer)) and not isinstance(i, bool):
-        return int(i) if i >= 0 else dims.resolved(shape[axis]) + int(i)
+        size = dims.resolved(shape[axis])
+        last = i == dims.value(size) - 1
+        return size + int(i) if i < 0 else size - 1 if last else dims.border(size, int(i))
     array = i if isinstance(i, np.ndarray) else np.asarray(i)
     axes = _axes_taken(array)
     if array.dtype.kind == "b":
@@ -121,6 +123,8 @@ def _cut(dims: Dims, size: Dim, i: slice) -> tuple[Dim, int, Dim]:
     low = _bound(dims, size, n, i.start, start)
     high = _bound(dims, size, n, i.stop, stop)
     width = high - low if step == 1 else low - high
+    if count == 1 and step == 1 and type(high) is not int:
+        return number_of(high - 1), step, 1  # the last element, by whatever bounds
     if dims.value(width) <= 1:
         dims.pin(width)
         return dims.resolved(low), step, count

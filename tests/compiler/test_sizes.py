@@ -63,6 +63,11 @@ def one(f, *shape):
     return lambda n: program_of(f, f32(n, *shape))
 
 
+def split_off(xs):
+    rows, row = np.split(np.concatenate([running_sum(xs)[1], xs[:1]]), [len(xs)])
+    return rows * xs + row
+
+
 HAND_WRITTEN = {
     "loop": (one(running_sum, 3), {"T0"}),
     "reverse": (one(lambda xs: ff.scan(lambda c, x: (c + x * x, c), np.float32(0), xs, reverse=True)), {"T0"}),
@@ -70,6 +75,8 @@ HAND_WRITTEN = {
     "all but the last": (one(lambda xs: running_sum(xs[:-1])[1] - xs[1:], 3), {"T0", "T0 - 1"}),
     "backwards": (one(lambda xs: xs[::-1] + running_sum(xs)[1], 3), {"T0"}),
     "last": (one(lambda xs: xs[-1] + running_sum(xs)[0], 3), {"T0"}),
+    "last by number": (one(lambda xs: xs[len(xs) - 1 :] + running_sum(xs)[1][len(xs) - 1], 3), {"T0"}),
+    "rows split off": (one(split_off, 3), {"T0", "T0 + 1"}),
     "merged": (one(lambda xs: np.reshape(running_sum(xs)[1], (-1, 5)) @ np.ones((5, 2), np.float32), 4, 5),
                {"T0", "T0 * 4"}),
     "merged and split": (one(lambda xs: np.reshape(np.tanh(np.reshape(running_sum(xs)[1], (-1,))), xs.shape), 4, 5),
