@@ -35,7 +35,6 @@ __all__ = [
     "half_power_inverse",
     "reduced",
     "series",
-    "series_less_1",
     "series_tail",
 ]
 
