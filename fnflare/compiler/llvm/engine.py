@@ -61,12 +61,12 @@ def compile_text(text: str) -> bytes:
         module = llvm.parse_assembly(text)
         module.triple = machine()[0]
         module.data_layout = str(target.target_data)
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = False  # loops are written as vectors already
-        options.slp_vectorization = False
-        options.loop_unrolling = False
-        builder = llvm.create_pass_builder(target, options)
-        builder.getModulePassManager().run(module, builder)
+        # The text is as the processor is to have it: vectors, SSA form, nothing twice. LLVM's usual passes took as long
+        # as all that follows and made the code no better, so that only variables in memory are taken into registers.
+        builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=0))
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.run(module, builder)
         return bytes(target.emit_object(module))
 
 
