@@ -59,7 +59,7 @@ def comment(lines: Iterable[str], indent: str = "") -> list[str]:
 
 def wrapped(line: str) -> list[str]:
     """A line in pieces of at most `WIDTH` columns where that can be, broken outside as many brackets as possible."""
-    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    indent = " " * (len(line) - len(line.lstrip()) + 8)
     out: list[str] = []
     while len(line) > WIDTH:
         end = _break(line)

@@ -58,12 +58,12 @@ class Names:
         self._counts: dict[str, int] = {}
 
     def fresh(self, hint: str, first: int = 1) -> str:
-        """An identifier that is new, made of what the thing is called; numbered from `first`, 1 being left out."""
+        """An identifier that is new, made of what the thing is called; numbers begin with `first`, but a 1 is left out."""
         hint = re.sub(r"[^A-Za-z0-9_]", "_", hint).lstrip("_") or "v"
         if hint[0].isdigit():
             hint = f"v{hint}"
-        count = max(self._count(hint), first)
-        name = hint if count == 1 else _numbered(hint, count)
+        count = self._count(hint, first)
+        name = hint if count == first == 1 else _numbered(hint, count)
         while self._has(name):
             count += 1
             name = _numbered(hint, count)
@@ -71,13 +71,13 @@ class Names:
         self._taken.add(name)
         return name
 
-    def _count(self, hint: str) -> int:
+    def _count(self, hint: str, first: int) -> int:
         scope: Names | None = self
         while scope is not None:
             if hint in scope._counts:
                 return scope._counts[hint]
             scope = scope._outer
-        return 1
+        return first
 
     def _has(self, name: str) -> bool:
         scope: Names | None = self
