@@ -39,7 +39,7 @@ class Buffer:
     Attributes:
         name: what it is called in print: letters, digits and underscores.
         dtype: one of `fnflare.nest.DTYPES`.
-        size: the number of elements.
+        size: the number of elements; 0 for a parameter, whose size is that of what it is bound to.
         role: "input" and "constant" are read only, "output" is written; "scratch" is memory of the module's own, and
             "parameter" stands in a kernel for the buffer that it is run with. "local" is memory of one kernel, small
             and of a known size, one for each thread.
@@ -135,6 +135,7 @@ class Kernel:
         axis: the variable of its outermost loop, whose turns may be shared out among threads; None for a kernel that
             is a body alone.
         body: what is done in each turn of that loop.
+        vector: whether that loop is a vector loop, as in `Loop`; the body then holds none.
         locals: memory of its own, of role "local".
         comment: where the user wrote it, a line each.
         work: about how many scalar operations one turn takes, so that little work is not shared out.
@@ -145,6 +146,7 @@ class Kernel:
     sizes: tuple[Size, ...]
     axis: Axis | None
     body: tuple[Statement, ...]
+    vector: bool = False
     locals: tuple[Buffer, ...] = ()
     comment: tuple[str, ...] = ()
     work: Index = field(default_factory=lambda: Index({(): 1}))
@@ -152,7 +154,11 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Run a kernel with a part of a buffer for each of its parameters and a number for each of its sizes."""
+    """Run a kernel with a part of a buffer for each of its parameters and a number for each of its sizes.
+
+    A part may be of a buffer of another type than the parameter, whose bits are then read as the parameter's type;
+    where the part starts is counted in elements of the parameter's type.
+    """
 
     kernel: Kernel
     parts: tuple[Part, ...]
