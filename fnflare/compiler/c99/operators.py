@@ -12,7 +12,7 @@ from fnflare.compiler.c99.literals import C_TYPES, FLOATS, Level, Text, is_signe
 from fnflare.errors import UnsupportedError
 from fnflare.nest import COMPARISONS, Apply, Constant, Scalar
 
-__all__ = ["assignment", "operation"]
+__all__ = ["assignment", "bits", "operation"]
 
 #: The functions of libm for doubles; those for floats end in f.
 _LIBM = {
@@ -92,7 +92,7 @@ def operation(x: Apply, args: Sequence[Text], helpers: Helpers) -> Text:
     if x.op == "cast":
         return _cast(x, args[0])
     if x.op == "bits":
-        return _bits(x, args[0], helpers)
+        return bits(x.args[0].dtype, x.dtype, args[0], helpers)
     if x.op in COMPARISONS:
         return _comparison(x, args, helpers)
     if dtype == "b1":
@@ -195,13 +195,17 @@ def _cast(x: Apply, arg: Text) -> Text:
     return Text(f"({C_TYPES[x.dtype]}){arg.at(Level.UNARY)}", Level.UNARY)
 
 
-def _bits(x: Apply, arg: Text, helpers: Helpers) -> Text:
-    source = x.args[0].dtype
-    if source in FLOATS or x.dtype in FLOATS:
-        return arg if source == x.dtype else _call(helpers.bits(source, x.dtype, arg.text))
-    if x.dtype == "b1":
+def bits(source: str, target: str, arg: Text, helpers: Helpers) -> Text:
+    """The bits of a number as another type of that width."""
+    if source == target:
+        return arg
+    if width(source) != width(target):
+        raise UnsupportedError(f"the bits of {source} cannot be read as {target} in C: write a cast instead")
+    if source in FLOATS or target in FLOATS:
+        return _call(helpers.bits(source, target, arg.text))
+    if target == "b1":
         return Text(f"{arg.at(Level.SUM)} != 0", Level.EQUALITY)
-    return Text(f"({C_TYPES[x.dtype]}){arg.at(Level.UNARY)}", Level.UNARY)
+    return Text(f"({C_TYPES[target]}){arg.at(Level.UNARY)}", Level.UNARY)
 
 
 def _call(text: str) -> Text:

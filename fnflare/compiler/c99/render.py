@@ -98,7 +98,7 @@ class Unit:
         self.names = Names(taken=taken)
         self.helpers = Helpers()
         self._contractions = Contractions()
-        self._functions: dict[Kernel, _Function] = {}
+        self._functions: dict[tuple[Kernel, tuple[str, ...]], _Function] = {}
         self._texts: list[str] = []
 
     def body(self, module: Module, name: str, static: bool = False) -> tuple[str, list[str]]:
@@ -132,13 +132,14 @@ class Unit:
 
     def _called(self, s: Run | Contract) -> tuple[str, Sequence[Part], Sequence[Index]]:
         run = self._contractions.run(s) if isinstance(s, Contract) else s
-        function = self._functions.get(run.kernel)
+        key = (run.kernel, tuple([p.buffer.dtype for p in run.parts]))
+        function = self._functions.get(key)
         if function is None:
-            function = self._functions[run.kernel] = self._kernel(run.kernel)
+            function = self._functions[key] = self._kernel(*key)
         return function.name, [run.parts[n] for n in function.parameters], [run.sizes[n] for n in function.sizes]
 
-    def _kernel(self, kernel: Kernel) -> _Function:
-        """The function of a kernel, which is written."""
+    def _kernel(self, kernel: Kernel, stored: Sequence[str]) -> _Function:
+        """The function of a kernel for buffers whose memory holds numbers of the types `stored`, which is written."""
         body = pruned(kernel.body)
         body = body if kernel.axis is None else (Loop(kernel.axis, body),)
         used: set[Buffer | Size] = {*buffers(body), *sizes(body)}
@@ -147,7 +148,9 @@ class Unit:
         name = self.names.fresh(kernel.name)
         scope = Scope(Names(self.names))
         changed = written(body)
-        parameters = [_parameter(b, b in changed, scope) for b in [kernel.parameters[n] for n in kept]]
+        parameters = [
+            _parameter(b, stored[n], b in changed, scope) for n, b in enumerate(kernel.parameters) if n in kept
+        ]
         parameters += [f"int64_t {scope.declare(s, s.name)}" for s in [kernel.sizes[n] for n in kept_sizes]]
         lines = Lines()
         lines.comment(kernel.comment)
@@ -160,6 +163,6 @@ class Unit:
         return _Function(name, kept, kept_sizes)
 
 
-def _parameter(b: Buffer, changed: bool, scope: Scope) -> str:
-    name = scope.declare(b, b.name)
-    return f"{'' if changed else 'const '}{C_TYPES[b.dtype]} *restrict {name}"
+def _parameter(b: Buffer, dtype: str, changed: bool, scope: Scope) -> str:
+    name = scope.declare_buffer(b, dtype)
+    return f"{'' if changed else 'const '}{C_TYPES[dtype]} *restrict {name}"

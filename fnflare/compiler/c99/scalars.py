@@ -11,7 +11,7 @@ from fnflare.compiler.c99.helpers import Helpers
 from fnflare.compiler.c99.indices import index_text, integers
 from fnflare.compiler.c99.layout import Lines
 from fnflare.compiler.c99.literals import C_TYPES, Level, Text, literal
-from fnflare.compiler.c99.operators import operation
+from fnflare.compiler.c99.operators import bits, operation
 from fnflare.compiler.c99.scope import Scope
 from fnflare.compiler.c99.uses import children
 from fnflare.nest import Apply, Atom, Constant, Element, Index, Integer, Local, Position, Scalar
@@ -71,7 +71,8 @@ class Expressions:
         if isinstance(x, Local):
             return self._scope.text(x.name)
         if isinstance(x, Element):
-            return Text(f"{self._scope.name(x.buffer)}[{self._index(x.index, texts).text}]", Level.PRIMARY)
+            text = Text(f"{self._scope.name(x.buffer)}[{self._index(x.index, texts).text}]", Level.PRIMARY)
+            return bits(self._scope.stored(x.buffer), x.dtype, text, self._helpers)
         if isinstance(x, Position):
             text = self._index(x.index, texts)
             return text if x.dtype == "i64" else Text(f"({C_TYPES[x.dtype]}){text.at(Level.UNARY)}", Level.UNARY)

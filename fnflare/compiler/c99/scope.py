@@ -26,6 +26,7 @@ class Scope:
         self.names = names
         self._outer = outer
         self.used: set[Named] = set()
+        self._stored: dict[Buffer, str] = {}
         # Objects are their own keys, strings those of `Let` and `Accumulator`.
         self._given: dict[Named, str] = {}
 
@@ -42,6 +43,20 @@ class Scope:
     def stand_for(self, thing: Named, name: str) -> None:
         """An identifier that is there already now stands for something else too."""
         self._given[thing] = name
+
+    def declare_buffer(self, b: Buffer, dtype: str) -> str:
+        """A new identifier for a buffer whose memory holds numbers of another type with the same bits, or of its own."""
+        self._stored[b] = dtype
+        return self.declare(b, b.name)
+
+    def stored(self, b: Buffer) -> str:
+        """The type of the numbers that a buffer's memory holds."""
+        scope: Scope | None = self
+        while scope is not None:
+            if b in scope._stored:
+                return scope._stored[b]
+            scope = scope._outer
+        return b.dtype
 
     def find(self, thing: Named) -> str | None:
         """The identifier of something, None where it has none."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from fnflare.compiler.c99.helpers import Helpers
 from fnflare.compiler.c99.layout import Lines
 from fnflare.compiler.c99.literals import C_TYPES, FLOATS, Level, is_signed, literal, width
-from fnflare.compiler.c99.operators import assignment, operation
+from fnflare.compiler.c99.operators import assignment, bits, operation
 from fnflare.compiler.c99.scalars import Expressions
 from fnflare.compiler.c99.scope import Scope
 from fnflare.compiler.c99.uses import counts, uses_axis
@@ -124,7 +124,7 @@ class Block:
         operator, value = "=", s.value
         if isinstance(value, Apply) and self._changes_in_place(s, value):
             operator, value = assignment(value.op, value.dtype) or "=", value.args[1]
-        text = self._expressions.value(value).text
+        text = bits(s.value.dtype, self._scope.stored(s.buffer), self._expressions.value(value), self._helpers).text
         place = f"{self._scope.name(s.buffer)}[{self._expressions.index(s.index).text}]"
         self._lines.add(f"{place} {operator} {text};")
 
@@ -133,7 +133,12 @@ class Block:
         first = value.args[0]
         if not isinstance(first, Element) or first.buffer is not s.buffer or first.index != s.index:
             return False
-        if self._used[value] > 1 or self._used[first] > 1 or self._scope.find(first) is not None:
+        if (
+            self._scope.stored(s.buffer) != value.dtype
+            or self._used[value] > 1
+            or self._used[first] > 1
+            or self._scope.find(first) is not None
+        ):
             return False
         return assignment(value.op, value.dtype) is not None
 
