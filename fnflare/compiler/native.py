@@ -7,27 +7,21 @@ around the operations that cannot, which the interpreter runs.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
+from fnflare import config
 from fnflare.compiler.build import code_of
 from fnflare.compiler.executable import Executable
 from fnflare.compiler.llvm import engine
 from fnflare.compiler.llvm.render import render
-from fnflare.compiler.lower import NotLowered, lower
 from fnflare.compiler.lowered import Lowered
+from fnflare.compiler.segments import Segment, chained, segments
 from fnflare.kernels import mkl
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
 
-__all__ = ["available", "build", "function_of"]
-
-
-@functools.cache
-def available() -> bool:
-    """Whether programs can be compiled: llvmlite is installed, and ``FNFLARE_NATIVE=0`` does not switch it off."""
-    return os.environ.get("FNFLARE_NATIVE", "1") != "0" and engine.available()
+__all__ = ["build", "function_of"]
 
 
 @functools.cache
@@ -46,13 +40,17 @@ def build(lowered: Lowered) -> Executable:
 
 def function_of(program: Program) -> Callable[..., list[Any]]:
     """A program as a function of plain arrays, which returns a list of its outputs."""
+    if not config.use_native():
+        return compiled(program)
     return program.derived("native", lambda: _function(program))
 
 
 def _function(program: Program) -> Callable[..., list[Any]]:
-    if not available():
-        return compiled(program)
-    try:
-        return build(lower(program))
-    except NotLowered:
-        return compiled(program)
+    parts = segments(program)
+    if len(parts) == 1:
+        return _part(parts[0])
+    return chained(program, parts, _part)
+
+
+def _part(part: Segment) -> Callable[..., list[Any]]:
+    return compiled(part.program) if part.lowered is None else build(part.lowered)
