@@ -116,6 +116,7 @@ class Block:
         self.targets: dict[Var, Place] = {}
         self._literals: dict[int, Value] = {}
         self._own: set[Node] = set()
+        self._copies: dict[int, tuple[Value, Value]] = {}
         self._moves: list[tuple[Value, Place, Source | None]] = []
 
     # -- what rules use -----------------------------------------------------------------------------
@@ -209,22 +210,28 @@ class Block:
         """An array in memory that an action or other nodes fill; at a place of its own unless one is given."""
         return Stored(shape, dtype, self.module.allocate(shape, dtype) if place is None else place, source)
 
+    def is_even(self, x: Value) -> bool:
+        """Whether a value has strides, once its node lies in memory."""
+        if x.plain:
+            return True
+        node = x.node
+        known = node.place
+        if known is None:
+            node.place = Place(_NOWHERE, index(0), strides_of(node.shape))
+        try:
+            return x.place() is not None
+        finally:
+            node.place = known
+
     def in_memory(self, x: Value) -> Value:
         """A value that can be read from memory at even strides: itself, or a copy."""
-        node = x.node
-        if isinstance(node, Stored) or node in self.must or isinstance(node, (Map, Reduce)):
-            if x.plain:
-                self.must.add(node)
-                return x
-            trial = node.place
-            if trial is None:
-                node.place = Place(_NOWHERE, index(0), strides_of(node.shape))
-            even = x.place() is not None
-            node.place = trial
-            if even:
-                self.must.add(node)
-                return x
-        return Value(self.copy(x))
+        if self.is_even(x):
+            self.must.add(x.node)
+            return x
+        found = self._copies.get(id(x))
+        if found is None:
+            found = self._copies[id(x)] = (x, Value(self.copy(x)))
+        return found[1]
 
     def action(
         self,

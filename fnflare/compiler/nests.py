@@ -127,6 +127,7 @@ class _Nest:
     def statements(self) -> list[Statement]:
         self._place_members()
         self._rewrite_locals()
+        self._split_axes()
         pieces = self._cut_columns()
         self._collapse(pieces)
         vector = self._vector_axis(pieces)
@@ -184,6 +185,37 @@ class _Nest:
         if values:
             self.stores = [(m, b, o.replace(values)) for m, b, o in self.stores]
             self.columns = [(m, p, q, tuple([i.replace(values) for i in idx])) for m, p, q, idx in self.columns]
+
+    def _split_axes(self) -> None:
+        """Make two loops of one whose quotient and remainder by a number are used: strides are even along each."""
+        while True:
+            found = self._divided()
+            if found is None:
+                return
+            axis, divisor = found
+            high = Axis(f"{axis.name}h", axis.extent // divisor)
+            low = Axis(f"{axis.name}l", index(divisor))
+            self._rewrite({axis: index(high) * divisor + index(low)})
+            for axes in (self.axes, self.outer, self.inner):
+                if axis in axes:
+                    k = axes.index(axis)
+                    axes[k : k + 1] = [high, low]
+            columns = self.group.columns
+            if columns is not None and axis in columns:
+                self.group.columns = (columns - {axis}) | {high, low}
+
+    def _divided(self) -> tuple[Axis, int] | None:
+        """A loop whose variable is divided by a number that divides its extent."""
+        for i in self._indices():
+            for a in i.atoms():
+                if not isinstance(a, (Quotient, Remainder)):
+                    continue
+                divisor = a.divisor.constant
+                axis = next((x for x in self.axes if a.value == index(x)), None)
+                extent = None if axis is None else axis.extent.constant
+                if axis is not None and divisor and extent and extent % divisor == 0:
+                    return axis, divisor
+        return None
 
     def _cut_columns(self) -> Axis | None:
         """The axis over pieces of columns, if columns are combined: each piece has a partial result of its own."""
@@ -660,4 +692,5 @@ def _key(kernel: Kernel) -> Any:
     parameters = tuple([(number(p), p.dtype) for p in kernel.parameters])
     memory = tuple([(number(b), b.dtype, of_index(b.size)) for b in kernel.locals])
     sizes = tuple([s.name for s in kernel.sizes])
-    return (first, kernel.vector, parameters, memory, sizes, of_body(kernel.body))
+    body = of_body(kernel.body)
+    return (first, kernel.vector, parameters, memory, sizes, body, tuple(shapes))
