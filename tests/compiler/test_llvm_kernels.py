@@ -97,25 +97,24 @@ def test_truth_values_in_memory(n, width):
 
 @pytest.mark.parametrize("dtype", ["f32", "i8", "f64", "b1"])
 @pytest.mark.parametrize("known", [True, False])
-def test_strided_reversed_and_divided_indices(dtype, known):
+@pytest.mark.parametrize("shape", [(3, 5), (5, 7), (7, 5), (2, 20), (6, 7)])
+def test_strided_reversed_and_divided_indices(dtype, known, shape):
     """A transpose, a reversal and a reshape that cannot be told by strides, read and written."""
-    for rows, columns in [(3, 5), (5, 7), (7, 5), (2, 20), (6, 7)]:
-        r, c, n = (rows, columns, rows * columns) if known else (Size("r"), Size("c"), Size("n"))
-        sizes = [] if known else [r, c, n]
-        x, across, back, spread = (parameter(name, dtype) for name in "xtbs")
-        rc, cc, nn = index(r), index(c), index(n)
-        body = [
-            over(r, lambda i: [over(cc, lambda j: [Store(across, i * cc + j, element(x, j * rc + i))], vector=True)]),
-            over(n, lambda k: [Store(back, nn - 1 - k, element(x, k))], "k", vector=True),
-            over(n, lambda k: [Store(spread, (k % cc) * rc + k // cc, element(x, nn - 1 - k))], "k", vector=True),
-        ]
-        n = rows * columns
-        a, t, b, s = numbers(n, dtype), guarded(n, dtype), guarded(n, dtype), guarded(n, dtype)
-        run(kernel([x, across, back, spread], body, sizes), [a, t, b, s], [] if known else [rows, columns, n])
-        np.testing.assert_array_equal(t[:n].reshape(rows, columns), a.reshape(columns, rows).T)
-        np.testing.assert_array_equal(b[:n], a[::-1])
-        np.testing.assert_array_equal(s[:n].reshape(columns, rows), a[::-1].reshape(rows, columns).T)
-        assert (t[n:] == 1).all() and (b[n:] == 1).all() and (s[n:] == 1).all()
+    (rows, columns), n = shape, shape[0] * shape[1]
+    r, c, total = (index(k) for k in ((rows, columns, n) if known else (Size("r"), Size("c"), Size("n"))))
+    sizes = [] if known else [Size("r"), Size("c"), Size("n")]
+    x, across, back, spread = (parameter(name, dtype) for name in "xtbs")
+    body = [
+        over(r, lambda i: [over(c, lambda j: [Store(across, i * c + j, element(x, j * r + i))], vector=True)]),
+        over(total, lambda k: [Store(back, total - 1 - k, element(x, k))], vector=True),
+        over(total, lambda k: [Store(spread, (k % c) * r + k // c, element(x, total - 1 - k))], vector=True),
+    ]
+    a, t, b, s = numbers(n, dtype), guarded(n, dtype), guarded(n, dtype), guarded(n, dtype)
+    run(kernel([x, across, back, spread], body, sizes), [a, t, b, s], [] if known else [rows, columns, n])
+    np.testing.assert_array_equal(t[:n].reshape(rows, columns), a.reshape(columns, rows).T)
+    np.testing.assert_array_equal(b[:n], a[::-1])
+    np.testing.assert_array_equal(s[:n].reshape(columns, rows), a[::-1].reshape(rows, columns).T)
+    assert (t[n:] == 1).all() and (b[n:] == 1).all() and (s[n:] == 1).all()
 
 
 @pytest.mark.parametrize("dtype", ["i64", "i32", "u8"])
