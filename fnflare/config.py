@@ -5,6 +5,9 @@ From the environment, before Python starts:
 - ``FNFLARE_MKL=0``: do not use MKL. NumPy's own loops and BLAS do the work.
 - ``FNFLARE_DISABLE_JIT=1``: run functions as they are written where `fnflare.jit`, `scan`, `cond` and their like would
   make programs of them, as inside of `fnflare.disable_jit()`.
+- ``FNFLARE_CACHE=0``: keep no compiled code on disk. Otherwise it is kept in the folder ``FNFLARE_CACHE_DIR``, by
+  default ``~/.cache/fnflare`` (in ``$XDG_CACHE_HOME`` or, on Windows, in ``%LOCALAPPDATA%``), at most
+  ``FNFLARE_CACHE_BYTES`` of it, by default 256 MiB; see `fnflare.compiler.cache`.
 - ``MKL_NUM_THREADS``, ``OMP_NUM_THREADS`` (the first that is set counts): the number of threads. By default MKL takes
   one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
 

@@ -15,6 +15,7 @@ import fnflare.compiler.rules  # noqa: F401 -- registers the rules
 from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
 from fnflare.compiler.lowered import Lowered, Output
+from fnflare.compiler.sizes import Sizes, symbolic_shapes
 from fnflare.nest import Branch, Buffer, Contract, Repeat, Run, Sections, Statement, index, product
 from fnflare.nest import Module as Nests
 from fnflare.program.ir import Atom, Literal, Program, Var
@@ -22,13 +23,18 @@ from fnflare.program.ir import Atom, Literal, Program, Var
 __all__ = ["NotLowered", "lower"]
 
 
-def lower(program: Program) -> Lowered:
+def lower(program: Program, sizes: Sizes | None = None) -> Lowered:
     """Lower a program.
+
+    Args:
+        program: the program.
+        sizes: its sizes, by default what `fnflare.compiler.sizes.symbolic_shapes` finds.
 
     Raises:
         NotLowered: an equation of it has no lowering.
     """
-    module = Module()
+    sizes = symbolic_shapes(program) if sizes is None else sizes
+    module = Module(sizes)
     block = Block(module)
     inputs = []
     for v in program.inputs:
@@ -50,12 +56,12 @@ def lower(program: Program) -> Lowered:
     nests = Nests(
         program.name or "program",
         tuple([b for b in module.buffers if b in used]),
-        (),
+        tuple([s for s, _, _ in sizes.sizes]),
         tuple(module.kernels.all),
         body,
     )
     constants = tuple([(b, a) for b, a in module.constants.values() if b in used])
-    return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, ())
+    return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, sizes.sizes)
 
 
 class _Answer:

@@ -44,7 +44,7 @@ from fnflare.nest import (
     walk,
 )
 
-__all__ = ["Kernels", "neutral", "sizes_in"]
+__all__ = ["Kernels", "neutral", "sizes_in", "sizes_of"]
 
 #: Rows of up to this many elements that are read twice stay in memory of the kernel's own.
 _LOCAL = 8192
@@ -127,6 +127,7 @@ class _Nest:
     def statements(self) -> list[Statement]:
         self._place_members()
         self._rewrite_locals()
+        self._split_axes()
         pieces = self._cut_columns()
         self._collapse(pieces)
         vector = self._vector_axis(pieces)
@@ -184,6 +185,37 @@ class _Nest:
         if values:
             self.stores = [(m, b, o.replace(values)) for m, b, o in self.stores]
             self.columns = [(m, p, q, tuple([i.replace(values) for i in idx])) for m, p, q, idx in self.columns]
+
+    def _split_axes(self) -> None:
+        """Make two loops of one whose quotient and remainder by a number are used: strides are even along each."""
+        while True:
+            found = self._divided()
+            if found is None:
+                return
+            axis, divisor = found
+            high = Axis(f"{axis.name}h", axis.extent // divisor)
+            low = Axis(f"{axis.name}l", index(divisor))
+            self._rewrite({axis: index(high) * divisor + index(low)})
+            for axes in (self.axes, self.outer, self.inner):
+                if axis in axes:
+                    k = axes.index(axis)
+                    axes[k : k + 1] = [high, low]
+            columns = self.group.columns
+            if columns is not None and axis in columns:
+                self.group.columns = (columns - {axis}) | {high, low}
+
+    def _divided(self) -> tuple[Axis, int] | None:
+        """A loop whose variable is divided by a number that divides its extent."""
+        for i in self._indices():
+            for a in i.atoms():
+                if not isinstance(a, (Quotient, Remainder)):
+                    continue
+                divisor = a.divisor.constant
+                axis = next((x for x in self.axes if a.value == index(x)), None)
+                extent = None if axis is None else axis.extent.constant
+                if axis is not None and divisor and extent and extent % divisor == 0:
+                    return axis, divisor
+        return None
 
     def _cut_columns(self) -> Axis | None:
         """The axis over pieces of columns, if columns are combined: each piece has a partial result of its own."""
@@ -452,14 +484,19 @@ def _lengthened(
     body: tuple[Statement, ...], axis: Axis | None, vector: bool
 ) -> tuple[tuple[Statement, ...], Axis | None, tuple[Size, ...], tuple[Index, ...]]:
     """With the length of a single long loop as something that is given when it runs; and the sizes that are used."""
-    if vector and axis is not None and (axis.extent.constant or 0) > _LONG:
+    if vector and axis is not None and (axis.extent.constant is None or axis.extent.constant > _LONG):
         size = Size("n")
         longer = Axis(axis.name, index(size))
         body = _Rewriter({axis: index(longer)}, None).statements(body)
-        return body, longer, (size,), (axis.extent,)
-    extents = [a.extent for a in _axes_of(body)] + ([] if axis is None else [axis.extent])
-    sizes = sizes_in([*extents, *_indices_of(body)])
+        others = tuple([s for s in sizes_of(body) if s != size])
+        return body, longer, (size, *others), (axis.extent, *map(index, others))
+    sizes = tuple(dict.fromkeys([*sizes_of(body), *sizes_in([] if axis is None else [axis.extent])]))
     return body, axis, sizes, tuple([index(s) for s in sizes])
+
+
+def sizes_of(body: Sequence[Statement]) -> tuple[Size, ...]:
+    """The sizes given at run time that statements use."""
+    return sizes_in([*[a.extent for a in _axes_of(body)], *_indices_of(body)])
 
 
 def sizes_in(found: Iterable[Index]) -> tuple[Size, ...]:
@@ -489,6 +526,8 @@ def _scalars_of(body: Sequence[Statement]) -> list[Scalar]:
             out += _scalars_of(s.body)
         elif isinstance(s, (Let, Store, Update)):
             out.append(s.value)
+            if isinstance(s, Store):
+                out += [a.value for a in s.index.atoms() if isinstance(a, Integer)]
     return out
 
 
@@ -660,4 +699,5 @@ def _key(kernel: Kernel) -> Any:
     parameters = tuple([(number(p), p.dtype) for p in kernel.parameters])
     memory = tuple([(number(b), b.dtype, of_index(b.size)) for b in kernel.locals])
     sizes = tuple([s.name for s in kernel.sizes])
-    return (first, kernel.vector, parameters, memory, sizes, of_body(kernel.body))
+    body = of_body(kernel.body)
+    return (first, kernel.vector, parameters, memory, sizes, body, tuple(shapes))

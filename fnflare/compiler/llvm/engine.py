@@ -6,20 +6,26 @@ The only file that knows llvmlite. Compiling and loading are two steps, so that 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from typing import Any
 
-__all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine"]
+__all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine", "versions"]
 
-#: LLVM's own state is shared by all threads of a process.
+#: LLVM's own state is shared by all threads of a process. Whatever imports or calls llvmlite, which has a lock of its
+#: own, does so while it holds this one; what lets go of llvmlite's objects too.
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A child must not be made while another thread, which the child lacks, is in the middle of something here.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @functools.cache
 def available() -> bool:
     """Whether llvmlite is installed."""
     try:
-        import llvmlite.binding  # noqa: F401
+        with _lock:
+            import llvmlite.binding  # noqa: F401
     except ImportError:
         return False
     return True
@@ -37,8 +43,19 @@ def _llvm() -> Any:
 @functools.cache
 def machine() -> tuple[str, str, str]:
     """The target triple, the processor's name and its features, as LLVM has them."""
-    llvm = _llvm()
-    return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    with _lock:
+        llvm = _llvm()
+        return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def versions() -> tuple[str, ...]:
+    """Of llvmlite and of LLVM, and how it is told to compile."""
+    with _lock:
+        llvm = _llvm()
+        import llvmlite
+
+        return llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info))
 
 
 def _target_machine() -> Any:
@@ -55,19 +72,24 @@ def compile_text(text: str) -> bytes:
     Raises:
         RuntimeError: LLVM does not accept the text.
     """
-    llvm = _llvm()
     with _lock:
-        target = _target_machine()
-        module = llvm.parse_assembly(text)
-        module.triple = machine()[0]
-        module.data_layout = str(target.target_data)
-        # The text is as the processor is to have it: vectors, SSA form, nothing twice. LLVM's usual passes took as long
-        # as all that follows and made the code no better, so that only variables in memory are taken into registers.
-        builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=0))
-        passes = llvm.create_new_module_pass_manager()
-        passes.add_sroa_pass()
-        passes.run(module, builder)
-        return bytes(target.emit_object(module))
+        return _compiled(text)
+
+
+def _compiled(text: str) -> bytes:
+    # A function of its own: what LLVM made for it is gone when it returns, while the lock is held.
+    llvm = _llvm()
+    target = _target_machine()
+    module = llvm.parse_assembly(text)
+    module.triple = machine()[0]
+    module.data_layout = str(target.target_data)
+    # The text is as the processor is to have it: vectors, SSA form, nothing twice. LLVM's usual passes took as long
+    # as all that follows and made the code no better, so that only variables in memory are taken into registers.
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=0))
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.run(module, builder)
+    return bytes(target.emit_object(module))
 
 
 class Code:
@@ -75,6 +97,10 @@ class Code:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
+
+    def __del__(self) -> None:
+        with _lock:
+            self._engine.close()
 
     def address(self, name: str) -> int:
         """Where a function begins."""
@@ -87,15 +113,19 @@ def load(code: bytes) -> Code:
 
     What it calls and does not define is looked up among the symbols of the process.
     """
-    llvm = _llvm()
     with _lock:
-        empty = llvm.parse_assembly("")
-        engine = llvm.create_mcjit_compiler(empty, _target_machine())
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        return Code(engine)
+        return _loaded(code)
+
+
+def _loaded(code: bytes) -> Code:
+    llvm = _llvm()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Code(engine)
 
 
 def add_symbol(name: str, address: int) -> None:
     """Let code that is loaded later find a function of the process by a name."""
-    _llvm().add_symbol(name, address)
+    with _lock:
+        _llvm().add_symbol(name, address)

@@ -30,7 +30,7 @@ def _stored_like(block: Block, v: Any, e: Equation, place: Place | None = None) 
 def _(
     block: Block, e: Equation, *args: Value, program: Program, consts: int, carry: int, length: int, reverse: bool
 ) -> list[Value]:
-    steps = block.module.lengths.get(id(e), index(length))
+    steps = block.module.length(e)
     fixed = [block.in_memory(v) for v in args[:consts]]
     xs = [block.in_memory(v) for v in args[consts + carry :]]
     state = []

@@ -1,0 +1,371 @@
+"""Compiled programs as functions: arguments of all kinds go in, and what the interpreter would return comes out."""
+
+import gc
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+from native import buffer, combine, entry, lowered, pointer, python, scale, scale_any_length
+
+from fnflare.compiler.arena import Block, Pool
+from fnflare.compiler.executable import Executable
+from fnflare.compiler.layout import evaluate
+from fnflare.compiler.lowered import Output
+from fnflare.nest import Size, index
+
+pytest.importorskip("llvmlite")
+
+from fnflare.compiler.llvm import engine
+
+F64 = np.dtype(np.float64)
+
+
+def executable(program, text):
+    return Executable(program, engine.load(engine.compile_text(text)))
+
+
+@pytest.fixture(scope="module")
+def doubled():
+    return executable(*scale((3, 4)))
+
+
+@pytest.fixture(scope="module")
+def doubled_any():
+    return executable(*scale_any_length(4))
+
+
+def example(shape=(3, 4)):
+    return np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+def _misaligned(x):
+    out = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    out[...] = x
+    assert not out.flags.aligned
+    return out
+
+
+def _read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def _strided(x):
+    return np.repeat(x, 3, axis=1)[:, ::3]
+
+
+class _Subclass(np.ndarray):
+    pass
+
+
+LAID_OUT = {
+    "plain": lambda x: x,
+    "transposed": np.asfortranarray,
+    "strided": _strided,
+    "backwards": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "misaligned": _misaligned,
+    "read-only": _read_only,
+    "subclass": lambda x: x.view(_Subclass),
+    "other descriptor": lambda x: x.astype(np.dtype(np.float64, metadata={"a": 1})),
+}
+
+
+@pytest.mark.parametrize("how", LAID_OUT)
+@pytest.mark.parametrize("which", ["doubled", "doubled_any"])
+def test_arrays_may_lie_in_memory_in_any_way(how, which, request):
+    x = LAID_OUT[how](example())
+    before = np.array(x)
+    (y,) = request.getfixturevalue(which)(x)
+    np.testing.assert_array_equal(y, 2.0 * before)
+    np.testing.assert_array_equal(x, before)
+    assert type(y) is np.ndarray
+    assert y.flags.c_contiguous and y.flags.writeable and y.flags.owndata
+    assert y.dtype == F64
+
+
+def test_numbers_are_arrays_of_one_element():
+    add = executable(*combine(["f64", "i64", "b1", "f32"]))
+    for arguments in [
+        (0.5, 3, True, np.float32(0.25)),
+        (np.float64(0.5), np.int64(3), np.True_, np.array(0.25, np.float32)),
+        (np.array(0.5), np.array(3), np.array(True), np.array([[0.25, 9.0]], np.float32)[:, ::2][0, 0]),
+        (np.array(0.5, ">f8"), np.array(3, ">i8"), np.bool_(True), np.float32(0.25)),
+    ]:
+        (total,) = add(*arguments)
+        assert type(total) is np.float64
+        assert total == 4.75
+    assert add(-0.5, -3, False, np.float32(-1.0)) == [-4.5]
+    assert add(0.0, 2**40, False, np.float32(0)) == [2.0**40]
+
+
+def test_a_number_that_no_machine_integer_holds_is_an_error():
+    add = executable(*combine(["i64"]))
+    assert add(2**63 - 1) == [2.0**63]
+    with pytest.raises(OverflowError):
+        add(2**63)
+    assert add(-1) == [-1.0]
+
+
+def test_as_many_arguments_as_inputs(doubled):
+    with pytest.raises(TypeError, match="1 arguments are needed, got 2"):
+        doubled(example(), example())
+    with pytest.raises(TypeError, match="1 arguments are needed, got 0"):
+        doubled()
+    with pytest.raises(TypeError):
+        doubled(x=example())
+
+
+def test_what_is_no_array_is_an_error(doubled):
+    with pytest.raises((TypeError, ValueError)):
+        doubled("text")
+
+
+def test_an_input_that_nothing_reads():
+    (x, y), out = (buffer(n, "f64", 1, "input") for n in "xy"), buffer("out", "f64", 1, "output")
+    program = lowered([x, y], [Output(out, (), F64)], order=[y, out])
+    copy = executable(
+        program,
+        entry(f"{pointer(0)}\n{pointer(1)}\n  %v = load double, ptr %p0\n  store double %v, ptr %p1\n  ret void"),
+    )
+    assert copy(object(), 7.0) == [7.0]
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+NOTHING = entry("  ret void")
+
+
+def test_answers_that_are_arguments_are_those_themselves():
+    x, n = buffer("x", "f64", 6, "input"), buffer("n", "i64", 1, "input")
+    shape = (index(2), index(3))
+    outputs = [
+        Output(0, shape, F64),
+        Output(0, shape, F64),
+        Output(1, (), np.dtype(np.int64)),
+        Output(1, (), np.dtype(np.int64)),
+    ]
+    same = executable(lowered([x, n], outputs), NOTHING)
+    for array in (np.ones((2, 3)), np.asfortranarray(np.ones((2, 3)))):
+        a, b, c, d = same(array, 5)
+        assert a is array
+        assert b is not array and not np.shares_memory(a, b)  # two answers are two arrays
+        np.testing.assert_array_equal(b, array)
+        assert (type(c), c, type(d), d) == (int, 5, int, 5)
+    scalar = np.int64(3)
+    assert same(array, scalar)[2] is scalar
+
+
+def test_constants_are_copied_out():
+    value = np.arange(3.0)
+    x = buffer("x", "f64", 1, "input")
+    outputs = [Output(value, (index(3),), F64), Output(np.array(2.5), (), F64)]
+    constant = executable(lowered([x], outputs), NOTHING)
+    a, b = constant(0.0)
+    assert not np.shares_memory(a, value) and a.flags.writeable
+    assert type(b) is np.ndarray and b.shape == ()  # as the interpreter has it
+    a[...] = b[...] = 7
+    np.testing.assert_array_equal(constant(0.0)[0], [0.0, 1.0, 2.0])
+    assert constant(0.0)[1] == 2.5
+
+
+def test_one_buffer_as_two_answers_is_two_arrays(doubled):
+    program, text = scale((4,))
+    out = program.outputs[0]
+    twice = executable(lowered(program.inputs, [out, out], scratch=[(program.module.buffers[2], 0, 0)]), text)
+    a, b = twice(np.ones(4))
+    np.testing.assert_array_equal(a, b)
+    assert not np.shares_memory(a, b)
+
+
+def test_constants_are_handed_to_the_code():
+    c = np.array([1.5])
+    x, k, out = buffer("x", "f64", 1, "input"), buffer("k", "f64", 1, "constant"), buffer("out", "f64", 1, "output")
+    program, text = lowered([x], [Output(out, (), F64)], constants=[(k, c)]), combine(["f64", "f64"])[1]
+    assert executable(program, text)(2.0) == [3.5]
+
+
+def test_answers_are_new_in_each_call(doubled):
+    (a,), (b,) = doubled(example()), doubled(example() + 1)
+    assert not np.shares_memory(a, b)
+    np.testing.assert_array_equal(a, 2 * example())
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_dtypes_and_shapes_of_answers(dtype):
+    for shape in [(1,), (2, 1, 3), (5, 1)]:
+        program, text = scale(shape, dtype)
+        x = example(shape).astype(program.outputs[0].dtype)
+        (y,) = executable(program, text)(x)
+        assert y.dtype == x.dtype and y.shape == shape
+        np.testing.assert_array_equal(y, 2 * x)
+
+
+def test_nothing_is_leaked_or_freed_too_often(doubled):
+    x, number = example(), 1234.5
+    add = executable(*combine(["f64"]))
+    keep = executable(lowered([buffer("x", "f64", 12, "input")], [Output(0, (index(3), index(4)), F64)] * 2), NOTHING)
+
+    def run():
+        for f, a in ((doubled, x), (doubled, x.T.copy().T), (add, number), (keep, x)):
+            f(a)
+            with pytest.raises(TypeError):
+                f(a, a)
+
+    run()
+    gc.collect()
+    before = [sys.getrefcount(o) for o in (x, number, F64, None.__class__, np.ndarray)]
+    blocks = sys.getallocatedblocks()
+    for _ in range(200):
+        run()
+    gc.collect()
+    assert [sys.getrefcount(o) for o in (x, number, F64, None.__class__, np.ndarray)] == before
+    assert sys.getallocatedblocks() - blocks < 150
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def test_one_executable_serves_all_lengths(doubled_any):
+    for n in [*range(1, 30), 3, 3, 2000, 1, 29]:
+        x = example((n, 4))
+        np.testing.assert_array_equal(doubled_any(x)[0], 2 * x)
+
+
+def test_sizes_are_arithmetic():
+    m, n = Size("m"), Size("n")
+    value = index(m) * index(n) * 3 + (index(n) * index(n) + 1) // (index(m) + 2) - index(n) % 4 + 7
+    for a in range(1, 6):
+        for b in range(1, 9):
+            assert evaluate(value, {m: a, n: b}) == a * b * 3 + (b * b + 1) // (a + 2) - b % 4 + 7
+
+
+def test_peak_memory_is_scratch_and_answers(doubled, doubled_any):
+    assert doubled.peak_bytes([(3, 4)]) == 128 + 96
+    assert doubled_any.peak_bytes([(1, 4)]) == 64 + 32
+    assert doubled_any.peak_bytes([(100, 4)]) == 3200 + 3200
+
+
+def test_scratch_memory_is_aligned_and_shared_by_lifetimes():
+    """Three buffers of 8 bytes, of which the first and the last never are in use together: their addresses come out."""
+    x, s = buffer("x", "f64", 1, "input"), [buffer(f"s{i}", "f64", 1, "scratch") for i in range(3)]
+    outs = [buffer(f"o{i}", "i64", 1, "output") for i in range(3)]
+    program = lowered(
+        [x], [Output(o, (), np.dtype(np.int64)) for o in outs], scratch=[(s[0], 0, 1), (s[1], 1, 2), (s[2], 2, 3)]
+    )
+    places = {b: i for i, b in enumerate(program.module.buffers)}
+    lines = []
+    for a, b in zip(s, outs, strict=True):
+        i, j = places[a], places[b]
+        lines += [pointer(i), pointer(j), f"  %n{i} = ptrtoint ptr %p{i} to i64\n  store i64 %n{i}, ptr %p{j}"]
+    where = executable(program, entry("\n".join(lines) + "\n  ret void"))(1.0)
+    assert all(w % 64 == 0 for w in where)
+    assert where[0] == where[2] != where[1]
+
+
+# -- memory between calls --------------------------------------------------------------------------
+
+
+def test_a_pool_hands_each_block_to_one_caller():
+    pool = Pool()
+    a, b = pool.take(1000), pool.take(1000)
+    assert a is not b
+    assert a.address % 64 == 0 and a.size >= 1000
+    pool.give(a)
+    assert pool.take(2000) is not a
+    assert pool.take(500) is a
+
+
+def test_a_pool_keeps_few_blocks():
+    pool = Pool()
+    blocks = [pool.take(1 << n) for n in range(10)]
+    for b in blocks:
+        pool.give(b)
+    assert [pool.take(1).size for _ in range(4)] == [512, 256, 128, 64]
+    assert pool.take(1) not in blocks
+
+
+def test_a_block_ends_where_it_says():
+    for size in (1, 63, 64, 65, 4096):
+        b = Block(size)
+        assert b.address + size <= b._memory.__array_interface__["data"][0] + b._memory.nbytes
+
+
+# -- threads and processes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4,), (300, 100)])
+def test_threads_call_at_once(shape):
+    program, text = scale(shape)
+    double = executable(program, text)
+    wrong = []
+    barrier = threading.Barrier(4)
+
+    def work(number):
+        x = np.full(shape, float(number))
+        barrier.wait()
+        wrong.extend(number for _ in range(100) if not np.array_equal(double(x)[0], 2 * x))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+FORK = """
+import os, threading, time, warnings
+import numpy as np
+from fnflare.compiler.executable import Executable
+from fnflare.compiler.llvm import engine
+from native import scale
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads
+program, text = scale((200, 100))
+double = Executable(program, engine.load(engine.compile_text(text)))
+x = np.ones((200, 100))
+stop = threading.Event()
+
+def work():
+    while not stop.is_set():
+        double(x)
+        engine.compile_text(text)
+        time.sleep(0.001)
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+for t in threads:
+    t.start()
+for n in range(8):
+    child = os.fork()
+    if not child:
+        again = Executable(program, engine.load(engine.compile_text(text)))
+        good = all(np.array_equal(f(x * i)[0], 2 * x * i) for i in range(3) for f in (double, again))
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0, n
+stop.set()
+for t in threads:
+    t.join()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_children_call_while_their_parent_calls_and_compiles():
+    assert python(FORK) == "done"
+
+
+def test_code_lives_as_long_as_what_calls_it():
+    double = executable(*scale((4,)))
+    gc.collect()
+    np.testing.assert_array_equal(double(np.ones(4))[0], np.full(4, 2.0))
+    for _ in range(20):
+        executable(*scale((4,)))(np.ones(4))
+        gc.collect()
