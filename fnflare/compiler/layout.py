@@ -7,16 +7,32 @@ that a call needs besides the addresses of its arguments.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.memory import plan
-from fnflare.nest import DTYPES, Atom, Index, Quotient, Remainder, Size
+from fnflare.nest import (
+    DTYPES,
+    Atom,
+    Branch,
+    Contract,
+    Index,
+    Quotient,
+    Remainder,
+    Repeat,
+    Run,
+    Sections,
+    Size,
+    Statement,
+)
 
-__all__ = ["Layout", "layout"]
+__all__ = ["Layout", "evaluate", "is_tiny", "layout"]
+
+#: So many scalar operations take a few microseconds.
+_TINY = 10_000
 
 
 class Layout(NamedTuple):
@@ -58,6 +74,34 @@ def layout(lowered: Lowered, sizes: tuple[int, ...]) -> Layout:
         total,
         tuple([tuple([evaluate(n, found) for n in o.shape]) for o in lowered.outputs]),
     )
+
+
+def is_tiny(lowered: Lowered, sizes: tuple[int, ...]) -> bool:
+    """Whether a program takes so little time that letting other threads run meanwhile costs more."""
+    found = {size: n for (size, _, _), n in zip(lowered.sizes, sizes, strict=True)}
+    try:
+        return _operations(lowered.module.body, found) <= _TINY
+    except TypeError:  # the work depends on what is computed
+        return False
+
+
+def _operations(statements: Sequence[Statement], sizes: Mapping[Size, int]) -> int:
+    """About how many scalar operations statements of a module's body take."""
+    total = 0
+    for s in statements:
+        if isinstance(s, Run):
+            own = {size: evaluate(n, sizes) for size, n in zip(s.kernel.sizes, s.sizes, strict=True)}
+            turns = 1 if s.kernel.axis is None else evaluate(s.kernel.axis.extent, own)
+            total += turns * evaluate(s.kernel.work, own)
+        elif isinstance(s, Contract):
+            total += math.prod([evaluate(loop.extent, sizes) for loop in s.loops])
+        elif isinstance(s, Repeat) and s.condition is None:
+            total += evaluate(s.axis.extent, sizes) * _operations(s.body, sizes)
+        elif isinstance(s, (Branch, Sections)):
+            total += sum([_operations(body, sizes) for body in s.bodies])
+        else:
+            raise TypeError(f"the work of a {type(s).__name__} is not known")
+    return total
 
 
 def evaluate(value: Index, sizes: Mapping[Size, int]) -> int:

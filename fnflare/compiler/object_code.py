@@ -1,4 +1,4 @@
-"""From a lowered program to one that can be called: LLVM's text, its object code, kept on disk, and code in memory.
+"""From LLVM's text to code in memory, by way of object code that is kept on disk.
 
 Equal texts are compiled once and loaded once, however many programs they stand for: what differs between those, the
 values of constants and what becomes of the answers, is not in the code.
@@ -28,12 +28,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def compilations() -> int:
-    """How many texts this process has compiled; what was found in memory or on disk does not count."""
+    """How many programs' texts this process has compiled; what was found in memory or on disk does not count."""
     return _compilations
 
 
-def code_of(text: str) -> engine.Code:
+def code_of(text: str, counted: bool = True) -> engine.Code:
     """The code of a module in LLVM's language, in memory.
+
+    Args:
+        text: the module.
+        counted: whether it is a program, which `compilations` counts.
 
     Raises:
         RuntimeError: LLVM does not accept the text.
@@ -42,16 +46,16 @@ def code_of(text: str) -> engine.Code:
         key = cache.fingerprint(text, *_surroundings())
         code = _loaded.get(key)
         if code is None:
-            code = _loaded[key] = engine.load(_object_code(key, text))
+            code = _loaded[key] = engine.load(_object_code(key, text, counted))
         return code
 
 
-def _object_code(key: str, text: str) -> bytes:
+def _object_code(key: str, text: str, counted: bool) -> bytes:
     global _compilations  # noqa: PLW0603
     found = cache.lookup(key)
     if found is None:
         found = engine.compile_text(text)
-        _compilations += 1
+        _compilations += counted
         cache.store(key, found)
     return found
 

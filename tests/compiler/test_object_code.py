@@ -13,7 +13,7 @@ from fnflare.compiler.executable import Executable
 
 pytest.importorskip("llvmlite")
 
-from fnflare.compiler import build
+from fnflare.compiler import object_code as build
 from fnflare.compiler.llvm import engine
 
 
@@ -131,7 +131,7 @@ def test_text_that_is_not_llvms_is_an_error(place):
 
 OTHER = """
 import numpy as np
-from fnflare.compiler import build
+from fnflare.compiler import object_code as build
 from fnflare.compiler.executable import Executable
 from native import scale
 program, text = scale((11,))
@@ -146,7 +146,7 @@ def test_the_next_process_finds_the_code():
 
 FORK = """
 import os, threading, warnings
-from fnflare.compiler import build
+from fnflare.compiler import object_code as build
 from native import scale
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads
