@@ -30,6 +30,7 @@ __all__ = [
     "enabled",
     "gemm",
     "max_threads",
+    "native_symbols",
     "requested",
     "set_max_threads",
     "version",
@@ -84,15 +85,20 @@ def _load() -> ctypes.CDLL | None:
 
 
 def _load_openmp() -> int:
+    return _THREADING_SEQUENTIAL if _openmp() is None else _THREADING_INTEL
+
+
+@functools.cache
+def _openmp() -> ctypes.CDLL | None:
     path = _find(*_OPENMP)
     if path is None:
-        return _THREADING_SEQUENTIAL
+        return None
     openmp = ctypes.CDLL(str(path))
     if "KMP_BLOCKTIME" not in os.environ:
         # OpenMP's idle threads would spin for 200 ms, in the way of the threads of NumPy's own BLAS: a product
         # of each in turn took twenty times as long as either alone.
         openmp.kmp_set_blocktime(0)
-    return _THREADING_INTEL
+    return openmp
 
 
 def _declare(library: ctypes.CDLL) -> None:
@@ -113,6 +119,39 @@ def _declare(library: ctypes.CDLL) -> None:
             vector.argtypes = [integer, pointer, pointer, ctypes.c_int64]
         for function in (single, batched, *vectors):
             function.restype = None
+
+
+_NATIVE = (
+    "cblas_sgemm",
+    "cblas_dgemm",
+    "cblas_sgemm_batch_strided",
+    "cblas_dgemm_batch_strided",
+)
+_NATIVE_OPENMP = (
+    "__kmpc_fork_call",
+    "__kmpc_global_thread_num",
+    "__kmpc_push_num_threads",
+    "omp_get_max_threads",
+    "omp_get_num_threads",
+    "omp_get_thread_num",
+    "omp_in_parallel",
+)
+
+
+def native_symbols() -> dict[str, int]:
+    """Where functions begin that compiled code may call, by their names: matrix products and OpenMP's runtime.
+
+    Returns:
+        The addresses; nothing where MKL is not used, and none of OpenMP's functions where that is not installed.
+    """
+    library = _library()
+    if library is None:
+        return {}
+    functions = {name: getattr(library, name) for name in _NATIVE}
+    openmp = _openmp()
+    if openmp is not None:
+        functions |= {name: getattr(openmp, name) for name in _NATIVE_OPENMP}
+    return {name: int(ctypes.cast(f, ctypes.c_void_p).value or 0) for name, f in functions.items()}
 
 
 # --- settings ---------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BITS", "FOLD", "SEED", "SPLIT", "words"]
+__all__ = ["BITS", "FOLD", "MULTIPLIERS", "ROUNDS", "SEED", "SPLIT", "WEYL", "words"]
 
 BITS = 0
 SPLIT = 1
@@ -36,9 +36,9 @@ SEED = 3
 _MASK = 2**64 - 1
 
 # Salmon et al.: the multipliers of the rounds, and what is added to the key after each.
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-_ROUNDS = 10
+MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+ROUNDS = 10
 
 # The rounds as array operations take some 400 calls, and then 20 times as long a block as in C; handing a key to the
 # generator takes as long as some 500 blocks in C. Hence from how many keys on, and up to how many blocks a key:
@@ -126,11 +126,11 @@ def _blocks(keys: np.ndarray, low: np.ndarray, high: np.ndarray, domain: int, bl
     b, c = np.broadcast_to(low[:, None], shape), np.broadcast_to(high[:, None], shape)
     d = np.full(shape, domain, np.uint64)
     k, m = keys[:, :1], keys[:, 1:]
-    for _ in range(_ROUNDS):
-        first_high, first_low = _product(a, _MULTIPLIERS[0])
-        second_high, second_low = _product(c, _MULTIPLIERS[1])
+    for _ in range(ROUNDS):
+        first_high, first_low = _product(a, MULTIPLIERS[0])
+        second_high, second_low = _product(c, MULTIPLIERS[1])
         a, b, c, d = second_high ^ b ^ k, second_low, first_high ^ d ^ m, first_low
-        k, m = k + np.uint64(_WEYL[0]), m + np.uint64(_WEYL[1])
+        k, m = k + np.uint64(WEYL[0]), m + np.uint64(WEYL[1])
     return np.stack([a, b, c, d], axis=-1).reshape(len(keys), 4 * blocks)
 
 

@@ -39,7 +39,7 @@ class Buffer:
     Attributes:
         name: what it is called in print: letters, digits and underscores.
         dtype: one of `fnflare.nest.DTYPES`.
-        size: the number of elements.
+        size: the number of elements; 0 for a parameter, whose size is that of what it is bound to.
         role: "input" and "constant" are read only, "output" is written; "scratch" is memory of the module's own, and
             "parameter" stands in a kernel for the buffer that it is run with. "local" is memory of one kernel, small
             and of a known size, one for each thread.

@@ -21,12 +21,12 @@ from fnflare.kernels.rows import add_at
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import unbroadcast
 
-__all__ = ["getitem", "in_front", "index_add", "index_set", "split_index"]
+__all__ = ["Hole", "getitem", "in_front", "index_add", "index_set", "split_index"]
 
 # -- the parts of an index ----------------------------------------------------------------------
 
 
-class _Hole:
+class Hole:
     """The place of an index array that is a tracer, and so an argument and not a parameter."""
 
     __slots__ = ("k",)
@@ -38,10 +38,10 @@ class _Hole:
         return f"i{self.k}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hole) and other.k == self.k
+        return isinstance(other, Hole) and other.k == self.k
 
     def __hash__(self) -> int:
-        return hash((_Hole, self.k))
+        return hash((Hole, self.k))
 
 
 def split_index(index: Any) -> tuple[Any, list[Any]]:
@@ -65,7 +65,7 @@ def _static(i: Any, holes: list[Any]) -> Any:
                 f"an index must be of integers, got {i!r}, made {i.origin()}; see ff.stop_gradient"
             )
         holes.append(i)
-        return _Hole(len(holes) - 1)
+        return Hole(len(holes) - 1)
     if isinstance(i, (list, tuple)):
         if any(is_tracer(j) for j in i):
             raise ConcretizationError("an index list holds a tracer; write np.stack of its elements")
@@ -78,7 +78,7 @@ def _fill(index: Any, arrays: Any) -> Any:
     if not arrays:
         return index
     if type(index) is tuple:
-        return tuple([arrays[i.k] if type(i) is _Hole else i for i in index])
+        return tuple([arrays[i.k] if type(i) is Hole else i for i in index])
     return arrays[index.k]
 
 

@@ -19,9 +19,6 @@ if hasattr(os, "register_at_fork"):
     # A child must not be made while another thread, which the child lacks, is in the middle of something here.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
-#: Loops are written as vectors already.
-_TUNING = {"speed_level": 2, "loop_vectorization": False, "slp_vectorization": False, "loop_unrolling": False}
-
 
 @functools.cache
 def available() -> bool:
@@ -58,7 +55,7 @@ def versions() -> tuple[str, ...]:
         llvm = _llvm()
         import llvmlite
 
-        return llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), str(_TUNING)
+        return llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info))
 
 
 def _target_machine() -> Any:
@@ -86,11 +83,12 @@ def _compiled(text: str) -> bytes:
     module = llvm.parse_assembly(text)
     module.triple = machine()[0]
     module.data_layout = str(target.target_data)
-    options = llvm.create_pipeline_tuning_options()
-    for name, value in _TUNING.items():
-        setattr(options, name, value)
-    builder = llvm.create_pass_builder(target, options)
-    builder.getModulePassManager().run(module, builder)
+    # The text is as the processor is to have it: vectors, SSA form, nothing twice. LLVM's usual passes took as long
+    # as all that follows and made the code no better, so that only variables in memory are taken into registers.
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=0))
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.run(module, builder)
     return bytes(target.emit_object(module))
 
 

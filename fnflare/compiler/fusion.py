@@ -1,0 +1,350 @@
+"""Which arrays get memory, and which share loops.
+
+The nodes and actions of a block of equations go in, in order; a schedule comes out: actions, and groups of nodes that
+are computed in one loop nest. A node without memory is computed again by each of its readers, which is how chains of
+elementwise operations fuse; nodes over the same elements that read the same arrays share a group, also where one
+combines a row that the next one reads, which is how a softmax becomes one nest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fnflare.compiler.graph import Action, Idx, Map, Node, Place, Reduce, Stored, Value, fresh_axes, indices, reshaper
+from fnflare.nest import Axis, Buffer, Element, Index, Local, Scalar, index, product
+
+__all__ = ["COLUMN", "FULL", "REDUCE", "ROW", "Group", "Member", "schedule"]
+
+#: An element that takes more operations than this is not computed once for each of several readers.
+_CHEAP = 6
+#: The same for an element that is read again and again, by the elements of a larger array.
+_CHEAP_AGAIN = 2
+#: An element that takes more operations than this gets memory even for one reader: loop bodies stay of a size that
+#: compiles quickly and fits into registers.
+_LARGE = 200
+#: Up to this many elements are combined in a register while the axis that lies closest stays in the lanes.
+_FEW = 64
+#: How many groups back a node looks for one to join.
+_BACK = 12
+
+#: What a member of a group is: computed for each element of the group's domain; once for each row; the combination of
+#: a row; the combination of a column.
+FULL, ROW, REDUCE, COLUMN = "full", "row", "reduce", "column"
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A node in a group.
+
+    Attributes:
+        level: one of `FULL`, `ROW`, `REDUCE` and `COLUMN`.
+        idx: its index in the loop variables of the group; for a combination that of its answer.
+        value: its element; for a combination what is combined.
+        phase: the number of the run over the row in which it is computed; a row's value is there before that run.
+        name: of the local that holds it, for a row's value.
+    """
+
+    node: Node
+    level: str
+    idx: Idx
+    value: Scalar
+    phase: int
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes that share a loop nest.
+
+    Attributes:
+        axes: the loop variables, outermost first.
+        inner: those along which rows extend; None while there are no rows.
+        members: what is computed, in order.
+        parameters: the buffer that stands for each place that is read, by the place's buffer, beginning and type.
+        again: nodes that are read in a later run over the row than the one that computes them.
+    """
+
+    axes: list[Axis]
+    inner: frozenset[Axis] | None = None
+    members: list[Member] = field(default_factory=list)
+    by_node: dict[Node, Member] = field(default_factory=dict)
+    reads: set[Node] = field(default_factory=set)
+    parameters: dict[tuple[Buffer, Index, str], Buffer] = field(default_factory=dict)
+    again: set[Node] = field(default_factory=set)
+    memo: dict[tuple[int, str, Node, Idx], Scalar] = field(default_factory=dict)
+    columns: frozenset[Axis] | None = None
+
+    @property
+    def shape(self) -> Idx:
+        """The extents of the loops."""
+        return tuple([a.extent for a in self.axes])
+
+    def parameter(self, place: Place, dtype: str) -> Buffer:
+        """The buffer that stands for a place in the group's kernel."""
+        key = (place.buffer, place.start, dtype)
+        found = self.parameters.get(key)
+        if found is None:
+            found = self.parameters[key] = Buffer(f"x{len(self.parameters)}", dtype, index(0), "parameter")
+        return found
+
+
+class _NoFit(Exception):  # noqa: N818 -- not an error: the node goes elsewhere
+    """A node cannot be computed in a group."""
+
+
+Item = Node | Action
+Step = Group | Action
+
+
+def schedule(items: Sequence[Item], must: set[Node], allocate: Callable[[Node], Place]) -> list[Step]:
+    """Order the nodes and actions of a block, with nodes in groups.
+
+    Args:
+        items: in an order in which they can be done.
+        must: nodes that lie in memory, whoever reads them.
+        allocate: gives a node its place.
+    """
+    return _Scheduler(items, must, allocate).steps
+
+
+class _Scheduler:
+    """Puts one item after the other into place."""
+
+    def __init__(self, items: Sequence[Item], must: set[Node], allocate: Callable[[Node], Place]) -> None:
+        self.allocate = allocate
+        self.must = must
+        self.steps: list[Step] = []
+        self.position: dict[Node, int] = {}
+        self.kept = _kept(items, must)
+        self._deps: dict[Node, tuple[Node, ...]] = {}
+        self._by_size: dict[Index, list[int]] = {}
+        for item in items:
+            if isinstance(item, Action):
+                for node in item.writes:
+                    self.position[node] = len(self.steps)
+                for value in item.reads:
+                    self.place_of(value.node)
+                self.steps.append(item)
+            elif item in self.kept:
+                self._put(item)
+
+    def place_of(self, node: Node) -> Place:
+        """Where a node lies; a place is made for one that has none."""
+        if node.place is None:
+            node.place = self.allocate(node)
+        return node.place
+
+    def deps(self, node: Node) -> tuple[Node, ...]:
+        """The nodes in memory, or in groups, that one is made of."""
+        found = self._deps.get(node)
+        if found is None:
+            seen: dict[Node, None] = {}
+            for value in node.args:
+                arg = value.node
+                if arg in self.kept or isinstance(arg, Stored):
+                    seen[arg] = None
+                else:
+                    seen.update(dict.fromkeys(self.deps(arg)))
+            found = self._deps[node] = tuple(seen)
+        return found
+
+    def _earliest(self, node: Node) -> int:
+        """The first step that may compute a node."""
+        out = 0
+        for dep in self.deps(node):
+            out = max(out, self.position.get(dep, -1))
+            for writer in dep.after:
+                out = max(out, self.position.get(writer, -1) + 1)
+        return out
+
+    def _put(self, node: Node) -> None:
+        domain = node.args[0].shape if isinstance(node, Reduce) else node.shape
+        size, first = product(domain), self._earliest(node)
+        candidates = [k for k in self._by_size.get(size, ())[-_BACK:] if k >= first]
+        if not isinstance(node, Reduce):
+            candidates += [k for k in self._row_groups(node) if k >= first]
+        for k in sorted(candidates, reverse=True):
+            group = self.steps[k]
+            assert isinstance(group, Group)
+            if self._shares(node, group) and self._joins(node, k, group):
+                return
+        group = Group(fresh_axes(domain))
+        self._by_size.setdefault(size, []).append(len(self.steps))
+        self.steps.append(group)
+        if not self._joins(node, len(self.steps) - 1, group):
+            raise AssertionError(f"a {type(node).__name__} does not fit a group of its own")
+
+    def _row_groups(self, node: Node) -> list[int]:
+        """The groups that compute combinations of rows which a node reads."""
+        found = {self.position[d] for d in self.deps(node) if d in self.position and not isinstance(d, Stored)}
+        return [k for k in found if isinstance(self.steps[k], Group)]
+
+    def _shares(self, node: Node, group: Group) -> bool:
+        """Whether a node reads an array that a group makes or reads, of more than one element."""
+        return any(d in group.by_node or (d in group.reads and product(d.shape) != 1) for d in self.deps(node))
+
+    def _joins(self, node: Node, k: int, group: Group) -> bool:
+        """Make a node a member of a group if it can be; says whether."""
+        try:
+            member, inner, columns = self._member(node, k, group)
+        except _NoFit:
+            return False
+        group.inner, group.columns = inner, columns
+        group.members.append(member)
+        group.by_node[node] = member
+        group.reads.update(self.deps(node))
+        self.position[node] = k
+        if member.level == COLUMN or node in self.must:
+            self.place_of(node)
+        return True
+
+    def _member(
+        self, node: Node, k: int, group: Group
+    ) -> tuple[Member, frozenset[Axis] | None, frozenset[Axis] | None]:
+        inner, columns = group.inner, group.columns
+        everywhere = indices(group.axes)
+        name = f"r{len(group.members)}"
+        if isinstance(node, Reduce):
+            operand = node.args[0]
+            full = reshaper(group.shape, operand.shape)(everywhere)
+            kept = tuple([i for n, i in enumerate(full) if n not in node.axes])
+            along = frozenset(_axes_in([i for n, i in enumerate(full) if n in node.axes]))
+            stay = frozenset(_axes_in(kept))
+            if along & stay:
+                raise _NoFit
+            level = REDUCE
+            if _is_column(group.axes, along):
+                level, columns = COLUMN, self._agreed(columns, along)
+            else:
+                inner = self._agreed(inner, along)
+            if columns is not None and inner is not None and (columns & inner or not _leads(group.axes, columns)):
+                raise _NoFit
+            phase = self._phase(node, group)
+            value = self._reader(k, group, phase, FULL)(operand, full)
+            return Member(node, level, kept, value, phase, name), inner, columns
+        assert isinstance(node, Map)
+        level = FULL
+        if product(node.shape) == product(group.shape):
+            idx = reshaper(group.shape, node.shape)(everywhere)
+        else:
+            rows = [a for a in group.axes if inner is None or a not in inner]
+            if inner is None or product([a.extent for a in rows]) != product(node.shape):
+                raise _NoFit
+            level = ROW
+            idx = reshaper(tuple([a.extent for a in rows]), node.shape)(indices(rows))
+        phase = self._phase(node, group)
+        read = self._reader(k, group, phase, level)
+        return Member(node, level, idx, node.element(read, idx), phase, name), inner, columns
+
+    @staticmethod
+    def _agreed(known: frozenset[Axis] | None, axes: frozenset[Axis]) -> frozenset[Axis]:
+        if known is not None and known != axes:
+            raise _NoFit
+        return axes
+
+    def _phase(self, node: Node, group: Group) -> int:
+        """The first run over the row in which all that a node reads is there."""
+        phase = 0
+        for d in self.deps(node):
+            m = group.by_node.get(d)
+            if m is not None:
+                phase = max(phase, m.phase + (m.level == REDUCE))
+        return phase
+
+    def _reader(self, k: int, group: Group, phase: int, level: str) -> Callable[[Value, Idx], Scalar]:
+        """What gives elements of values to a member of a group."""
+
+        def read(value: Value, idx: Idx) -> Scalar:
+            return scalar(value.node, value.at(idx))
+
+        def scalar(node: Node, idx: Idx) -> Scalar:
+            m = group.by_node.get(node)
+            if m is not None:
+                return self._at_hand(m, idx, group, phase, level)
+            key = (phase, level, node, idx)
+            found = group.memo.get(key)
+            if found is None:
+                if isinstance(node, Map) and node not in self.kept:
+                    found = node.element(read, idx)
+                elif self.position.get(node, -1) >= k or any(self.position.get(w, -1) >= k for w in node.after):
+                    raise _NoFit
+                else:
+                    found = self._element(node, idx, group)
+                group.memo[key] = found
+            return found
+
+        return read
+
+    def _element(self, node: Node, idx: Idx, group: Group) -> Scalar:
+        place = self.place_of(node)
+        return Element(node.dtype, group.parameter(place, node.dtype), place.offset(idx))
+
+    def _at_hand(self, m: Member, idx: Idx, group: Group, phase: int, level: str) -> Scalar:
+        """An element of a node that the same group computes."""
+        if m.level == COLUMN or m.idx != idx or m.phase > phase:
+            raise _NoFit
+        if m.level in (REDUCE, ROW):
+            return Local(m.node.dtype, m.name)
+        if level != FULL:
+            raise _NoFit
+        if m.phase == phase:
+            return m.value
+        group.again.add(m.node)
+        return self._element(m.node, idx, group)
+
+
+def _is_column(axes: Sequence[Axis], along: frozenset[Axis]) -> bool:
+    """Whether columns are combined: the axis that lies closest stays, and there is too much for registers."""
+    last = [a for a in axes if a.extent != 1][-1:]
+    if not last or last[0] in along or not _leads(axes, along):
+        return False
+    count = product([a.extent for a in along]).constant
+    return count is None or count > _FEW
+
+
+def _leads(axes: Sequence[Axis], along: frozenset[Axis]) -> bool:
+    """Whether some axes are the outermost ones."""
+    real = [a for a in axes if a.extent != 1]
+    return set(real[: len(along)]) == set(along)
+
+
+def _axes_in(idx: Sequence[Index]) -> set[Axis]:
+    out: set[Axis] = set()
+    for i in idx:
+        for a in i.atoms():
+            if isinstance(a, Axis):
+                out.add(a)
+    return out
+
+
+def _kept(items: Sequence[Item], must: set[Node]) -> set[Node]:
+    """The nodes that are not simply computed again by each of their readers."""
+    readers: dict[Node, int] = {}
+    repeated: set[Node] = set()
+    kept = set(must)
+    for item in items:
+        if isinstance(item, Action):
+            kept.update(v.node for v in item.reads)
+            continue
+        domain = item.args[0].shape if isinstance(item, Reduce) else item.shape
+        for node in {v.node for v in item.args}:
+            readers[node] = readers.get(node, 0) + 1
+            if node.shape != domain and product(node.shape) != product(domain):
+                repeated.add(node)
+    costs: dict[Node, int] = {}
+    for item in items:
+        if isinstance(item, Reduce):
+            kept.add(item)
+        if not isinstance(item, Map):
+            continue
+        cost = item.cost + sum(costs.get(n, 0) for n in {v.node for v in item.args} if n not in kept)
+        costs[item] = cost
+        if (
+            item.place is not None
+            or cost > _LARGE
+            or (readers.get(item, 0) > 1 and cost > _CHEAP)
+            or (item in repeated and cost > _CHEAP_AGAIN)
+        ):
+            kept.add(item)
+    return kept

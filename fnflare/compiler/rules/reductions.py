@@ -1,0 +1,160 @@
+"""Reductions, and the functions that are made of them: softmax and its kin become a few runs over each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
+from fnflare.compiler.graph import Value
+from fnflare.nest import (
+    Axis,
+    Buffer,
+    Element,
+    Kernel,
+    Loop,
+    Part,
+    Position,
+    Scalar,
+    Store,
+    apply,
+    constant,
+    index,
+    select,
+)
+from fnflare.program.ir import Equation
+
+__all__: list[str] = []
+
+
+@lowering("sum")
+def _(block: Block, e: Equation, x: Value, *, axes: tuple[int, ...], keepdims: bool) -> Value:
+    dtype = machine_type(e.outputs[0].aval.dtype)
+    return block.reduce("add", block.cast(x, dtype), axes, keepdims, e.source)
+
+
+@lowering("max", "min")
+def _(block: Block, e: Equation, x: Value, *, axes: tuple[int, ...], keepdims: bool) -> Value:
+    op = {"max": "maximum", "min": "minimum"}[e.prim.name]
+    if x.dtype == "b1":
+        op = {"maximum": "or", "minimum": "and"}[op]
+    return block.reduce(op, x, axes, keepdims, e.source)
+
+
+@lowering("any", "all")
+def _(block: Block, e: Equation, x: Value, *, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return block.reduce("or" if e.prim.name == "any" else "and", block.cast(x, "b1"), axes, keepdims, e.source)
+
+
+@lowering("argmax", "argmin")
+def _(block: Block, e: Equation, x: Value, *, axis: int, keepdims: bool) -> Value:
+    """The first position of the extreme, or of a NaN where there is one."""
+    op = "maximum" if e.prim.name == "argmax" else "minimum"
+    if x.dtype == "b1":
+        x = block.cast(x, "u8")
+    axis %= len(x.shape)
+    best = block.reduce(op, x, (axis,), True, e.source).broadcast(x.shape)
+    after = x.shape[axis]
+
+    def position(read: Any, idx: Any) -> Scalar:
+        a, b = read(x, idx), read(best, idx)
+        wins = apply("equal", a, b)
+        if a.dtype[0] == "f":
+            wins = wins | apply("not_equal", a, a)
+        return select(wins, Position("i64", idx[axis]), Position("i64", after))
+
+    places = block.map(x.shape, "i64", (x, best), position, 2, e.source)
+    return block.reduce("minimum", places, (axis,), keepdims, e.source)
+
+
+# -- softmax and its kin --------------------------------------------------------------------------
+
+
+def _axes(x: Value, axis: Any) -> tuple[int, ...]:
+    rank = len(x.shape)
+    axes = range(rank) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple(sorted(a % rank for a in axes))
+
+
+def _shifted(block: Block, e: Equation, x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
+    """x less its maximum along axes, and that maximum; 0 stands for one that is infinite."""
+    if x.dtype[0] != "f":
+        raise NotLowered(f"{e.prim.name} of {x.dtype}")
+    top = block.reduce("maximum", x, axes, True, e.source)
+
+    def finite(a: Scalar) -> Scalar:
+        infinite = apply("less", apply("absolute", a), constant(float("inf"), a.dtype))
+        return select(infinite, a, constant(0, a.dtype))
+
+    top = block.elementwise(x.dtype, (top,), finite, 2, e.source)
+    return block.elementwise(x.dtype, (x, top), lambda a, b: a - b, 1, e.source), top
+
+
+def _function(block: Block, e: Equation, op: str, x: Value) -> Value:
+    return block.elementwise(x.dtype, (x,), lambda a: apply(op, a), 15, e.source)
+
+
+@lowering("softmax")
+def _(block: Block, e: Equation, x: Value, *, axis: Any) -> Value:
+    axes = _axes(x, axis)
+    shifted, _ = _shifted(block, e, x, axes)
+    powers = _function(block, e, "exp", shifted)
+    total = block.reduce("add", powers, axes, True, e.source)
+    scale = block.elementwise(x.dtype, (total,), lambda s: constant(1, s.dtype) / s, 4, e.source)
+    return block.elementwise(x.dtype, (powers, scale), lambda p, s: p * s, 1, e.source)
+
+
+@lowering("log_softmax")
+def _(block: Block, e: Equation, x: Value, *, axis: Any) -> Value:
+    axes = _axes(x, axis)
+    shifted, _ = _shifted(block, e, x, axes)
+    total = block.reduce("add", _function(block, e, "exp", shifted), axes, True, e.source)
+    return block.elementwise(x.dtype, (shifted, _function(block, e, "log", total)), lambda a, b: a - b, 1, e.source)
+
+
+@lowering("logsumexp")
+def _(block: Block, e: Equation, x: Value, *, axis: Any) -> Value:
+    axes = _axes(x, axis)
+    shifted, top = _shifted(block, e, x, axes)
+    total = block.reduce("add", _function(block, e, "exp", shifted), axes, True, e.source)
+    return block.elementwise(x.dtype, (_function(block, e, "log", total), top), lambda a, b: a + b, 1, e.source)
+
+
+# -- running sums -----------------------------------------------------------------------------------
+
+
+@lowering("cumsum")
+def _(block: Block, e: Equation, x: Value, *, axis: int) -> Value:
+    out = e.outputs[0]
+    dtype = machine_type(out.aval.dtype)
+    source = block.in_memory(block.cast(x, dtype))
+    axis %= len(x.shape)
+    target = block.stored(x.shape, dtype, block.target(out), e.source)
+
+    def emit() -> list[Any]:
+        a, b = source.place(), target.place
+        assert a is not None and b is not None
+        read = Buffer("x", dtype, index(0), "parameter")
+        write = Buffer("y", dtype, index(0), "parameter")
+        axes = [Axis(f"i{k}", n) for k, n in enumerate(x.shape)]
+        step = Axis("t", x.shape[axis] - 1)
+        first = tuple([index(0) if k == axis else index(i) for k, i in enumerate(axes)])
+        here = tuple([index(step) + 1 if k == axis else i for k, i in enumerate(first)])
+        before = tuple([index(step) if k == axis else i for k, i in enumerate(first)])
+
+        def at(buffer: Buffer, strides: Any, idx: Any) -> Element:
+            return Element(dtype, buffer, sum((i * s for i, s in zip(idx, strides, strict=True)), index(0)))
+
+        head = at(write, b.strides, first)
+        body: list[Any] = [Store(write, head.index, at(read, a.strides, first))]
+        added = apply("add", at(write, b.strides, before), at(read, a.strides, here))
+        body.append(Loop(step, (Store(write, at(write, b.strides, here).index, added),)))
+        others = [i for k, i in enumerate(axes) if k != axis and i.extent != 1]
+        for i in reversed(others[1:]):
+            body = [Loop(i, tuple(body))]
+        kernel = Kernel("running_sum", (read, write), (), others[0] if others else None, tuple(body))
+        return [block.module.kernels.run(kernel, [Part(a.buffer, a.start), Part(b.buffer, b.start)], [])]
+
+    if any(n.constant is None for n in x.shape):
+        raise NotLowered("cumsum of an array whose size is given at run time")
+    block.action([source], [target], emit, e.source)
+    return Value(target)
