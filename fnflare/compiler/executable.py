@@ -15,7 +15,7 @@ import numpy as np
 
 from fnflare.compiler import fastcall
 from fnflare.compiler.arena import Slot, pool
-from fnflare.compiler.layout import Layout, is_tiny, layout
+from fnflare.compiler.layout import Layouts, is_tiny, keep_newest
 from fnflare.compiler.llvm.engine import Code
 from fnflare.compiler.lowered import Lowered
 from fnflare.nest import DTYPES, Buffer
@@ -24,8 +24,6 @@ __all__ = ["ENTRY", "Action", "Executable", "actions"]
 
 #: The function of a compiled module that runs its body.
 ENTRY = "main"
-#: A program is laid out for as many combinations of sizes; the oldest goes first.
-_MOST_LAYOUTS = 1024
 #: A program keeps scratch memory of its own up to as many bytes; clearing more takes longer than Python does.
 _MOST_KEPT = 1 << 20
 #: C-contiguous and aligned, as NumPy numbers its flags.
@@ -85,7 +83,7 @@ class Executable:
         Args:
             shapes: of the arguments.
         """
-        found = self._plain.layout(tuple([shapes[i][axis] for _, i, axis in self.lowered.sizes]))
+        found = self._plain.layouts.find(tuple([shapes[i][axis] for _, i, axis in self.lowered.sizes]))
         made = zip(self._plain.actions, found.shapes, strict=True)
         return found.total + sum([int(np.prod(s)) * a.dtype.itemsize for a, s in made if a.kind != "pass"])
 
@@ -101,13 +99,13 @@ class _Plain:
         self.places = {b: i for i, b in enumerate(lowered.module.buffers)}
         self._inputs = [(i, self.places[b], DTYPES[b.dtype]) for i, b in enumerate(lowered.inputs) if b in self.places]
         self.actions = actions(lowered, self.places)
-        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self.layouts = Layouts(lowered)
 
     def __call__(self, *args: Any) -> list[Any]:
         lowered = self.lowered
         if len(args) != len(lowered.inputs):
             raise TypeError(f"{lowered.module.name}: {len(lowered.inputs)} arguments are needed, got {len(args)}")
-        found = self.layout(tuple([args[i].shape[axis] for _, i, axis in lowered.sizes]))
+        found = self.layouts.find(tuple([args[i].shape[axis] for _, i, axis in lowered.sizes]))
         addresses = found.addresses.copy()
         kept = []
         for i, place, dtype in self._inputs:
@@ -129,19 +127,10 @@ class _Plain:
             out[n] = _answer(action, out, n, args)
         return out
 
-    def layout(self, sizes: tuple[int, ...]) -> Layout:
-        """The layout for such sizes, in the order of the program's."""
-        found = self._layouts.get(sizes)
-        if found is None:
-            if len(self._layouts) >= _MOST_LAYOUTS:
-                self._layouts.pop(next(iter(self._layouts)), None)
-            found = self._layouts[sizes] = layout(self.lowered, sizes)
-        return found
-
 
 def _fast(plain: _Plain, slot: Slot, sizes: tuple[int, ...]) -> Callable[..., list[Any]]:
     """A program for certain sizes by the shortest way that there is."""
-    lowered, found = plain.lowered, plain.layout(sizes)
+    lowered, found = plain.lowered, plain.layouts.find(sizes)
     if found.total > _MOST_KEPT:
         return plain
     slot.reserve(found.total)
@@ -171,9 +160,8 @@ def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
         sizes = tuple([args[i].shape[axis] for i, axis in where])
         function = functions.get(sizes)
         if function is None:
-            if len(functions) >= _MOST_LAYOUTS:
-                functions.pop(next(iter(functions)), None)
             function = functions[sizes] = _fast(plain, slot, sizes)
+            keep_newest(functions)
         return function(*args)
 
     return call

@@ -1,10 +1,14 @@
 """Where memory lies: sizes as arithmetic, blocks that are kept, and which programs are tiny."""
 
+import itertools
+
 import pytest
 from native import lowered
 
+from fnflare.compiler import layout
 from fnflare.compiler.arena import Block, Pool, Slot
-from fnflare.compiler.layout import evaluate, is_tiny
+from fnflare.compiler.layout import Layouts, evaluate, is_tiny
+from fnflare.compiler.memory import plan
 from fnflare.nest import Axis, Branch, Buffer, Contract, ContractLoop, Kernel, Part, Repeat, Run, Size, index
 
 
@@ -59,6 +63,52 @@ def test_a_slot_grows_and_knows_its_size():
     for size in (100, 1000, 10):
         slot.reserve(size)
     assert sum(b.size for b in slot._blocks) < 5 * 1000
+
+
+# -- layouts for sizes -----------------------------------------------------------------------------
+
+
+def scratch(name, size):
+    return Buffer(name, "f32", size, "scratch")
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_buffers_in_use_together_never_overlap_whatever_the_sizes(grows):
+    m, n = Size("m"), Size("n")
+    a, b = index(m), index(n)
+    sizes = [a * b, b, a + b * 3, index(5), a * a]
+    if not grows:
+        sizes[1] = 2000 - b
+        sizes[3] = b // 3 + 1
+    buffers = [(scratch(f"s{i}", size), i, i + 1) for i, size in enumerate(sizes)]
+    program = lowered([], [], scratch=buffers, sizes=[(m, 0, 0), (n, 0, 1)])
+    layouts = Layouts(program)
+    for now in itertools.product((1, 2, 7, 16, 17, 31, 40), (1, 3, 15, 33, 100, 1000)):
+        found = layouts.find(now)
+        assert found is layouts.find(now)
+        assert tuple(found.sizes) == now
+        values = dict(zip((m, n), now, strict=True))
+        spans = [(int(at), int(at) + 4 * evaluate(s, values)) for at, s in zip(found.addresses, sizes, strict=True)]
+        assert all(at % 64 == 0 and end <= found.total for at, end in spans)
+        for (x, x_end), (y, y_end) in itertools.pairwise(spans):
+            assert x_end <= y or y_end <= x
+
+
+def test_many_lengths_share_a_few_plans(monkeypatch):
+    n, made = Size("n"), []
+    monkeypatch.setattr(layout, "plan", lambda wanted: made.append(wanted) or plan(wanted))
+    program = lowered([], [], scratch=[(scratch("s", index(n) * 100), 0, 1)], sizes=[(n, 0, 0)])
+    layouts = Layouts(program)
+    for length in range(1, 1025):
+        exact = -(-length * 400 // 64) * 64
+        assert exact <= layouts.find((length,)).total <= exact * 1.13 + 64
+    assert len(made) < 75
+
+
+def test_old_entries_go_first():
+    entries = dict.fromkeys(range(2000))
+    layout.keep_newest(entries)
+    assert list(entries) == list(range(976, 2000))
 
 
 # -- how much work a program is ----------------------------------------------------------------------
