@@ -75,7 +75,7 @@ class Names:
             hint = f"v{hint}"
         count = self._count(hint, first)
         name = hint if count == first == 1 else _numbered(hint, count)
-        while self._has(name):
+        while self.has(name):
             count += 1
             name = _numbered(hint, count)
         self._counts[hint] = count + 1
@@ -90,7 +90,8 @@ class Names:
             scope = scope._outer
         return first
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Whether a name is taken."""
         scope: Names | None = self
         while scope is not None:
             if name in scope._taken:

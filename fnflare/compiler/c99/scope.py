@@ -44,6 +44,13 @@ class Scope:
         """An identifier that is there already now stands for something else too."""
         self._given[thing] = name
 
+    def declare_axis(self, axis: Axis) -> str:
+        """A new identifier for a loop's variable; numbered ones become i, j, k from the outermost in."""
+        hint = axis.name
+        if hint[:1] == "i" and hint[1:].isdigit():
+            hint = next((letter for letter in "ijklmnpq" if not self.names.has(letter)), "i")
+        return self.declare(axis, hint)
+
     def declare_buffer(self, b: Buffer, dtype: str) -> str:
         """A new identifier for a buffer whose memory holds numbers of `dtype`, which may not be its own."""
         self._stored[b] = dtype
