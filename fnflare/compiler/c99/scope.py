@@ -6,6 +6,8 @@ it, and what it names itself is forgotten after it.
 
 from __future__ import annotations
 
+import re
+
 from fnflare.compiler.c99.literals import Level, Text
 from fnflare.compiler.c99.names import Names
 from fnflare.nest import Axis, Buffer, Scalar, Size
@@ -47,7 +49,7 @@ class Scope:
     def declare_axis(self, axis: Axis) -> str:
         """A new identifier for a loop's variable; numbered ones become i, j, k from the outermost in."""
         hint = axis.name
-        if hint[:1] == "i" and hint[1:].isdigit():
+        if re.fullmatch("i[0-9]+[hl]*", hint):
             hint = next((letter for letter in "ijklmnpq" if not self.names.has(letter)), "i")
         return self.declare(axis, hint)
 

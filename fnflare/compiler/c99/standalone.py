@@ -138,6 +138,12 @@ class _Library:
     def _index(self, i: Index) -> Text:
         return index_text(i, lambda a: Text(self.sizes[a] if isinstance(a, Size) else str(a), Level.PRIMARY))
 
+    def _bytes(self, count: Index, target: str) -> str:
+        """The size of an output."""
+        text = self._index(count)
+        elements = text.text if count.constant is not None else f"(size_t){text.at(Level.UNARY)}"
+        return f"{elements} * sizeof *{target}"
+
     def _size_parameters(self) -> str:
         return ", ".join(f"int64_t {n}" for n in self.sizes.values()) or "void"
 
@@ -230,7 +236,7 @@ class _Library:
             args = [*[self.pointers[b] for b in self.lowered.module.buffers], *self.sizes.values()]
             lines.add(f"{self.name}_body({', '.join(args)});")
             for target, source, count in self.copies:
-                lines.add(f"memmove({target}, {source}, (size_t)({self._index(count).text}) * sizeof *{target});")
+                lines.add(f"memmove({target}, {source}, {self._bytes(count, target)});")
             lines.add(f"return {upper}_OK;")
         return lines.done
 
