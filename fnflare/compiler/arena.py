@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare.compiler.memory import ALIGNMENT
 
-__all__ = ["Block", "Pool", "pool"]
+__all__ = ["Block", "Pool", "Slot", "pool"]
 
 #: How many blocks are kept while nobody uses them.
 _MOST_BLOCKS = 4
@@ -27,13 +27,18 @@ class Block:
         address: where it begins.
     """
 
-    __slots__ = ("_memory", "address", "size")
+    __slots__ = ("_memory", "_start", "address", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._memory: np.ndarray[Any, Any] = np.empty(size + ALIGNMENT, np.uint8)
         start = self._memory.__array_interface__["data"][0]
         self.address = -(-start // ALIGNMENT) * ALIGNMENT
+        self._start = self.address - start
+
+    def write(self, number: int) -> None:
+        """Write a number at its beginning."""
+        self._memory[self._start : self._start + 8].view(np.uint64)[0] = number
 
 
 class Pool:
@@ -67,6 +72,32 @@ class Pool:
         self._free.append(block)
         if len(self._free) > _MOST_BLOCKS:
             del self._free[:-_MOST_BLOCKS]
+
+
+class Slot:
+    """A place for one block, which native code takes and puts back under the GIL, with its size in the 64 bytes before.
+
+    While a call has it, others find the place empty. Blocks that were too small are kept, since a call may be in the
+    middle of one; as each is half as large again as the one before, all of them together are at most twice the last.
+
+    Attributes:
+        address: where the address of the block is found, or 0 while it is in use.
+    """
+
+    def __init__(self) -> None:
+        self._word = np.zeros(1, np.uintp)
+        self._blocks: list[Block] = []
+        self.address: int = self._word.__array_interface__["data"][0]
+
+    def reserve(self, size: int) -> None:
+        """See to it that the block has at least `size` bytes."""
+        there = self._blocks[-1].size - ALIGNMENT if self._blocks else 0
+        if there >= size:
+            return
+        block = Block(max(size, there + there // 2) + ALIGNMENT)
+        block.write(block.size - ALIGNMENT)
+        self._blocks.append(block)
+        self._word[0] = block.address + ALIGNMENT
 
 
 pool = Pool()

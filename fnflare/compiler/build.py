@@ -1,63 +1,38 @@
-"""From a lowered program to one that can be called: LLVM's text, its object code, kept on disk, and code in memory.
+"""From a lowered program to one that can be called.
 
-Equal texts are compiled once and loaded once, however many programs they stand for: what differs between those, the
-values of constants and what becomes of the answers, is not in the code.
+Loop nests become LLVM's text, the text code in memory (`fnflare.compiler.object_code`), which a function of arrays is
+put around (`fnflare.compiler.executable`). Equal texts are compiled and loaded once, however many programs they stand
+for: the values of constants and what becomes of the answers are not in the code.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import sys
-import threading
-import weakref
 
-from fnflare.compiler import cache
+from fnflare.compiler.executable import ENTRY, Executable
 from fnflare.compiler.llvm import engine
+from fnflare.compiler.llvm.render import render
+from fnflare.compiler.lowered import Lowered
+from fnflare.compiler.object_code import code_of
+from fnflare.kernels import mkl
 
-__all__ = ["code_of", "compilations"]
-
-_lock = threading.RLock()
-#: Code in memory, as long as something may call it.
-_loaded: weakref.WeakValueDictionary[str, engine.Code] = weakref.WeakValueDictionary()
-_compilations = 0
-
-if hasattr(os, "register_at_fork"):
-    # A child must not be made while another thread, which the child lacks, is compiling.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+__all__ = ["build"]
 
 
-def compilations() -> int:
-    """How many texts this process has compiled; what was found in memory or on disk does not count."""
-    return _compilations
-
-
-def code_of(text: str) -> engine.Code:
-    """The code of a module in LLVM's language, in memory.
+def build(lowered: Lowered) -> Executable:
+    """Compile a lowered program, or find its code where it was compiled before.
 
     Raises:
-        RuntimeError: LLVM does not accept the text.
+        RuntimeError: LLVM does not accept the program's text.
+        TypeError: an operation of it is not defined for the type of its arguments.
     """
-    with _lock:
-        key = cache.fingerprint(text, *_surroundings())
-        code = _loaded.get(key)
-        if code is None:
-            code = _loaded[key] = engine.load(_object_code(key, text))
-        return code
-
-
-def _object_code(key: str, text: str) -> bytes:
-    global _compilations  # noqa: PLW0603
-    found = cache.lookup(key)
-    if found is None:
-        found = engine.compile_text(text)
-        _compilations += 1
-        cache.store(key, found)
-    return found
+    return Executable(lowered, code_of(render(lowered.module, ENTRY, threads=_openmp())))
 
 
 @functools.cache
-def _surroundings() -> tuple[str, ...]:
-    """What object code depends on besides the text."""
-    version = sys.modules["fnflare"].__version__  # the package imports all rooms, so none imports it
-    return version, sys.implementation.cache_tag or sys.version, *engine.machine(), *engine.versions()
+def _openmp() -> bool:
+    """Let code find the functions of libraries that it calls; whether those that share work out are among them."""
+    symbols = mkl.native_symbols()
+    for name, address in symbols.items():
+        engine.add_symbol(name, address)
+    return "__kmpc_fork_call" in symbols

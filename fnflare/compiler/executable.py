@@ -8,13 +8,14 @@ interpreter returns: arrays of the caller's own, NumPy scalars where there are n
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fnflare.compiler.arena import pool
-from fnflare.compiler.layout import Layout, layout
+from fnflare.compiler import fastcall
+from fnflare.compiler.arena import Slot, pool
+from fnflare.compiler.layout import Layouts, is_tiny, keep_newest
 from fnflare.compiler.llvm.engine import Code
 from fnflare.compiler.lowered import Lowered
 from fnflare.nest import DTYPES, Buffer
@@ -23,8 +24,8 @@ __all__ = ["ENTRY", "Action", "Executable", "actions"]
 
 #: The function of a compiled module that runs its body.
 ENTRY = "main"
-#: A program is laid out for as many combinations of sizes; the oldest goes first.
-_MOST_LAYOUTS = 1024
+#: A program keeps scratch memory of its own up to as many bytes; clearing more takes longer than Python does.
+_MOST_KEPT = 1 << 20
 #: C-contiguous and aligned, as NumPy numbers its flags.
 _PLAIN = 0x0001 | 0x0100
 
@@ -55,16 +56,18 @@ class Executable:
     Args:
         lowered: the program.
         code: its code, with a function `ENTRY`.
+
+    Attributes:
+        lowered: the program.
+        call: the same function of the arguments, by a shorter way.
     """
 
     def __init__(self, lowered: Lowered, code: Code) -> None:
         self.lowered = lowered
-        self._code = code  # stays in memory as long as it may run
-        self._run = _Entry(code.address(ENTRY))
-        places = {b: i for i, b in enumerate(lowered.module.buffers)}
-        self._inputs = [(i, places[b], DTYPES[b.dtype]) for i, b in enumerate(lowered.inputs) if b in places]
-        self._actions = actions(lowered, places)
-        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._plain = _Plain(lowered, code)
+        self.call: Callable[..., list[Any]] = self._plain
+        if fastcall.available() and all(a.kind in ("make", "pass") for a in self._plain.actions):
+            self.call = _by_sizes(self._plain) if lowered.sizes else _fast(self._plain, Slot(), ())
 
     def __call__(self, *args: Any) -> list[Any]:
         """The answers, in a list.
@@ -72,10 +75,37 @@ class Executable:
         Raises:
             TypeError: there are more or fewer arguments than the program has inputs.
         """
+        return self.call(*args)
+
+    def peak_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """The memory that a call needs beside its arguments and constants: scratch memory and the answers.
+
+        Args:
+            shapes: of the arguments.
+        """
+        found = self._plain.layouts.find(tuple([shapes[i][axis] for _, i, axis in self.lowered.sizes]))
+        made = zip(self._plain.actions, found.shapes, strict=True)
+        return found.total + sum([int(np.prod(s)) * a.dtype.itemsize for a, s in made if a.kind != "pass"])
+
+
+class _Plain:
+    """A compiled program as a function in Python, which takes whatever NumPy can make an array of."""
+
+    def __init__(self, lowered: Lowered, code: Code) -> None:
+        self.lowered = lowered
+        self.code = code  # stays in memory as long as it may run
+        self.entry = code.address(ENTRY)
+        self._run = _Entry(self.entry)
+        self.places = {b: i for i, b in enumerate(lowered.module.buffers)}
+        self._inputs = [(i, self.places[b], DTYPES[b.dtype]) for i, b in enumerate(lowered.inputs) if b in self.places]
+        self.actions = actions(lowered, self.places)
+        self.layouts = Layouts(lowered)
+
+    def __call__(self, *args: Any) -> list[Any]:
         lowered = self.lowered
         if len(args) != len(lowered.inputs):
             raise TypeError(f"{lowered.module.name}: {len(lowered.inputs)} arguments are needed, got {len(args)}")
-        found = self.layout(tuple([args[i].shape[axis] for _, i, axis in lowered.sizes]))
+        found = self.layouts.find(tuple([args[i].shape[axis] for _, i, axis in lowered.sizes]))
         addresses = found.addresses.copy()
         kept = []
         for i, place, dtype in self._inputs:
@@ -83,7 +113,7 @@ class Executable:
             kept.append(x)  # a copy has to live until the code has run
             addresses[place] = _address(x)
         out: list[Any] = []
-        for (kind, which, dtype), shape in zip(self._actions, found.shapes, strict=True):
+        for (kind, which, dtype), shape in zip(self.actions, found.shapes, strict=True):
             out.append(np.empty(shape, dtype) if kind == "make" else None)
             if kind == "make":
                 addresses[which] = _address(out[-1])
@@ -93,28 +123,48 @@ class Executable:
         self._run(_address(addresses), _address(found.sizes))
         if block is not None:
             pool.give(block)
-        for n, action in enumerate(self._actions):
+        for n, action in enumerate(self.actions):
             out[n] = _answer(action, out, n, args)
         return out
 
-    def peak_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
-        """The memory that a call needs beside its arguments and constants: scratch memory and the answers.
 
-        Args:
-            shapes: of the arguments.
-        """
-        found = self.layout(tuple([shapes[i][axis] for _, i, axis in self.lowered.sizes]))
-        made = zip(self._actions, found.shapes, strict=True)
-        return found.total + sum([int(np.prod(s)) * a.dtype.itemsize for a, s in made if a.kind != "pass"])
+def _fast(plain: _Plain, slot: Slot, sizes: tuple[int, ...]) -> Callable[..., list[Any]]:
+    """A program for certain sizes by the shortest way that there is."""
+    lowered, found = plain.lowered, plain.layouts.find(sizes)
+    if found.total > _MOST_KEPT:
+        return plain
+    slot.reserve(found.total)
+    return fastcall.function(
+        plain.entry,
+        [fastcall.Argument(plain.places.get(b), DTYPES[b.dtype]) for b in lowered.inputs],
+        [
+            fastcall.Answer("make" if a.kind == "make" else "pass", a.which, a.dtype, shape)
+            for a, shape in zip(plain.actions, found.shapes, strict=True)
+        ],
+        found,
+        slot,
+        plain,
+        release=not is_tiny(lowered, sizes),
+    )
 
-    def layout(self, sizes: tuple[int, ...]) -> Layout:
-        """The layout for such sizes, in the order of the program's."""
-        found = self._layouts.get(sizes)
-        if found is None:
-            if len(self._layouts) >= _MOST_LAYOUTS:
-                self._layouts.pop(next(iter(self._layouts)), None)
-            found = self._layouts[sizes] = layout(self.lowered, sizes)
-        return found
+
+def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
+    """A program for any sizes, which goes by the arguments' shapes to a function for theirs."""
+    slot = Slot()
+    functions: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
+    where = [(i, axis) for _, i, axis in plain.lowered.sizes]
+
+    def call(*args: Any) -> list[Any]:
+        if len(args) != len(plain.lowered.inputs):
+            return plain(*args)
+        sizes = tuple([args[i].shape[axis] for i, axis in where])
+        function = functions.get(sizes)
+        if function is None:
+            function = functions[sizes] = _fast(plain, slot, sizes)
+            keep_newest(functions)
+        return function(*args)
+
+    return call
 
 
 def actions(lowered: Lowered, places: dict[Buffer, int]) -> list[Action]:

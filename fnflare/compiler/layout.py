@@ -6,17 +6,36 @@ that a call needs besides the addresses of its arguments.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.memory import plan
-from fnflare.nest import DTYPES, Atom, Index, Quotient, Remainder, Size
+from fnflare.nest import (
+    DTYPES,
+    Atom,
+    Branch,
+    Contract,
+    Index,
+    Quotient,
+    Remainder,
+    Repeat,
+    Run,
+    Sections,
+    Size,
+    Statement,
+)
 
-__all__ = ["Layout", "layout"]
+__all__ = ["Layout", "Layouts", "evaluate", "is_tiny", "keep_newest"]
+
+#: A program is laid out for as many combinations of sizes.
+_MOST_KEPT = 1024
+#: So many scalar operations take a few microseconds.
+_TINY = 10_000
 
 
 class Layout(NamedTuple):
@@ -38,26 +57,109 @@ class Layout(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
 
-def layout(lowered: Lowered, sizes: tuple[int, ...]) -> Layout:
-    """The layout of a program for numbers in place of its sizes, in the order of the module's sizes."""
-    found = {size: n for (size, _, _), n in zip(lowered.sizes, sizes, strict=True)}
-    buffers = lowered.module.buffers
-    constants = {b: value.__array_interface__["data"][0] for b, value in lowered.constants}
-    scratch = [i for i, b in enumerate(buffers) if b.role == "scratch"]
-    wanted = []
-    for i in scratch:
-        b = buffers[i]
-        wanted.append((evaluate(b.size, found) * DTYPES[b.dtype].itemsize, *lowered.lifetimes[b]))
-    offsets, total = plan(wanted)
-    addresses = np.array([constants.get(b, 0) for b in buffers], np.uintp)
-    addresses[scratch] = offsets
-    return Layout(
-        np.array([found[s] for s in lowered.module.sizes], np.int64),
-        addresses,
-        np.array(scratch, np.intp),
-        total,
-        tuple([tuple([evaluate(n, found) for n in o.shape]) for o in lowered.outputs]),
-    )
+class Layouts:
+    """The layouts of a program.
+
+    Scratch memory is laid out for sizes that are rounded up, as far as nothing then overlaps: programs for sentences of
+    all lengths would otherwise have as many plans, and a plan takes much longer than a sentence.
+
+    Args:
+        lowered: the program.
+    """
+
+    def __init__(self, lowered: Lowered) -> None:
+        self._lowered = lowered
+        buffers = lowered.module.buffers
+        self._scratch = [i for i, b in enumerate(buffers) if b.role == "scratch"]
+        self._grows = all(_grows(buffers[i].size) for i in self._scratch)
+        constants = {b: value.__array_interface__["data"][0] for b, value in lowered.constants}
+        self._addresses = np.array([constants.get(b, 0) for b in buffers], np.uintp)
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._plans: dict[tuple[int, ...], tuple[list[int], int]] = {}
+
+    def find(self, sizes: tuple[int, ...]) -> Layout:
+        """The layout for numbers in place of the program's sizes, in the order of ``lowered.sizes``."""
+        found = self._layouts.get(sizes)
+        if found is None:
+            found = self._layouts[sizes] = self._make(sizes)
+            keep_newest(self._layouts)
+        return found
+
+    def _make(self, sizes: tuple[int, ...]) -> Layout:
+        lowered = self._lowered
+        values = values_of(lowered, sizes)
+        offsets, total = self._plan(tuple(map(_rounded, sizes)) if self._grows else sizes)
+        addresses = self._addresses.copy()
+        addresses[self._scratch] = offsets
+        return Layout(
+            np.array([values[s] for s in lowered.module.sizes], np.int64),
+            addresses,
+            np.array(self._scratch, np.intp),
+            total,
+            tuple([tuple([evaluate(n, values) for n in o.shape]) for o in lowered.outputs]),
+        )
+
+    def _plan(self, sizes: tuple[int, ...]) -> tuple[list[int], int]:
+        found = self._plans.get(sizes)
+        if found is None:
+            values = values_of(self._lowered, sizes)
+            wanted = []
+            for i in self._scratch:
+                b = self._lowered.module.buffers[i]
+                wanted.append((evaluate(b.size, values) * DTYPES[b.dtype].itemsize, *self._lowered.lifetimes[b]))
+            found = self._plans[sizes] = plan(wanted)
+            keep_newest(self._plans)
+        return found
+
+
+def keep_newest(entries: dict[Any, Any]) -> None:
+    """Drop the oldest of too many entries; other threads may be doing so too."""
+    while len(entries) > _MOST_KEPT:
+        with contextlib.suppress(StopIteration, RuntimeError):
+            entries.pop(next(iter(entries)), None)
+
+
+def values_of(lowered: Lowered, sizes: tuple[int, ...]) -> dict[Size, int]:
+    """The value of each size of a program."""
+    return {size: n for (size, _, _), n in zip(lowered.sizes, sizes, strict=True)}
+
+
+def _grows(value: Index) -> bool:
+    """Whether an index of sizes surely does not become smaller where one of them becomes larger."""
+    return all(c >= 0 and all(isinstance(a, Size) for a in m) for m, c in value.terms.items())
+
+
+def _rounded(size: int) -> int:
+    """A size, or up to an eighth more: of numbers with as many bits there are eight."""
+    step = 1 << max(size.bit_length() - 4, 0)
+    return -(-size // step) * step
+
+
+def is_tiny(lowered: Lowered, sizes: tuple[int, ...]) -> bool:
+    """Whether a program takes so little time that letting other threads run meanwhile costs more."""
+    try:
+        return _operations(lowered.module.body, values_of(lowered, sizes)) <= _TINY
+    except (KeyError, TypeError):  # the work depends on what is computed
+        return False
+
+
+def _operations(statements: Sequence[Statement], sizes: Mapping[Size, int]) -> int:
+    """About how many scalar operations statements of a module's body take."""
+    total = 0
+    for s in statements:
+        if isinstance(s, Run):
+            own = {size: evaluate(n, sizes) for size, n in zip(s.kernel.sizes, s.sizes, strict=True)}
+            turns = 1 if s.kernel.axis is None else evaluate(s.kernel.axis.extent, own)
+            total += turns * evaluate(s.kernel.work, own)
+        elif isinstance(s, Contract):
+            total += math.prod([evaluate(loop.extent, sizes) for loop in s.loops])
+        elif isinstance(s, Repeat) and s.condition is None:
+            total += evaluate(s.axis.extent, sizes) * _operations(s.body, sizes)
+        elif isinstance(s, (Branch, Sections)):
+            total += sum([_operations(body, sizes) for body in s.bodies])
+        else:
+            raise TypeError(f"the work of a {type(s).__name__} is not known")
+    return total
 
 
 def evaluate(value: Index, sizes: Mapping[Size, int]) -> int:

@@ -1,20 +1,19 @@
-"""From text to code: compiled once, kept in memory and on disk."""
+"""From loop nests to a function of arrays."""
 
-import gc
 import os
-import threading
 
 import numpy as np
 import pytest
-from native import python, scale, scale_any_length
+from native import lowered, python
 
 from fnflare.compiler import cache
-from fnflare.compiler.executable import Executable
+from fnflare.compiler.lowered import Output
+from fnflare.nest import Axis, Buffer, Element, Kernel, Part, Run, Size, Store, index
 
 pytest.importorskip("llvmlite")
 
-from fnflare.compiler import build
-from fnflare.compiler.llvm import engine
+from fnflare.compiler.build import build
+from fnflare.compiler.object_code import compilations
 
 
 @pytest.fixture(autouse=True)
@@ -22,153 +21,89 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("FNFLARE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("FNFLARE_CACHE", raising=False)
     monkeypatch.setattr(cache, "_room", cache._Room())
-    build._loaded.clear()
-    return tmp_path / "cache"
 
 
-def compiled_by(run):
-    before = build.compilations()
-    run()
-    return build.compilations() - before
+def affine(shift, columns=3, work=1):
+    """``(2 x + c + shift, x)`` for x of shape (n, columns) and a constant row c, by way of scratch memory."""
+    n, size = Size("n"), Size("size")
+    length = index(n) * columns
+    x, c, s, y = (
+        Buffer(name, "f32", count, role)
+        for name, count, role in (
+            ("x", length, "input"),
+            ("c", index(columns), "constant"),
+            ("s", length, "scratch"),
+            ("y", length, "output"),
+        )
+    )
+    a, b, r = (Buffer(name, "f32", index(0), "parameter") for name in "abr")
+    i = Axis("i", index(size))
+    read = Element("f32", a, index(i))
+    double = Kernel("double", (a, r), (size,), i, (Store(r, index(i), read * 2.0),), work=index(work), vector=True)
+    add = Store(r, index(i), read + Element("f32", b, index(i) % columns) + shift)
+    add = Kernel("add", (a, b, r), (size,), i, (add,), work=index(work), vector=True)
+    start = index(0)
+    body = [
+        Run(double, (Part(x, start), Part(s, start)), (length,)),
+        Run(add, (Part(s, start), Part(c, start), Part(y, start)), (length,)),
+    ]
+    shape, f32 = (index(n), index(columns)), np.dtype(np.float32)
+    value = np.arange(columns, dtype=np.float32)
+    outputs = [Output(y, shape, f32), Output(0, shape, f32)]
+    program = lowered([x], outputs, body, [(s, 0, 1)], [(c, value)], [(n, 0, 0)])
+    module = program.module
+    kernels = type(module)(module.name, module.buffers, module.sizes, (double, add), module.body)
+    return type(program)(kernels, program.inputs, program.constants, outputs, program.lifetimes, program.sizes)
 
 
-def forget():
-    """As in a new process."""
-    gc.collect()
-    build._loaded.clear()
+def expected(x, shift):
+    return 2 * x + np.arange(x.shape[1], dtype=np.float32) + np.float32(shift)
 
 
-def test_equal_texts_are_one_code_in_memory():
-    (first, text), (second, again) = scale((4,)), scale((4,))
-    codes = []
-    assert compiled_by(lambda: codes.append(build.code_of(text))) == 1
-    assert compiled_by(lambda: codes.append(build.code_of(again))) == 0
-    assert codes[0] is codes[1]
-    for program in (first, second):
-        np.testing.assert_array_equal(Executable(program, codes[0])(np.ones(4))[0], np.full(4, 2.0))
+def test_loop_nests_run_on_arrays():
+    before = compilations()
+    f = build(affine(0.5))
+    for rows in (1, 2, 5, 17, 300):
+        x = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
+        for given in (x, np.asfortranarray(x)):
+            y, same = f(given)
+            assert same is given
+            np.testing.assert_array_equal(y, expected(x, 0.5))
+    assert compilations() - before == 1
 
 
-def test_texts_that_differ_are_two():
-    assert compiled_by(lambda: [build.code_of(scale((4,), number=n)[1]) for n in (2.0, 3.0)]) == 2
+def test_equal_nests_are_compiled_once():
+    before = compilations()
+    first, second, third = build(affine(0.25)), build(affine(0.25)), build(affine(0.75))
+    assert compilations() - before == 2
+    x = np.ones((4, 3), np.float32)
+    for f, shift in ((first, 0.25), (second, 0.25), (third, 0.75)):
+        np.testing.assert_array_equal(f(x)[0], expected(x, shift))
 
 
-def test_code_on_disk_is_not_compiled_again():
-    program, text = scale((5,))
-    assert compiled_by(lambda: build.code_of(text)) == 1
-    forget()
-    codes = []
-    assert compiled_by(lambda: codes.append(build.code_of(text))) == 0
-    np.testing.assert_array_equal(Executable(program, codes[0])(np.ones(5))[0], np.full(5, 2.0))
-
-
-def test_damaged_code_is_compiled_again(place):
-    program, text = scale((6,))
-    build.code_of(text)
-    (file,) = place.iterdir()
-    file.write_bytes(file.read_bytes()[:-100])
-    forget()
-    codes = []
-    assert compiled_by(lambda: codes.append(build.code_of(text))) == 1
-    np.testing.assert_array_equal(Executable(program, codes[0])(np.ones(6))[0], np.full(6, 2.0))
-
-
-def test_without_the_cache_nothing_is_kept_on_disk(place, monkeypatch):
-    monkeypatch.setenv("FNFLARE_CACHE", "0")
-    text = scale((7,))[1]
-    assert compiled_by(lambda: build.code_of(text)) == 1
-    forget()
-    assert compiled_by(lambda: build.code_of(text)) == 1
-    assert not place.exists()
-
-
-def test_code_of_another_processor_is_not_taken(monkeypatch):
-    text = scale((8,))[1]
-    build.code_of(text)
-    forget()
-    monkeypatch.setattr(build, "_surroundings", lambda: ("another", "processor"))
-    assert compiled_by(lambda: build.code_of(text)) == 1
-
-
-def test_unused_code_leaves_memory():
-    code = build.code_of(scale((9,))[1])
-    assert len(build._loaded) == 1
-    del code
-    gc.collect()
-    assert len(build._loaded) == 0
-
-
-def test_many_lengths_are_one_compilation():
-    program, text = scale_any_length(3)
-
-    def run():
-        double = Executable(program, build.code_of(text))
-        for n in range(1, 201):
-            np.testing.assert_array_equal(double(np.ones((n, 3)))[0], np.full((n, 3), 2.0))
-
-    assert compiled_by(run) == 1
-
-
-def test_threads_that_want_one_text_compile_it_once():
-    text = scale((10,))[1]
-    codes = []
-
-    def run():
-        threads = [threading.Thread(target=lambda: codes.append(build.code_of(text))) for _ in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-
-    assert compiled_by(run) == 1
-    assert len({id(c) for c in codes}) == 1
-
-
-def test_text_that_is_not_llvms_is_an_error(place):
-    with pytest.raises(RuntimeError):
-        build.code_of("this is no module")
-    assert not place.exists()
-
-
-OTHER = """
-import numpy as np
-from fnflare.compiler import build
-from fnflare.compiler.executable import Executable
-from native import scale
-program, text = scale((11,))
-print(Executable(program, build.code_of(text))(np.ones(11))[0].sum(), build.compilations())
-"""
-
-
-def test_the_next_process_finds_the_code():
-    assert python(OTHER) == "22.0 1"
-    assert python(OTHER) == "22.0 0"
+def test_much_work_is_shared_out_and_answers_the_same():
+    x = np.random.default_rng(0).normal(size=(100_000, 3)).astype(np.float32)
+    np.testing.assert_array_equal(build(affine(0.125, work=1000))(x)[0], expected(x, 0.125))
 
 
 FORK = """
-import os, threading, warnings
-from fnflare.compiler import build
-from native import scale
+import os, warnings
+import numpy as np
+from fnflare.compiler.build import build
+from test_build import affine, expected
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads
-threads = [threading.Thread(target=build.code_of, args=(scale((n,))[1],)) for n in range(1, 9)]
-for t in threads:
-    t.start()
+f = build(affine(0.125, work=1000))
+x = np.ones((100_000, 3), np.float32)
+good = np.array_equal(f(x)[0], expected(x, 0.125))  # OpenMP's threads are there now
 child = os.fork()
 if not child:
-    for n in range(1, 10):
-        build.code_of(scale((n,))[1])
-    os._exit(0)
-for t in threads:
-    t.join()
-print(os.waitpid(child, 0)[1])
+    good = np.array_equal(f(x)[0], expected(x, 0.125))
+    os._exit(0 if good else 1)
+print(good, os.waitpid(child, 0)[1], np.array_equal(f(x)[0], expected(x, 0.125)))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-def test_a_child_compiles_what_its_parent_was_compiling():
-    assert python(FORK) == "0"
-
-
-def test_the_versions_are_part_of_the_key():
-    assert all(isinstance(v, str) and v for v in engine.versions())
-    assert set(engine.versions()) <= set(build._surroundings())
+def test_a_child_shares_out_work_as_its_parent_did():
+    assert python(FORK) == "True 0 True"

@@ -1,5 +1,6 @@
 """Compiled programs as functions: arguments of all kinds go in, and what the interpreter would return comes out."""
 
+import functools
 import gc
 import os
 import sys
@@ -9,11 +10,10 @@ import numpy as np
 import pytest
 from native import buffer, combine, entry, lowered, pointer, python, scale, scale_any_length
 
-from fnflare.compiler.arena import Block, Pool
+from fnflare.compiler import fastcall
 from fnflare.compiler.executable import Executable
-from fnflare.compiler.layout import evaluate
 from fnflare.compiler.lowered import Output
-from fnflare.nest import Size, index
+from fnflare.nest import index
 
 pytest.importorskip("llvmlite")
 
@@ -22,17 +22,35 @@ from fnflare.compiler.llvm import engine
 F64 = np.dtype(np.float64)
 
 
+pytestmark = pytest.mark.parametrize("fast", [True, False], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def fast(request, monkeypatch):
+    """Whether calls go the short way."""
+    if request.param and not fastcall.available():
+        pytest.skip("not with this Python")
+    if not request.param:
+        monkeypatch.setattr(fastcall, "available", lambda: False)
+    return request.param
+
+
+@functools.cache
+def code(text):
+    return engine.load(engine.compile_text(text))
+
+
 def executable(program, text):
-    return Executable(program, engine.load(engine.compile_text(text)))
+    return Executable(program, code(text))
 
 
-@pytest.fixture(scope="module")
-def doubled():
+@pytest.fixture
+def doubled(fast):
     return executable(*scale((3, 4)))
 
 
-@pytest.fixture(scope="module")
-def doubled_any():
+@pytest.fixture
+def doubled_any(fast):
     return executable(*scale_any_length(4))
 
 
@@ -239,18 +257,10 @@ def test_one_executable_serves_all_lengths(doubled_any):
         np.testing.assert_array_equal(doubled_any(x)[0], 2 * x)
 
 
-def test_sizes_are_arithmetic():
-    m, n = Size("m"), Size("n")
-    value = index(m) * index(n) * 3 + (index(n) * index(n) + 1) // (index(m) + 2) - index(n) % 4 + 7
-    for a in range(1, 6):
-        for b in range(1, 9):
-            assert evaluate(value, {m: a, n: b}) == a * b * 3 + (b * b + 1) // (a + 2) - b % 4 + 7
-
-
 def test_peak_memory_is_scratch_and_answers(doubled, doubled_any):
     assert doubled.peak_bytes([(3, 4)]) == 128 + 96
     assert doubled_any.peak_bytes([(1, 4)]) == 64 + 32
-    assert doubled_any.peak_bytes([(100, 4)]) == 3200 + 3200
+    assert doubled_any.peak_bytes([(100, 4)]) == 104 * 32 + 100 * 32  # scratch memory for a rounder length
 
 
 def test_scratch_memory_is_aligned_and_shared_by_lifetimes():
@@ -268,34 +278,6 @@ def test_scratch_memory_is_aligned_and_shared_by_lifetimes():
     where = executable(program, entry("\n".join(lines) + "\n  ret void"))(1.0)
     assert all(w % 64 == 0 for w in where)
     assert where[0] == where[2] != where[1]
-
-
-# -- memory between calls --------------------------------------------------------------------------
-
-
-def test_a_pool_hands_each_block_to_one_caller():
-    pool = Pool()
-    a, b = pool.take(1000), pool.take(1000)
-    assert a is not b
-    assert a.address % 64 == 0 and a.size >= 1000
-    pool.give(a)
-    assert pool.take(2000) is not a
-    assert pool.take(500) is a
-
-
-def test_a_pool_keeps_few_blocks():
-    pool = Pool()
-    blocks = [pool.take(1 << n) for n in range(10)]
-    for b in blocks:
-        pool.give(b)
-    assert [pool.take(1).size for _ in range(4)] == [512, 256, 128, 64]
-    assert pool.take(1) not in blocks
-
-
-def test_a_block_ends_where_it_says():
-    for size in (1, 63, 64, 65, 4096):
-        b = Block(size)
-        assert b.address + size <= b._memory.__array_interface__["data"][0] + b._memory.nbytes
 
 
 # -- threads and processes -------------------------------------------------------------------------
@@ -363,9 +345,107 @@ def test_children_call_while_their_parent_calls_and_compiles():
 
 
 def test_code_lives_as_long_as_what_calls_it():
+    code.cache_clear()
     double = executable(*scale((4,)))
     gc.collect()
     np.testing.assert_array_equal(double(np.ones(4))[0], np.full(4, 2.0))
     for _ in range(20):
+        code.cache_clear()
         executable(*scale((4,)))(np.ones(4))
         gc.collect()
+
+
+# -- the short way ---------------------------------------------------------------------------------
+
+
+def unless_plain(fast):
+    if not fast:
+        pytest.skip("of the short way alone")
+
+
+def forbidden(*args):
+    raise AssertionError("the long way was taken")
+
+
+@pytest.fixture
+def no_fallback(fast, monkeypatch):
+    unless_plain(fast)
+    monkeypatch.setattr("fnflare.compiler.executable._Plain.__call__", forbidden)
+
+
+def test_plain_arrays_and_numbers_go_the_short_way(no_fallback):
+    double, any_length = executable(*scale((3, 4))), executable(*scale_any_length(4))
+    for x in (example(), _read_only(example())):
+        np.testing.assert_array_equal(double(x)[0], 2 * x)
+        np.testing.assert_array_equal(any_length(x)[0], 2 * x)
+    add = executable(*combine(["f64", "i64", "b1", "f32"]))
+    assert add(0.5, 3, True, np.float32(0.25)) == [4.75]
+    assert add(np.float64(0.5), np.int64(-1), np.False_, np.array(0.25, np.float32)) == [-0.25]
+    assert add(0.0, -1, False, np.float32(0)) == [-1.0]
+
+
+def test_lengths_of_all_kinds_go_the_short_way(no_fallback):
+    any_length = executable(*scale_any_length(4))
+    for n in (1, 50, 2, 400, 51, 1000, 3):
+        x = example((n, 4))
+        np.testing.assert_array_equal(any_length(x)[0], 2 * x)
+
+
+def test_while_a_call_runs_another_goes_the_long_way(fast):
+    unless_plain(fast)
+    double = executable(*scale((3, 4)))
+    slot = double.call.__self__.kept[-1]
+    block, slot._word[0] = slot._word[0], 0  # as a call does
+    np.testing.assert_array_equal(double(example())[0], 2 * example())
+    assert slot._word[0] == 0
+    slot._word[0] = block
+    np.testing.assert_array_equal(double(example())[0], 2 * example())
+    assert slot._word[0] == block
+
+
+def test_without_memory_for_the_answer_there_is_an_error_and_nothing_lost(fast):
+    program, text = scale((3, 4))
+    huge = Output(program.outputs[0].source, (index(1 << 44), index(1 << 10)), F64)
+    outputs = [program.outputs[0], Output(0, (index(3), index(4)), F64)]
+    passing = Output(0, (index(3), index(4)), F64)
+    places = program.module.buffers
+    other = buffer("huge", "f64", 1 << 54, "output")
+    outputs = [passing, program.outputs[0], Output(other, huge.shape, F64)]
+    double = executable(lowered(program.inputs, outputs, scratch=[(places[2], 0, 1)], order=[*places, other]), text)
+    x = example()
+    for _ in range(3):
+        before = sys.getrefcount(x)
+        with pytest.raises((MemoryError, ValueError)):
+            double(x)
+        gc.collect()
+        assert sys.getrefcount(x) == before
+
+
+def test_an_executable_is_freed_at_once(fast):
+    import weakref
+
+    program, text = scale((3, 4))
+    double = executable(program, text)
+    double(example())
+    watched = weakref.ref(double)
+    gc.disable()
+    try:
+        call = double.call
+        del double
+        assert watched() is None
+        np.testing.assert_array_equal(call(example())[0], 2 * example())
+    finally:
+        gc.enable()
+
+
+def test_other_pythons_do_without(monkeypatch):
+    monkeypatch.undo()
+    fastcall.available.cache_clear()
+    monkeypatch.setattr(fastcall.sys.implementation, "name", "pypy")
+    assert not fastcall.available()
+    monkeypatch.undo()
+    fastcall.available.cache_clear()
+    monkeypatch.setattr(fastcall.sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
+    assert not fastcall.available()
+    monkeypatch.undo()
+    fastcall.available.cache_clear()
