@@ -5,6 +5,7 @@ From the environment, before Python starts:
 - ``FNFLARE_MKL=0``: do not use MKL. NumPy's own loops and BLAS do the work.
 - ``FNFLARE_DISABLE_JIT=1``: run functions as they are written where `fnflare.jit`, `scan`, `cond` and their like would
   make programs of them, as inside of `fnflare.disable_jit()`.
+- ``FNFLARE_NATIVE=0``: run programs with NumPy, as where llvmlite is not installed, in place of compiling them.
 - ``FNFLARE_CACHE=0``: keep no compiled code on disk. Otherwise it is kept in the folder ``FNFLARE_CACHE_DIR``, by
   default ``~/.cache/fnflare`` (in ``$XDG_CACHE_HOME`` or, on Windows, in ``%LOCALAPPDATA%``), at most
   ``FNFLARE_CACHE_BYTES`` of it, by default 256 MiB; see `fnflare.compiler.cache`.
@@ -20,6 +21,8 @@ imported.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import operator
 import os
 from collections.abc import Iterator
@@ -27,7 +30,18 @@ from collections.abc import Iterator
 from fnflare.errors import ArgumentError, DtypeError
 from fnflare.kernels import mkl
 
-__all__ = ["mkl_version", "num_threads", "override", "set_num_threads", "set_use_mkl", "use_mkl"]
+__all__ = [
+    "mkl_version",
+    "num_threads",
+    "override",
+    "set_num_threads",
+    "set_use_mkl",
+    "set_use_native",
+    "use_mkl",
+    "use_native",
+]
+
+_native_wanted = os.environ.get("FNFLARE_NATIVE", "1") != "0"
 
 
 def num_threads() -> int:
@@ -90,6 +104,35 @@ def set_use_mkl(on: bool) -> None:
     mkl.enable(bool(on))
 
 
+def use_native() -> bool:
+    """Whether `fnflare.jit` compiles programs: llvmlite is installed, and it is not switched off.
+
+    >>> use_native() in (True, False)
+    True
+    """
+    return _native_wanted and _has_llvmlite()
+
+
+@functools.cache
+def _has_llvmlite() -> bool:
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+def set_use_native(on: bool) -> None:
+    """Switch native code on or off in the whole process; switching it on where llvmlite is not installed does nothing.
+
+    Args:
+        on: whether programs that are run from now on may be compiled.
+
+    >>> with override():
+    ...     set_use_native(False)
+    ...     use_native()
+    False
+    """
+    global _native_wanted  # noqa: PLW0603
+    _native_wanted = bool(on)
+
+
 def mkl_version() -> str | None:
     """The version that MKL tells, for reports; None where it is not installed or does not load.
 
@@ -99,12 +142,15 @@ def mkl_version() -> str | None:
 
 
 @contextlib.contextmanager
-def override(*, num_threads: int | None = None, use_mkl: bool | None = None) -> Iterator[None]:
+def override(
+    *, num_threads: int | None = None, use_mkl: bool | None = None, use_native: bool | None = None
+) -> Iterator[None]:
     """Change settings for a block, and put them back after it; for tests and comparisons.
 
     Args:
         num_threads: as in `set_num_threads`; None leaves it.
         use_mkl: as in `set_use_mkl`; None leaves it.
+        use_native: as in `set_use_native`; None leaves it.
 
     Raises:
         ArgumentError, DtypeError: as `set_num_threads`.
@@ -112,14 +158,17 @@ def override(*, num_threads: int | None = None, use_mkl: bool | None = None) -> 
     >>> with override(use_mkl=False):
     ...     set_use_mkl(True)
     """
-    before = mkl.requested()
+    before, native = mkl.requested(), _native_wanted
     try:
         if num_threads is not None:
             set_num_threads(num_threads)
         if use_mkl is not None:
             set_use_mkl(use_mkl)
+        if use_native is not None:
+            set_use_native(use_native)
         yield
     finally:
+        set_use_native(native)
         mkl.enable(before.use)
         mkl.set_max_threads(before.threads)
 

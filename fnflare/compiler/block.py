@@ -13,9 +13,11 @@ import numpy as np
 
 from fnflare.compiler.fusion import Group, Item, schedule
 from fnflare.compiler.graph import Action, Idx, Map, Node, Place, Read, Reduce, Stored, Value, strides_of
+from fnflare.compiler.index_parts import Part
 from fnflare.compiler.nests import Kernels
+from fnflare.compiler.sizes import Sizes
 from fnflare.core import Source
-from fnflare.nest import Buffer, Index, Scalar, Statement, cast, constant, dtype_of, index, product
+from fnflare.nest import Buffer, Index, Position, Scalar, Statement, cast, constant, dtype_of, index, product
 from fnflare.program.ir import Atom, Equation, Literal, Var
 
 __all__ = ["Block", "Module", "NotLowered", "Rule", "lowering", "rule_of"]
@@ -51,9 +53,8 @@ def rule_of(name: str) -> Rule | None:
 class Module:
     """What the blocks of one module share: buffers, constants, kernels, and the sizes of arrays."""
 
-    def __init__(self, shapes: dict[Var, Idx] | None = None, lengths: dict[int, Index] | None = None) -> None:
-        self.shapes = {} if shapes is None else shapes
-        self.lengths = {} if lengths is None else lengths
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
         self.buffers: list[Buffer] = []
         self.constants: dict[int, tuple[Buffer, np.ndarray[Any, Any]]] = {}
         self.kernels = Kernels(self.allocate)
@@ -61,11 +62,15 @@ class Module:
 
     def shape_of(self, a: Atom) -> Idx:
         """The shape of a variable or constant, with sizes that are given at run time as symbols."""
-        if type(a) is Var:
-            found = self.shapes.get(a)
-            if found is not None:
-                return found
-        return tuple([index(n) for n in a.aval.shape])
+        return self.sizes.shape(a)
+
+    def length(self, e: Equation) -> Index:
+        """The number of steps of a scan."""
+        return self.sizes.length(e)
+
+    def index_parts(self, e: Equation) -> tuple[Part, ...]:
+        """What is read or written at an index."""
+        return self.sizes.index(e)
 
     def buffer(self, dtype: str, size: Index, role: str, name: str | None = None) -> Buffer:
         """A new buffer."""
@@ -136,9 +141,25 @@ class Block:
         number = a.repeated
         if number is not None:
             return self.full(shape, dtype, number)
-        array = np.asarray(a.value)
-        place = Place(self.module.constant(array), index(0), strides_of(shape))
-        return Value(Stored(shape, dtype, place))
+        return self.constant(np.asarray(a.value), id(a), shape)
+
+    def constant(self, array: np.ndarray[Any, Any], known_by: int | None = None, shape: Idx | None = None) -> Value:
+        """An array that is known: one that counts is computed, another lies in memory.
+
+        Args:
+            array: the array.
+            known_by: by what the sizes of the program know it; by default its ``id``.
+            shape: its shape, by default what the sizes say.
+        """
+        key = id(array) if known_by is None else known_by
+        sizes, dtype = self.module.sizes, machine_type(array.dtype)
+        if shape is None:
+            shape = sizes.literals[key]
+        counting = sizes.iotas.get(key)
+        if counting is not None:
+            start, step, axis = counting.start, counting.step, counting.axis
+            return self.map(shape, dtype, (), lambda read, idx: Position(dtype, start + idx[axis] * step), 0)
+        return Value(Stored(shape, dtype, Place(self.module.constant(array), index(0), strides_of(shape))))
 
     def full(self, shape: Idx, dtype: str, number: Any) -> Value:
         """An array of equal elements."""

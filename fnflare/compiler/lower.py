@@ -14,21 +14,28 @@ import numpy as np
 import fnflare.compiler.rules  # noqa: F401 -- registers the rules
 from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
+from fnflare.compiler.independence import buffers_of, side_by_side, touched
 from fnflare.compiler.lowered import Lowered, Output
-from fnflare.nest import Branch, Buffer, Contract, Repeat, Run, Sections, Statement, index, product
+from fnflare.compiler.sizes import Sizes, symbolic_shapes
+from fnflare.nest import Buffer, Statement, index, product
 from fnflare.nest import Module as Nests
 from fnflare.program.ir import Atom, Literal, Program, Var
 
 __all__ = ["NotLowered", "lower"]
 
 
-def lower(program: Program) -> Lowered:
+def lower(program: Program, sizes: Sizes | None = None) -> Lowered:
     """Lower a program.
+
+    Args:
+        program: the program.
+        sizes: its sizes, by default what `fnflare.compiler.sizes.symbolic_shapes` finds.
 
     Raises:
         NotLowered: an equation of it has no lowering.
     """
-    module = Module()
+    sizes = symbolic_shapes(program) if sizes is None else sizes
+    module = Module(sizes)
     block = Block(module)
     inputs = []
     for v in program.inputs:
@@ -44,18 +51,18 @@ def lower(program: Program) -> Lowered:
     for answer in outputs:
         if answer.place is not None:
             block.store(block.value(answer.atom), answer.place)
-    body = tuple(block.statements())
-    used = _buffers_of(body)
+    body = side_by_side(block.statements())
+    used = buffers_of(body)
     lifetimes = _lifetimes(body, module.scratch)
     nests = Nests(
         program.name or "program",
         tuple([b for b in module.buffers if b in used]),
-        (),
+        tuple([s for s, _, _ in sizes.sizes]),
         tuple(module.kernels.all),
         body,
     )
     constants = tuple([(b, a) for b, a in module.constants.values() if b in used])
-    return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, ())
+    return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, sizes.sizes)
 
 
 class _Answer:
@@ -78,29 +85,10 @@ class _Answer:
         self.output = Output(source, shape, aval.dtype)
 
 
-def _parts_of(s: Statement) -> list[Buffer]:
-    if isinstance(s, Run):
-        return [p.buffer for p in s.parts]
-    if isinstance(s, Contract):
-        return [s.out.buffer, s.a.buffer, s.b.buffer]
-    if isinstance(s, Repeat):
-        own = [] if s.condition is None else [s.condition.buffer]
-        return own + [b for inner in s.body for b in _parts_of(inner)]
-    if isinstance(s, Branch):
-        return [s.which.buffer, *[b for body in s.bodies for inner in body for b in _parts_of(inner)]]
-    if isinstance(s, Sections):
-        return [b for body in s.bodies for inner in body for b in _parts_of(inner)]
-    return []
-
-
-def _buffers_of(body: Iterable[Statement]) -> set[Buffer]:
-    return {b for s in body for b in _parts_of(s)}
-
-
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:
     out: dict[Buffer, tuple[int, int]] = {}
     for k, s in enumerate(body):
-        for b in _parts_of(s):
+        for b in touched(s)[0]:
             if b in scratch:
                 out[b] = (out[b][0] if b in out else k, k)
     return out

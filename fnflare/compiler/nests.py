@@ -44,7 +44,7 @@ from fnflare.nest import (
     walk,
 )
 
-__all__ = ["Kernels", "neutral", "sizes_in"]
+__all__ = ["Kernels", "neutral", "sizes_in", "sizes_of"]
 
 #: Rows of up to this many elements that are read twice stay in memory of the kernel's own.
 _LOCAL = 8192
@@ -484,14 +484,19 @@ def _lengthened(
     body: tuple[Statement, ...], axis: Axis | None, vector: bool
 ) -> tuple[tuple[Statement, ...], Axis | None, tuple[Size, ...], tuple[Index, ...]]:
     """With the length of a single long loop as something that is given when it runs; and the sizes that are used."""
-    if vector and axis is not None and (axis.extent.constant or 0) > _LONG:
+    if vector and axis is not None and (axis.extent.constant is None or axis.extent.constant > _LONG):
         size = Size("n")
         longer = Axis(axis.name, index(size))
         body = _Rewriter({axis: index(longer)}, None).statements(body)
-        return body, longer, (size,), (axis.extent,)
-    extents = [a.extent for a in _axes_of(body)] + ([] if axis is None else [axis.extent])
-    sizes = sizes_in([*extents, *_indices_of(body)])
+        others = tuple([s for s in sizes_of(body) if s != size])
+        return body, longer, (size, *others), (axis.extent, *map(index, others))
+    sizes = tuple(dict.fromkeys([*sizes_of(body), *sizes_in([] if axis is None else [axis.extent])]))
     return body, axis, sizes, tuple([index(s) for s in sizes])
+
+
+def sizes_of(body: Sequence[Statement]) -> tuple[Size, ...]:
+    """The sizes given at run time that statements use."""
+    return sizes_in([*[a.extent for a in _axes_of(body)], *_indices_of(body)])
 
 
 def sizes_in(found: Iterable[Index]) -> tuple[Size, ...]:
@@ -521,6 +526,8 @@ def _scalars_of(body: Sequence[Statement]) -> list[Scalar]:
             out += _scalars_of(s.body)
         elif isinstance(s, (Let, Store, Update)):
             out.append(s.value)
+            if isinstance(s, Store):
+                out += [a.value for a in s.index.atoms() if isinstance(a, Integer)]
     return out
 
 

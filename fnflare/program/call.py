@@ -9,7 +9,7 @@ from fnflare.core import bind, move_axis, primitive
 from fnflare.core.aval import ShapeDtypeStruct, dtype_of
 from fnflare.program.dead_code import live_part
 from fnflare.program.derivatives import batched, pushforward
-from fnflare.program.interpreter import run
+from fnflare.program.interpreter import execute, run
 from fnflare.program.ir import Program
 from fnflare.program.partition import Policy, partition
 from fnflare.program.tracing import ProgramTrace, evaluate
@@ -18,7 +18,7 @@ __all__ = ["call", "call_program"]
 
 
 def _kernel(*args: Any, program: Program, whole: bool, policy: Policy | None) -> tuple[Any, ...]:
-    return tuple(run(program, args))
+    return tuple(run(program, args) if whole else execute(program, args))
 
 
 def _shape(*avals: Any, program: Program, whole: bool, policy: Policy | None) -> list[ShapeDtypeStruct]:

@@ -17,7 +17,9 @@ from fnflare.program.ir import Program
 from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
 
-__all__ = ["compiled", "run", "run_loop"]
+__all__ = ["compiled", "execute", "run", "run_loop", "use_executor"]
+
+Executor = Callable[[Program], Callable[..., list[Any]]]
 
 
 def compiled(program: Program) -> Callable[..., list[Any]]:
@@ -28,6 +30,23 @@ def compiled(program: Program) -> Callable[..., list[Any]]:
 def run(program: Program, args: Sequence[Any]) -> list[Any]:
     """Run a program on plain arrays; its outputs are the caller's own, but for what is an argument."""
     return evaluate(program, args) if observed() else compiled(program)(*args)
+
+
+_executor: Executor
+
+
+def use_executor(executor: Executor) -> None:
+    """Say what makes functions of the programs of jitted functions: `compiled`, unless there is native code."""
+    global _executor  # noqa: PLW0603
+    _executor = executor
+
+
+use_executor(compiled)
+
+
+def execute(program: Program, args: Sequence[Any]) -> list[Any]:
+    """Run the program of a jitted function on plain arrays, as `run` does, by the executor that is in use."""
+    return evaluate(program, args) if observed() else _executor(program)(*args)
 
 
 def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:

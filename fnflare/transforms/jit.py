@@ -22,7 +22,7 @@ from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
 from fnflare.program.closures import cell_content
 from fnflare.program.frozen import frozen
-from fnflare.program.interpreter import compiled
+from fnflare.program.interpreter import execute, use_executor
 from fnflare.program.ir import Program
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
@@ -46,7 +46,6 @@ class _Entry(NamedTuple):
     """A function's program for one signature."""
 
     program: Program
-    run: Callable[..., list[Any]]
     consts: list[Any]  # tracers of enclosing transforms; such an entry is not kept
     structure: tree.TreeDef
     single: bool  # whether the function returns one array
@@ -95,7 +94,7 @@ class Jitted:
         if traced or entry.consts or observed():
             out: Any = call_program(entry.program, [*entry.consts, *leaves])
         else:
-            out = entry.run(*leaves)
+            out = execute(entry.program, leaves)
         return out[0] if entry.single else tree.unflatten(entry.structure, out)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -168,10 +167,11 @@ class Jitted:
             single = len(out_leaves) == 1 and out_leaves[0] is out
             return [self._output(x) for x in out_leaves]
 
+        _use_native_code()
         traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
         program = simplify(traced.program)
         closure = [cell_content(c) for c in self._cells or ()]
-        return _Entry(program, compiled(program), list(traced.captured), out_structure, single, closure)
+        return _Entry(program, list(traced.captured), out_structure, single, closure)
 
     def _output(self, x: Any) -> Any:
         if _is_array(x):
@@ -200,6 +200,14 @@ class Jitted:
             RetracingWarning,
             stacklevel=4,
         )
+
+
+@functools.cache
+def _use_native_code() -> None:
+    """Let programs be compiled; importing the compiler takes a moment, so that it waits for the first trace."""
+    from fnflare.compiler.native import function_of
+
+    use_executor(function_of)
 
 
 def _is_array(x: Any) -> bool:

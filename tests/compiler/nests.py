@@ -21,7 +21,12 @@ def element(buffer, at):
 
 def compiled(module, **options):
     """A module as a function of arrays and sizes."""
-    code = engine.load(engine.compile_text(render(module, **options)))
+    return loaded(render(module, **options))
+
+
+def loaded(text):
+    """The function that a module in LLVM's language defines."""
+    code = engine.load(engine.compile_text(text))
     LOADED.append(code)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(code.address("main"))
 

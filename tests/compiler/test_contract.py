@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 pytest.importorskip("llvmlite")
 
 from fnflare.compiler.llvm import engine
-from fnflare.compiler.llvm.contract import Contraction, contraction
+from fnflare.compiler.llvm.contract import Contraction, contraction, uses_blas
 from fnflare.compiler.llvm.tiles import Machine
+from fnflare.kernels import mkl
 from fnflare.nest import DTYPES, Buffer, Contract, ContractLoop, Index, Part, Size, index
 
 PROT_NONE = 0
@@ -179,6 +180,7 @@ def check_einsum(
     dynamic: str = "",
     machine: Machine | None = None,
     share: str = "parts",
+    blas: bool = False,
 ) -> None:
     inputs, o = spec.split("->")
     a, b = inputs.split(",")
@@ -187,7 +189,8 @@ def check_einsum(
     x, y, z = [rng.uniform(-1, 1, [dims[c] for c in letters]).astype(kind) for letters in (a, b, o)]
     unknown: dict[str, Index | int] = {c: index(Size(c)) if c in dynamic else n for c, n in dims.items()}
     contract = contract_of(einsum_loops(spec, unknown), dtype, accumulate)
-    made = contraction(contract, machine)
+    made = contraction(contract, blas, machine)
+    assert not blas or "cblas" in made.definition or not uses_blas(contract)
     assert (len(made.sizes) > 0) == bool(dynamic)
     start = z if accumulate else np.full_like(z, np.nan)
     got = run(contract, start, x, y, dims, share, made=made)
@@ -442,3 +445,52 @@ def test_any_loops(loops: Loops, dtype: str, accumulate: bool) -> None:
     # Higham, Accuracy and Stability of Numerical Algorithms, 3.5: terms may repeat, and then so do roundings.
     bound = (turns + 2) * np.finfo(got.dtype).eps * oracle(loops, abs(out), abs(a), abs(b), accumulate)
     assert (abs(got - oracle(loops, out, a, b, accumulate)) <= bound).all()
+
+
+# -- BLAS -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def add_blas() -> None:
+    library = mkl._library()
+    if library is None:
+        pytest.skip("needs MKL")
+    for name in ("cblas_sgemm", "cblas_dgemm"):
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        assert address is not None
+        engine.add_symbol(name, address)
+
+
+@pytest.mark.parametrize(
+    "spec", [*PRODUCTS, "bmk,bkn->bmn", "bmk,bnk->bmn", "bmk,kn->bmn", "mbk,nbk->bmn", "bhmk,bhkn->bmhn"]
+)
+@pytest.mark.parametrize("dynamic", ["", "m", "b", "mnk"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_products_by_blas(spec: str, dynamic: str, dtype: str) -> None:
+    add_blas()
+    sizes = {"b": 2, "h": 3, "m": 150, "n": 140, "k": 160}
+    letters = sorted(set(spec) - set(",->"))
+    if dynamic and not set(dynamic) & set(letters):
+        return
+    for accumulate in (False, True):
+        check_einsum(spec, {c: sizes[c] for c in letters}, dtype, accumulate, dynamic, blas=True)
+
+
+def test_blas_does_what_is_large_and_plain() -> None:
+    def uses(spec: str, dims: dict[str, Index | int], dtype: str = "f32") -> bool:
+        return uses_blas(contract_of(einsum_loops(spec, dims), dtype))
+
+    large: dict[str, Index | int] = {"m": 512, "k": 512, "n": 512}
+    assert all(uses(spec, large) for spec in PRODUCTS)
+    assert uses("mk,kn->mn", {**large, "m": index(Size("rows")) * 8})
+    assert not uses("mk,kn->mn", {**large, "m": 1})
+    assert not uses("mk,kn->mn", {"m": 32, "k": 25, "n": 100})
+    assert not uses("mk,kn->mn", large, "i32")
+    assert not uses("mk,mkn->mn", large)
+    forward, by_filter, _, _ = conv_loops(4, 60, 60, 32, 3, 3, 64, (1, 1))
+    assert not uses_blas(contract_of(forward)) and not uses_blas(contract_of(by_filter))
+
+
+def test_rows_that_overlap_are_no_matrix_for_blas() -> None:
+    """A convolution along time reads each row several times: its rows lie closer than they are long."""
+    assert not uses_blas(contract_of(conv_loops(1, 1, 600, 300, 1, 3, 100, (1, 1))[0]))

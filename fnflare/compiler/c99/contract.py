@@ -95,7 +95,7 @@ def _kernel(dtype: str, loops: list[ContractLoop], sizes: tuple[Size, ...], accu
         body = _one_by_one(summed, outer, operands, accumulate)
     name = "matmul" if all(len([t for t in turns if t.axis.name == n]) <= 1 for n in "ijk") else "contract"
     comment = f"Sums of products over {', '.join(t.axis.name for t in summed)}." if summed else "Products."
-    return Kernel(name, operands, sizes, None, _around(outer, body), lanes, (comment,))
+    return Kernel(name, operands, sizes, None, _around(outer, body), False, lanes, (comment,))
 
 
 def _named(loops: list[ContractLoop]) -> list[_Turn]:

@@ -32,7 +32,7 @@ class Lines:
     @contextmanager
     def block(self, head: str, tail: str = "}") -> Iterator[None]:
         """What is added meanwhile stands in a block after `head`."""
-        self.add(f"{head} {{")
+        self.add(f"{head} {{" if head else "{")
         self._depth += 1
         yield
         self._depth -= 1

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from fnflare.errors import ArgumentError
 from fnflare.nest import ARITHMETIC, COMPARISONS, DTYPES, FUNCTIONS
 
-__all__ = ["Names"]
+__all__ = ["Names", "check_identifier"]
 
 _KEYWORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -44,6 +45,16 @@ _RESERVED = frozenset(
 )
 
 
+def check_identifier(name: str) -> None:
+    """Checks what a function is to be called.
+
+    Raises:
+        ArgumentError: if it is no identifier of C, or one that is taken.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _RESERVED:
+        raise ArgumentError(f"name is {name!r}; write an identifier that C has not taken, such as 'model'")
+
+
 class Names:
     """The identifiers of one scope of C, which sees those of the scopes around it.
 
@@ -58,7 +69,7 @@ class Names:
         self._counts: dict[str, int] = {}
 
     def fresh(self, hint: str, first: int = 1) -> str:
-        """An identifier that is new, made of what the thing is called; numbers begin with `first`, but a 1 is left out."""
+        """An identifier that is new, made of what the thing is called; numbered from `first`, but a 1 is left out."""
         hint = re.sub(r"[^A-Za-z0-9_]", "_", hint).lstrip("_") or "v"
         if hint[0].isdigit():
             hint = f"v{hint}"

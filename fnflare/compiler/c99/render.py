@@ -14,7 +14,7 @@ from fnflare.compiler.c99.contract import Contractions
 from fnflare.compiler.c99.helpers import Helpers
 from fnflare.compiler.c99.layout import Lines, comment, wrapped
 from fnflare.compiler.c99.literals import C_TYPES
-from fnflare.compiler.c99.names import Names
+from fnflare.compiler.c99.names import Names, check_identifier
 from fnflare.compiler.c99.scope import Scope
 from fnflare.compiler.c99.statements import Block
 from fnflare.compiler.c99.uses import buffers, pruned, sizes, written
@@ -37,6 +37,7 @@ def render(module: Module, name: str) -> str:
         The text. It compiles with ``-std=c99 -Wall -Wextra -Werror`` and needs nothing but libm.
 
     Raises:
+        ArgumentError: if `name` is no identifier of C.
         UnsupportedError: if an operation has no meaning on the type that it is given.
 
     >>> from fnflare.nest import Axis, Buffer, Element, Kernel, Module, Part, Run, Size, Store, index
@@ -68,6 +69,7 @@ def render(module: Module, name: str) -> str:
     }
     <BLANKLINE>
     """
+    check_identifier(name)
     unit = Unit(taken=[name])
     head = comment([module.name, "", *_described(module)])
     body = unit.body(module, name)

@@ -45,7 +45,7 @@ class Scope:
         self._given[thing] = name
 
     def declare_buffer(self, b: Buffer, dtype: str) -> str:
-        """A new identifier for a buffer whose memory holds numbers of another type with the same bits, or of its own."""
+        """A new identifier for a buffer whose memory holds numbers of `dtype`, which may not be its own."""
         self._stored[b] = dtype
         return self.declare(b, b.name)
 

@@ -12,24 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fnflare.compiler.elementary.error import erf
 from fnflare.compiler.elementary.exponential import exp, exp2, expm1
 from fnflare.compiler.elementary.hyperbolic import cosh, logaddexp, logistic, sinh, softplus, tanh
 from fnflare.compiler.elementary.logarithm import log, log1p, log2, log10
+from fnflare.compiler.elementary.power import power
+from fnflare.compiler.elementary.roots import hypot, rsqrt
+from fnflare.compiler.elementary.trigonometric import cos, sin
 from fnflare.nest import Scalar
 
 __all__ = ["EXPANDED", "expand"]
 
-_FUNCTIONS: dict[str, Callable[..., Scalar]] = {
+_FUNCTIONS: dict[str, Callable[..., Scalar | None]] = {
+    "cos": cos,
     "cosh": cosh,
+    "erf": erf,
     "exp": exp,
     "exp2": exp2,
     "expm1": expm1,
+    "hypot": hypot,
     "log": log,
     "log2": log2,
     "log10": log10,
     "log1p": log1p,
     "logaddexp": logaddexp,
     "logistic": logistic,
+    "power": power,
+    "rsqrt": rsqrt,
+    "sin": sin,
     "sinh": sinh,
     "softplus": softplus,
     "tanh": tanh,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fnflare.compiler.elementary.formats import (
     F32,
+    F64,
     Format,
     as_bits,
     as_number,
@@ -23,6 +24,8 @@ from fnflare.compiler.elementary.formats import (
     fma,
     format_of,
     polynomial,
+    product,
+    quick_sum,
 )
 from fnflare.nest import Scalar, constant
 
@@ -30,6 +33,7 @@ __all__ = [
     "Reduced",
     "exp",
     "exp2",
+    "exp2_in_two",
     "expm1",
     "half_power",
     "half_power_inverse",
@@ -98,6 +102,8 @@ _EXP2 = {
 _TWO_LOG_2 = {"f32": (1.38629150390625, 2.857213530660374e-06), "f64": (1.386294361119326, 5.647058112606315e-13)}
 #: ``1 / (2 log(2))``.
 _HALVES = 0.7213475204444817
+#: What log(2) is more than its float64.
+_LOG_2_LOW = 2.3190468138462996e-17
 #: Where exp is 0 and where it is infinite.
 _BOUNDS = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 #: Where exp is 1 or less than half a unit below.
@@ -168,6 +174,20 @@ def exp2(x: Scalar) -> Scalar:
     r = fma(shifted - form.magic, -2.0, x)
     power = half_power(shifted)
     return polynomial(r, (1.0, *_EXP2[x.dtype])) * power * power
+
+
+def exp2_in_two(high: Scalar, low: Scalar) -> Scalar:
+    """``2**(high + low)`` in float64, where the second number is a rounding error of the first."""
+    bounds = _exp2_bounds(F64)
+    x = atmost(atleast(high, bounds[0]), bounds[1])
+    shifted = fma(x, 0.5, F64.magic)
+    r, r_low = quick_sum(fma(shifted - F64.magic, -2.0, x), low)
+    linear, *others = _EXP2["f64"]
+    first, first_low = product(r, linear)
+    tail = fma(r * r, polynomial(r, others), fma(r_low, linear, fma(r, _LOG_2_LOW, first_low)))
+    power = half_power(shifted)
+    one, one_low = quick_sum(constant(1.0, "f64"), first)
+    return (one + (one_low + tail)) * power * power
 
 
 def _exp2_bounds(form: Format) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from fnflare.compiler.elementary.formats import (
 )
 from fnflare.nest import Scalar, constant, select
 
-__all__ = ["Parts", "log", "log1p", "log2", "log10", "log_of_parts", "parts_of_1_plus"]
+__all__ = ["Parts", "log", "log1p", "log2", "log2_of_parts", "log10", "log_of_parts", "parts_of", "parts_of_1_plus"]
 
 #: The largest error is 2**-30.3 of f.
 _LOG_32 = (
@@ -75,7 +75,7 @@ class Parts:
     f: Scalar
 
 
-def _parts(x: Scalar) -> Parts:
+def parts_of(x: Scalar) -> Parts:
     """A positive number, denormal ones too, as ``2**k (1 + f)``."""
     form = format_of(x)
     small = x < form.smallest
@@ -149,19 +149,23 @@ def _checked(x: Scalar, answer: Scalar, edge: float = 0.0) -> Scalar:
 
 def log(x: Scalar) -> Scalar:
     """The natural logarithm."""
-    return _checked(x, log_of_parts(_parts(x)))
+    return _checked(x, log_of_parts(parts_of(x)))
+
+
+def log2_of_parts(parts: Parts) -> Scalar:
+    """The logarithm to the base 2 of ``2**k (1 + f)``."""
+    high, low = _scaled(parts, _PER_LOG_2)
+    return _joined(parts.k, high, low)
 
 
 def log2(x: Scalar) -> Scalar:
     """The logarithm to the base 2."""
-    parts = _parts(x)
-    high, low = _scaled(parts, _PER_LOG_2)
-    return _checked(x, _joined(parts.k, high, low))
+    return _checked(x, log2_of_parts(parts_of(x)))
 
 
 def log10(x: Scalar) -> Scalar:
     """The logarithm to the base 10."""
-    parts = _parts(x)
+    parts = parts_of(x)
     high, low = _scaled(parts, _PER_LOG_10)
     log_2, log_2_low = _LOG10_2[x.dtype]
     whole, whole_low = product(parts.k, log_2)

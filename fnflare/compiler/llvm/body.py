@@ -27,6 +27,7 @@ from fnflare.nest import (
     Sections,
     Size,
     Statement,
+    nonnegative,
 )
 
 __all__ = ["THRESHOLD", "Program", "render_body"]
@@ -206,7 +207,7 @@ class _Body(Expressions):
         if extent.constant != 0:
             end = self.index(extent)
             self.forget()
-            self.repeat("0", end, 1, (), turn, certain=(extent.constant or 0) > 0)
+            self.repeat("0", end, 1, (), turn, certain=nonnegative(extent - 1))
 
     def _bind(self, axis: Axis, i: str) -> None:
         self.sizes[axis] = self.axes[axis] = i

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnflare.compiler.llvm import engine
+from fnflare.compiler.llvm.blas import Product, call, pays, product
 from fnflare.compiler.llvm.contract_loops import simplified
 from fnflare.compiler.llvm.microkernel import kernel
 from fnflare.compiler.llvm.text import Value
 from fnflare.compiler.llvm.tiles import Machine, plan
 from fnflare.nest import DTYPES, Contract, ContractLoop, Index, Size, index
 
-__all__ = ["Contraction", "contraction"]
+__all__ = ["Contraction", "contraction", "uses_blas"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,36 @@ class Contraction:
     sizes: tuple[Index, ...]
 
 
-def contraction(contract: Contract, machine: Machine | None = None) -> Contraction:
+def contraction(contract: Contract, blas: bool = False, machine: Machine | None = None) -> Contraction:
     """Write a contraction as a function.
 
     Args:
         contract: what is to be computed.
+        blas: whether there is a BLAS, which then does what it does faster: ``cblas_sgemm`` and ``cblas_dgemm`` with
+            integers of 32 bits.
         machine: the processor's vectors; by default those of this one.
     """
-    dtype = contract.out.buffer.dtype
+    loops = simplified(contract.loops)
+    found = _product(loops, contract.out.buffer.dtype) if blas else None
     sizes: dict[Index, Index] = {}
-    loops = tuple([_numbered(x, sizes) for x in simplified(contract.loops)])
+    numbered = tuple([_numbered(x, sizes) for x in loops])
+    if found is not None:
+        m, n, k = [_numbered(x, sizes) for x in (found.m, found.n, found.k)]
+        found = replace(found, m=m, n=n, k=k, batch=tuple([_numbered(x, sizes) for x in found.batch]))
     machine = machine or Machine.of(engine.machine()[2])
-    name, definition, declarations = _written(_Key(dtype, loops, contract.accumulate, machine, len(sizes)))
+    key = _Key(contract.out.buffer.dtype, numbered, contract.accumulate, machine, len(sizes), found)
+    name, definition, declarations = _written(key)
     return Contraction(name, definition, declarations, tuple(sizes))
+
+
+def uses_blas(contract: Contract) -> bool:
+    """Whether BLAS, where there is one, does a contraction."""
+    return _product(simplified(contract.loops), contract.out.buffer.dtype) is not None
+
+
+def _product(loops: tuple[ContractLoop, ...], dtype: str) -> Product | None:
+    found = product(loops, dtype)
+    return found if found is not None and pays(found) else None
 
 
 def _numbered(loop: ContractLoop, sizes: dict[Index, Index]) -> ContractLoop:
@@ -71,11 +89,18 @@ class _Key:
     """What a function is made of; its text tells it from others."""
 
     def __init__(
-        self, dtype: str, loops: tuple[ContractLoop, ...], accumulate: bool, machine: Machine, sizes: int
+        self,
+        dtype: str,
+        loops: tuple[ContractLoop, ...],
+        accumulate: bool,
+        machine: Machine,
+        sizes: int,
+        product: Product | None,
     ) -> None:
-        self.dtype, self.loops, self.accumulate, self.machine, self.sizes = dtype, loops, accumulate, machine, sizes
+        self.dtype, self.loops, self.accumulate, self.machine = dtype, loops, accumulate, machine
+        self.sizes, self.product = sizes, product
         turns = "; ".join(f"{x.extent}: {x.out}, {x.a}, {x.b}" for x in loops)
-        self.text = f"{dtype} {'+=' if accumulate else '='} {turns} on {machine}"
+        self.text = f"{dtype} {'+=' if accumulate else '='} {turns} {'by BLAS' if product else f'on {machine}'}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self.text == other.text
@@ -89,6 +114,8 @@ def _written(key: _Key) -> tuple[str, str, tuple[str, ...]]:
     name = f"contract_{hashlib.sha256(key.text.encode()).hexdigest()[:16]}"
     if any(x.extent == 0 and x.out != 0 for x in key.loops):
         return name, f"define internal void @{name}(ptr %out, ptr %a, ptr %b) nounwind {{\n  ret void\n}}", ()
+    if key.product is not None:
+        return name, *call(name, key.product, key.dtype, key.accumulate, _value, key.sizes)
     kind = DTYPES[key.dtype]
     best = plan(key.loops, kind.itemsize, kind.kind == "f", key.machine)
     written = kernel(name, best, key.dtype, key.accumulate, _value, key.sizes)

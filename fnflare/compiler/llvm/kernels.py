@@ -199,7 +199,7 @@ class _Kernel(Expressions):
             self.sizes[s.axis] = i
             self._body(s.body)
 
-        certain = part is None and (extent.constant or 0) > 0
+        certain = part is None and nonnegative(extent - 1)
         if extent.constant != 0:
             begin, end = part or ("0", self.index(extent))
             self.repeat(begin, end, 1, self.carried(s.body), turn, certain)

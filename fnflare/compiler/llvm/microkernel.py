@@ -424,6 +424,8 @@ class _Writer:
         across = self.value(plan.column.b)
 
         def vector(place: str, lanes: Value) -> str:
+            if across == 1:
+                return self._load(place, lanes)
             if isinstance(lanes, str):  # the last lanes read the last column again
                 last = text.subtract(lanes, 1)
                 numbers = [text.smaller(n, last) if n else 0 for n in range(plan.width)]

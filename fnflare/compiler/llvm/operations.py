@@ -173,10 +173,14 @@ class Operations(Writer):
         T, (a, b) = self.type_of(dtype, varying), args
         if KINDS[dtype] != "f":
             return self.intrinsic(("s" if KINDS[dtype] == "i" else "u") + ("max" if "max" in op else "min"), T, a, b)
+        if _number(a if op.startswith("f") else b):  # a constant goes where no NaN has to be looked for
+            a, b = b, a
         # The first two are one instruction of x86, which answers b where either is NaN.
         order = "ogt" if "max" in op else "olt"
         best = self.choose(self.emit(f"fcmp {order} {T} {a}, {b}"), T, a, b)
         doubtful = b if op.startswith("f") else a
+        if _number(doubtful):
+            return best
         return self.choose(self.emit(f"fcmp uno {T} {doubtful}, {doubtful}"), T, a, best)
 
     def _not(self, dtype: str, varying: bool, args: list[str]) -> str:
@@ -271,6 +275,11 @@ class Operations(Writer):
         nothing = self.emit(f"fcmp oeq {T} {quotient}, {zero}")
         out = self.choose(nothing, T, self.intrinsic("copysign", T, zero, ratio), whole)
         return self.choose(self.emit(f"fcmp oeq {T} {b}, {zero}"), T, ratio, out)
+
+
+def _number(text: str) -> bool:
+    """Whether a floating-point value is a constant other than NaN."""
+    return text[0] != "%" and "0x7FF8" not in text and "0xFFF8" not in text
 
 
 def _truths(T: str) -> str:

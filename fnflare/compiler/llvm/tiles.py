@@ -30,6 +30,18 @@ CHAINS = 8
 #: Rows are shared out in pieces of about so many.
 SHARED_ROWS = 24
 
+#: What it costs in cycles to copy a vector, and to gather one from numbers that lie apart, for each number.
+_COPY, _GATHER = 2, 0.6
+#: How much dearer a tile is whose rows lie in different pages of memory.
+_PAGE, _FAR_ROWS = 4096, 1.05
+#: The bytes that a cache holds together.
+_LINE = 64
+#: The rows of an operand that stay in the first-level cache where they lie apart, those where they lie apart by so
+#: many bytes that they compete for its places, and what it costs when there are more.
+_NEAR_TURNS, _NEAR_TURNS_COMPETING, _COMPETING, _MISSES = 128, 32, 512, 3.0
+#: The memory, in bytes, of rows of the first operand that stay in the second-level cache while all columns pass by.
+ROWS_BYTES = 160 * 1024
+
 _ONE = Index({(): 1})
 _NONE = ContractLoop(_ONE, Index({}), Index({}), Index({}))
 
@@ -128,12 +140,15 @@ def _ways(loops: tuple[ContractLoop, ...], width: int, itemsize: int, registers:
             for column in sides:
                 if column.out == 1 and column.a in (0, 1) and (column.b == 1 or column.a == 0):
                     for row in [r for r in rows if r is not column] or [_NONE]:
-                        yield found(width, "column", column, row)
+                        if column.b == 1:
+                            yield found(width, "column", column, row)
+                        if column.a == 0:
+                            yield found(width, "column", column, row, packed=True)
             for lane in sums:
                 if lane.a in (0, 1) and lane.b in (0, 1) and not lane.a == lane.b == 0:
                     for column in columns or [_NONE]:
                         for row in rows or [_NONE]:
-                            yield found(width, "sum", column, row, lane)
+                            yield found(width, "sum", column, row, lane=lane)
         for column in columns[:2] or [_NONE]:
             for row in rows[:2] or [_NONE]:
                 yield found(1, "column", column, row)
@@ -149,6 +164,8 @@ def _way(
     lanes: str,
     column: ContractLoop,
     row: ContractLoop,
+    *,
+    packed: bool = False,
     lane: ContractLoop | None = None,
 ) -> Plan:
     others = [x for x in loops if x.out != 0 and x is not column and x is not row]
@@ -156,18 +173,18 @@ def _way(
     inner = tuple([x for x in others if x.b == 0])
     if lane is not None:
         sums = [*[x for x in sums if x is not lane], lane]
-    packed = width > 1 and lanes == "column" and column.b != 1
     total, step = volume(sums), width if lanes == "column" else 1
     turns = total if lane is None else volume(sums[:-1]) * -(-estimate(lane.extent) // width)
     moves = (row.a != 0, column.a != 0, row.b != 0, packed or column.b != 0)
     known = column.extent.constant is not None
     m, n = estimate(row.extent), estimate(column.extent)
     reduction = 0 if lane is None else 4
-    chunk, rest, cycles = _tiling(m, -(-n // step), known, n % step != 0, turns, moves, registers, reduction)
+    weight = 1.0 if packed or lanes == "sum" else _line_weight(sums, width, itemsize)
+    chunk, rest, cycles = _tiling(m, -(-n // step), known, n % step != 0, turns, moves, registers, reduction, weight)
     blocks, strip, deep = _blocked(sums, chunk.columns * step * itemsize, packed, m * volume(inner) > chunk.rows, lane)
-    cycles *= volume(inner)
+    cycles *= volume(inner) * (_FAR_ROWS if abs(estimate(row.a)) * itemsize >= _PAGE else 1)
     if packed:
-        cycles += 5 * turns * -(-n // step)
+        cycles += (_COPY if column.b == 1 else _GATHER * width) * turns * -(-n // step)
     return Plan(
         swapped=swap,
         width=width,
@@ -187,6 +204,15 @@ def _way(
     )
 
 
+def _line_weight(sums: list[ContractLoop], width: int, itemsize: int) -> float:
+    """How much dearer a vector of the second operand is, read as it lies, than one from the first-level cache."""
+    if width == 1:
+        return 1.0
+    competing = bool(sums) and estimate(sums[-1].b) * itemsize % _COMPETING == 0
+    far = _MISSES if volume(sums) > (_NEAR_TURNS_COMPETING if competing else _NEAR_TURNS) else 1
+    return far * (1 if all(estimate(x.b) % width == 0 for x in sums) else 1 + (width - 1) * itemsize / _LINE)
+
+
 # -- the tile --------------------------------------------------------------------------------------------
 
 
@@ -200,15 +226,16 @@ def _tiling(
     moves: tuple[bool, bool, bool, bool],
     registers: int,
     reduction: int,
+    weight: float,
 ) -> tuple[Chunk, Chunk | None, float]:
     """The tiles for m rows by n columns, or vectors of columns, and what all of it costs."""
     best: tuple[Chunk, Chunk | None, float] | None = None
     for columns in range(1, min(n, registers - 3) + 1):
-        chunk = _chunk(m, columns, turns, moves, registers, reduction)
+        chunk = _chunk(m, columns, turns, moves, registers, reduction, weight)
         full, left = divmod(n, columns)
         if full and not left and part and known:
             full, left = full - 1, columns  # the last of its vectors is not full
-        rest = _chunk(m, left, turns, moves, registers, reduction) if left and known else None
+        rest = _chunk(m, left, turns, moves, registers, reduction, weight) if left and known else None
         cost = full * chunk.cycles + (rest.cycles if rest else left * chunk.cycles / columns)
         if best is None or cost < best[2]:
             best = chunk, rest, cost
@@ -218,7 +245,13 @@ def _tiling(
 
 @functools.lru_cache(maxsize=4096)
 def _chunk(
-    m: int, columns: int, turns: int, moves: tuple[bool, bool, bool, bool], registers: int, reduction: int
+    m: int,
+    columns: int,
+    turns: int,
+    moves: tuple[bool, bool, bool, bool],
+    registers: int,
+    reduction: int,
+    weight: float,
 ) -> Chunk:
     """The best number of rows for a tile of so many columns."""
     best: Chunk | None = None
@@ -229,9 +262,9 @@ def _chunk(
             break
         sets = max(1, min(-(-CHAINS // tile), (registers - min(a, b) - 1) // tile, turns))
         full, left = divmod(m, rows)
-        cycles = full * _cycles(rows, columns, sets, turns, moves, reduction)
+        cycles = full * _cycles(rows, columns, sets, turns, moves, reduction, weight)
         if left:
-            cycles += _cycles(left, columns, sets, turns, moves, reduction)
+            cycles += _cycles(left, columns, sets, turns, moves, reduction, weight)
         if best is None or cycles < best.cycles:
             best = Chunk(rows, columns, sets, cycles)
     assert best is not None
@@ -247,12 +280,18 @@ def _loads(rows: int, columns: int, moves: tuple[bool, bool, bool, bool]) -> tup
 
 
 def _cycles(
-    rows: int, columns: int, sets: int, turns: int, moves: tuple[bool, bool, bool, bool], reduction: int
+    rows: int,
+    columns: int,
+    sets: int,
+    turns: int,
+    moves: tuple[bool, bool, bool, bool],
+    reduction: int,
+    weight: float,
 ) -> float:
     """What a tile costs: two multiply-adds, two loads, six operations a cycle; four cycles from sum to sum."""
     a, b = _loads(rows, columns, moves)
     tile = rows * columns
-    turn = max(tile / 2, (a + b) / 2, 4 / sets, (tile + a + b + 3 / sets) / 6)
+    turn = max(tile / 2, (a + b * weight) / 2, 4 / sets, (tile + a + b + 3 / sets) / 6) + (weight - 1) * b / 4
     return turns * turn + 16 + tile * (1 + sets * 0.5 + reduction)
 
 
@@ -266,6 +305,8 @@ def _blocked(
     if not packed and (not reused or lane is not None):
         return (), None, tuple(sums)
     limit = max(1, (PANEL_BYTES if packed else BLOCK_BYTES) // row_bytes)
+    if sums and abs(estimate(sums[-1].a)) > 1:
+        limit = min(limit, _NEAR_TURNS)
     depth = 1
     for n in reversed(range(len(sums))):
         extent = sums[n].extent.constant

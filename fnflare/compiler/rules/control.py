@@ -12,10 +12,13 @@ from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Place, Stored, Value
-from fnflare.nest import Axis, Branch, Index, Part, Repeat, index
+from fnflare.nest import Axis, Branch, Index, Part, Repeat, index, product
 from fnflare.program.ir import Equation, Program, Var
 
 __all__: list[str] = []
+
+#: Up to this many elements are copied in front of a loop so that they lie in order in it.
+_SETTLED = 1 << 20
 
 
 def _comment(e: Equation) -> tuple[str, ...]:
@@ -30,8 +33,8 @@ def _stored_like(block: Block, v: Any, e: Equation, place: Place | None = None) 
 def _(
     block: Block, e: Equation, *args: Value, program: Program, consts: int, carry: int, length: int, reverse: bool
 ) -> list[Value]:
-    steps = block.module.lengths.get(id(e), index(length))
-    fixed = [block.in_memory(v) for v in args[:consts]]
+    steps = block.module.length(e)
+    fixed = [_settled(block, v) for v in args[:consts]]
     xs = [block.in_memory(v) for v in args[consts + carry :]]
     state = []
     for v, x in zip(program.inputs[consts : consts + carry], args[consts : consts + carry], strict=True):
@@ -55,6 +58,14 @@ def _(
 
     block.action([*fixed, *[Value(s) for s in state], *xs], [*final, *stacks], emit, e.source)
     return [*[Value(s) for s in final], *[Value(s) for s in stacks]]
+
+
+def _settled(block: Block, x: Value) -> Value:
+    """A value in memory whose last axis lies in order: every step reads it, so that a copy made once pays."""
+    size = product(x.shape).constant
+    if x.plain or size is None or size > _SETTLED:
+        return block.in_memory(x)
+    return Value(block.copy(x))
 
 
 def _begun(block: Block, v: Var, x: Value, e: Equation) -> Stored:
