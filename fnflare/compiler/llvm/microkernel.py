@@ -194,7 +194,7 @@ class _Writer:
             return
         strip = self.plan.strip
         if strip is None:
-            self._chunks(pointers, fresh, None)
+            self._row_blocks(pointers, fresh, None)
             return
         loop = self.plan.sums[0]
         extent = self.extent(loop)
@@ -202,7 +202,7 @@ class _Writer:
         def block(i: Value, _: list[str]) -> list[str]:
             even = isinstance(extent, int) and extent % strip == 0
             turns = strip if even else text.smaller(strip, text.subtract(extent, i))
-            self._chunks(self._moved(pointers, loop, i), self._also_first(fresh, i), turns)
+            self._row_blocks(self._moved(pointers, loop, i), self._also_first(fresh, i), turns)
             return []
 
         text.repeat(text.divide(text.add(extent, strip - 1), strip), [], block, strip)
@@ -213,6 +213,24 @@ class _Writer:
             return fresh
         first = self.text.let(f"icmp eq i64 {turn}, 0")
         return first if fresh is None else self.text.let(f"and i1 {fresh}, {first}")
+
+    def _row_blocks(self, pointers: tuple[str, str, str], fresh: str | None, turns: Value | None) -> None:
+        """The rows, as many at a time as stay in a cache while all columns pass by."""
+        text, size = self.text, self.plan.rows_together
+        if size is None:
+            self._chunks(pointers, fresh, turns)
+            return
+        loop = (*self.plan.inner, self.plan.row)[0]
+        extent = self.extent(loop)
+
+        def block(i: Value, _: list[str]) -> list[str]:
+            even = isinstance(extent, int) and extent % size == 0
+            self.extents[id(loop)] = size if even else text.smaller(size, text.subtract(extent, i))
+            self._chunks(self._moved(pointers, loop, i), fresh, turns)
+            self.extents[id(loop)] = extent
+            return []
+
+        text.repeat(text.divide(text.add(extent, size - 1), size), [], block, size)
 
     def _chunks(self, pointers: tuple[str, str, str], fresh: str | None, turns: Value | None) -> None:
         """The columns, as many at a time as a tile has."""

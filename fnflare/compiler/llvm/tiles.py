@@ -89,6 +89,8 @@ class Plan:
         blocks: loops of the sum around everything that is done with one block.
         strip: how many turns of the first of `sums` are done in one block; None for all.
         inner: loops in which the second operand stays.
+        rows_together: how many turns of the first of `inner` and `row` see all columns before the next ones do; None
+            for all of them.
         packed: whether the block of the second operand is copied first, so that its columns lie side by side.
         chunk: the tile for most columns, and `rest` that for what remains of a known number of columns.
         shared: the loop whose turns are shared out among threads.
@@ -103,6 +105,7 @@ class Plan:
     blocks: tuple[ContractLoop, ...]
     strip: int | None
     inner: tuple[ContractLoop, ...]
+    rows_together: int | None
     sums: tuple[ContractLoop, ...]
     packed: bool
     chunk: Chunk
@@ -185,6 +188,7 @@ def _way(
     cycles *= volume(inner) * (_FAR_ROWS if abs(estimate(row.a)) * itemsize >= _PAGE else 1)
     if packed:
         cycles += (_COPY if column.b == 1 else _GATHER * width) * turns * -(-n // step)
+    depth = volume(deep) if strip is None else strip * volume(deep[1:])
     return Plan(
         swapped=swap,
         width=width,
@@ -195,6 +199,7 @@ def _way(
         blocks=blocks,
         strip=strip,
         inner=inner,
+        rows_together=_together([*inner, row], depth * itemsize, chunk) if n > chunk.columns * step else None,
         sums=deep,
         packed=packed,
         chunk=chunk,
@@ -317,6 +322,16 @@ def _blocked(
             return tuple(sums[:n]), -(-extent // -(-extent // size)), tuple(sums[n:])
         depth *= extent
     return (), None, tuple(sums)
+
+
+def _together(rows: list[ContractLoop], row_bytes: int, chunk: Chunk) -> int | None:
+    """How many turns of the first loop over rows to do with all columns, so that what they read stays in a cache."""
+    first, *others = rows
+    turn_bytes = volume(others) * row_bytes
+    if turn_bytes * estimate(first.extent) <= 2 * ROWS_BYTES:
+        return None
+    turns = max(1, ROWS_BYTES // max(1, turn_bytes))
+    return turns if others else -(-turns // chunk.rows) * chunk.rows
 
 
 def _shared(p: Plan) -> ContractLoop | None:
