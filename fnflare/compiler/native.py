@@ -33,4 +33,4 @@ def _function(program: Program) -> Callable[..., list[Any]]:
 
 
 def _part(part: Segment) -> Callable[..., list[Any]]:
-    return compiled(part.program) if part.lowered is None else build(part.lowered)
+    return compiled(part.program) if part.lowered is None else build(part.lowered).call
