@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from fnflare.program.tracing import trace_program
 from fnflare.transforms._call import name_of, path_name
 from fnflare.transforms._mode import is_disabled
 from fnflare.transforms._static import static_arguments
+
+if TYPE_CHECKING:
+    from fnflare.transforms.stages import Stage
 
 __all__ = ["Jitted", "RetracingWarning", "jit"]
 
@@ -70,6 +73,36 @@ class Jitted:
         if is_disabled():
             return self._fun(*args, **kwargs)
         leaves, structure, statics = self._signature(args, kwargs)
+        entry, traced = self._entry(leaves, structure, statics)
+        if traced or entry.consts or observed():
+            out: Any = call_program(entry.program, [*entry.consts, *leaves])
+        else:
+            out = execute(entry.program, leaves)
+        return out[0] if entry.single else tree.unflatten(entry.structure, out)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Stage:
+        """How the function is run for such arguments: what of it is native code, and its text.
+
+        Args:
+            *args, **kwargs: arguments of the function.
+
+        Returns:
+            A `Stage`: print it for a report, ask ``as_text("c99")`` for loops in C to read.
+
+        >>> print(jit(lambda x: np.sort(np.exp(x)) + 1).lower(np.zeros(3)))
+        <lambda>: 3 equations in 3 segments
+          native: 1 equation: 1 loop nest (1 different), 0 sums of products
+          NumPy: 1 equation: sort has no lowering
+          native: 1 equation: 1 loop nest (1 different), 0 sums of products
+        """
+        from fnflare.transforms.stages import Stage
+
+        leaves, structure, statics = self._signature(args, kwargs)
+        entry, _ = self._entry(leaves, structure, statics)
+        return Stage(entry.program, lambda: self)
+
+    def _entry(self, leaves: list[Any], structure: Any, statics: Any) -> tuple[_Entry, bool]:
+        """The program for arguments, and whether one of them is a tracer."""
         traced = False
         avals: list[Any] = []
         for x in leaves:
@@ -91,11 +124,7 @@ class Jitted:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._trace(key, leaves, structure, statics)
-        if traced or entry.consts or observed():
-            out: Any = call_program(entry.program, [*entry.consts, *leaves])
-        else:
-            out = execute(entry.program, leaves)
-        return out[0] if entry.single else tree.unflatten(entry.structure, out)
+        return entry, traced
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
