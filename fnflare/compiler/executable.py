@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fnflare.compiler import fastcall
-from fnflare.compiler.arena import Slot, pool
+from fnflare.compiler.arena import pool
 from fnflare.compiler.layout import Layouts, is_tiny, keep_newest
 from fnflare.compiler.llvm.engine import Code
 from fnflare.compiler.lowered import Lowered
@@ -24,8 +24,6 @@ __all__ = ["ENTRY", "Action", "Executable", "actions"]
 
 #: The function of a compiled module that runs its body.
 ENTRY = "main"
-#: A program keeps scratch memory of its own up to as many bytes; clearing more takes longer than Python does.
-_MOST_KEPT = 1 << 20
 #: C-contiguous and aligned, as NumPy numbers its flags.
 _PLAIN = 0x0001 | 0x0100
 
@@ -67,7 +65,7 @@ class Executable:
         self._plain = _Plain(lowered, code)
         self.call: Callable[..., list[Any]] = self._plain
         if fastcall.available() and all(a.kind in ("make", "pass") for a in self._plain.actions):
-            self.call = _by_sizes(self._plain) if lowered.sizes else _fast(self._plain, Slot(), ())
+            self.call = _by_sizes(self._plain) if lowered.sizes else _fast(self._plain, ())
 
     def __call__(self, *args: Any) -> list[Any]:
         """The answers, in a list.
@@ -119,7 +117,7 @@ class _Plain:
                 addresses[which] = _address(out[-1])
         block = pool.take(found.total) if found.total else None
         if block is not None:
-            addresses[found.scratch] += np.uintp(block.address)
+            addresses[found.scratch] += np.uintp(_address(block))
         self._run(_address(addresses), _address(found.sizes))
         if block is not None:
             pool.give(block)
@@ -128,12 +126,9 @@ class _Plain:
         return out
 
 
-def _fast(plain: _Plain, slot: Slot, sizes: tuple[int, ...]) -> Callable[..., list[Any]]:
+def _fast(plain: _Plain, sizes: tuple[int, ...]) -> Callable[..., list[Any]]:
     """A program for certain sizes by the shortest way that there is."""
     lowered, found = plain.lowered, plain.layouts.find(sizes)
-    if found.total > _MOST_KEPT:
-        return plain
-    slot.reserve(found.total)
     return fastcall.function(
         plain.entry,
         [fastcall.Argument(plain.places.get(b), DTYPES[b.dtype]) for b in lowered.inputs],
@@ -142,7 +137,7 @@ def _fast(plain: _Plain, slot: Slot, sizes: tuple[int, ...]) -> Callable[..., li
             for a, shape in zip(plain.actions, found.shapes, strict=True)
         ],
         found,
-        slot,
+        pool,
         plain,
         release=not is_tiny(lowered, sizes),
     )
@@ -150,7 +145,6 @@ def _fast(plain: _Plain, slot: Slot, sizes: tuple[int, ...]) -> Callable[..., li
 
 def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
     """A program for any sizes, which goes by the arguments' shapes to a function for theirs."""
-    slot = Slot()
     functions: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
     where = [(i, axis) for _, i, axis in plain.lowered.sizes]
 
@@ -160,7 +154,7 @@ def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
         sizes = tuple([args[i].shape[axis] for i, axis in where])
         function = functions.get(sizes)
         if function is None:
-            function = functions[sizes] = _fast(plain, slot, sizes)
+            function = functions[sizes] = _fast(plain, sizes)
             keep_newest(functions)
         return function(*args)
 

@@ -7,7 +7,7 @@ to the `fallback`, which can do everything.
 
 It relies on how objects lie in memory, as the stable binary interfaces of CPython's and NumPy's extension modules have
 it, and so is left out where there is another one (`available`). All it does besides running the code it does under the
-GIL, which is also the lock of the scratch memory.
+GIL, which is also the lock of the pool of scratch memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fnflare.compiler.arena import Slot
+from fnflare.compiler.arena import Pool
 from fnflare.compiler.layout import Layout
 from fnflare.compiler.llvm import engine
 from fnflare.compiler.object_code import code_of
@@ -88,6 +88,7 @@ def _as_expected() -> bool:
         and number(id(scalar := np.float64(2.5)) + 16).value == scalar
         and word(id(array) + 8).value == id(np.ndarray)
         and word(id(array) + 16).value == _address(array)
+        and ctypes.c_int64.from_address(word(id(array) + 32).value + 8).value == array.shape[1]
         and word(id(array) + 56).value == id(array.dtype)
         and ctypes.c_int.from_address(id(array) + 64).value == array.flags.num
     )
@@ -98,7 +99,7 @@ def function(
     arguments: Sequence[Argument],
     answers: Sequence[Answer],
     layout: Layout,
-    slot: Slot,
+    pool: Pool,
     fallback: Callable[..., list[Any]],
     release: bool,
 ) -> Callable[..., list[Any]]:
@@ -108,7 +109,7 @@ def function(
         entry: where its code begins.
         arguments, answers: what goes in and comes out.
         layout: where its other buffers lie.
-        slot: where its scratch memory is found.
+        pool: where it takes its scratch memory from.
         fallback: is called in its place where this function cannot do it; it keeps the code and its constants alive.
         release: whether other Python threads may run meanwhile.
 
@@ -128,11 +129,11 @@ def function(
     rows += [number for a, shape in zip(answers, shapes, strict=True) for number in _answer(a, shape)]
     header = [
         *(entry, id(fallback), id(np.ndarray), len(arguments), len(answers), len(layout.addresses), len(fixed)),
-        *(slot.address, layout.total, int(release), _address(layout.sizes), id(None), id(True)),
+        *(id(pool.free), layout.total, int(release), _address(layout.sizes), id(None), id(True)),
         *(fixed_from, answers_from, 0),
     ]
     table = np.array([*header, *rows], np.int64).view(_Table)
-    table.kept = (fallback, arguments, answers, shapes, layout, slot)
+    table.kept = (fallback, arguments, answers, shapes, layout, pool)
     return _runtime().make(table)
 
 
@@ -200,6 +201,10 @@ _PYTHON = (
     "PyObject_Vectorcall",
     "PyList_New",
     "PyList_SetItem",
+    "PyList_Size",
+    "PyList_GetItem",
+    "PyList_SetSlice",
+    "PyList_Append",
     "PyLong_AsLongLong",
     "PyErr_Occurred",
     "PyErr_Clear",
@@ -212,11 +217,15 @@ _PYTHON = (
 _HEADER = 16
 
 #: In an object its type is found 8 bytes from its beginning, the value of a number at 16; in an array the address of
-#: its data at 16, its descriptor at 56 and its flags at 64.
+#: its data at 16, that of its shape at 32, its descriptor at 56 and its flags at 64.
 _TEXT = """
 declare ptr @fnflare_PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @fnflare_PyList_New(i64)
 declare i32 @fnflare_PyList_SetItem(ptr, i64, ptr)
+declare i64 @fnflare_PyList_Size(ptr)
+declare ptr @fnflare_PyList_GetItem(ptr, i64)
+declare i32 @fnflare_PyList_SetSlice(ptr, i64, i64, ptr)
+declare i32 @fnflare_PyList_Append(ptr, ptr)
 declare i64 @fnflare_PyLong_AsLongLong(ptr)
 declare ptr @fnflare_PyErr_Occurred()
 declare void @fnflare_PyErr_Clear()
@@ -239,18 +248,15 @@ define private ptr @pointer(ptr %table, i64 %n) alwaysinline {
   ret ptr %value
 }
 
-define private void @put_back(ptr %slot, ptr %base) {
-  %any = icmp ne ptr %base, null
-  br i1 %any, label %look, label %end
-look:
-  %there = load ptr, ptr %slot
-  %empty = icmp eq ptr %there, null
-  br i1 %empty, label %put, label %end
-put:
-  store ptr %base, ptr %slot
-  br label %end
+define private i32 @give(ptr %pool, ptr %block) {
+  %any = icmp ne ptr %block, null
+  br i1 %any, label %append, label %end
+append:
+  %error = call i32 @fnflare_PyList_Append(ptr %pool, ptr %block)
+  call void @fnflare_Py_DecRef(ptr %block)
+  ret i32 %error
 end:
-  ret void
+  ret i32 0
 }
 
 define ptr @fnflare_call(ptr %self, ptr %args, i64 %nargs) {
@@ -263,7 +269,7 @@ entry:
   %outputs = call i64 @word(ptr %table, i64 4)
   %count = call i64 @word(ptr %table, i64 5)
   %fixed = call i64 @word(ptr %table, i64 6)
-  %slot = call ptr @pointer(ptr %table, i64 7)
+  %pool = call ptr @pointer(ptr %table, i64 7)
   %need = call i64 @word(ptr %table, i64 8)
   %release = call i64 @word(ptr %table, i64 9)
   %sizes = call ptr @pointer(ptr %table, i64 10)
@@ -350,24 +356,33 @@ inputs.tail:
   %i.next = add i64 %i, 1
   br label %inputs.head
 
-; -- scratch memory, which nobody else uses meanwhile; its size stands before it
+; -- scratch memory: the block that was given back last, if it is large enough
 scratch:
   %any.scratch = icmp ne i64 %need, 0
-  br i1 %any.scratch, label %take, label %fix
+  br i1 %any.scratch, label %look, label %fix
+look:
+  %free = call i64 @fnflare_PyList_Size(ptr %pool)
+  %some = icmp sgt i64 %free, 0
+  br i1 %some, label %measure, label %else
+measure:
+  %last = sub i64 %free, 1
+  %last.block = call ptr @fnflare_PyList_GetItem(ptr %pool, i64 %last)
+  %lengths = call ptr @pointer(ptr %last.block, i64 4)
+  %length = load i64, ptr %lengths
+  %enough = icmp uge i64 %length, %need
+  br i1 %enough, label %take, label %else
 take:
-  %block = load ptr, ptr %slot
-  %free = icmp ne ptr %block, null
-  br i1 %free, label %large.enough, label %else
-large.enough:
-  %room.at = getelementptr i8, ptr %block, i64 -64
-  %room.there = load i64, ptr %room.at
-  %enough = icmp uge i64 %room.there, %need
-  br i1 %enough, label %taken, label %else
-taken:
-  store ptr null, ptr %slot
-  br label %fix
+  call void @fnflare_Py_IncRef(ptr %last.block)
+  %last.base = call ptr @pointer(ptr %last.block, i64 2)
+  %not.taken = call i32 @fnflare_PyList_SetSlice(ptr %pool, i64 %last, i64 %free, ptr null)
+  %taken = icmp eq i32 %not.taken, 0
+  br i1 %taken, label %fix, label %failed.first
+failed.first:
+  call void @fnflare_Py_DecRef(ptr %last.block)
+  ret ptr null
 fix:
-  %base = phi ptr [null, %scratch], [%block, %taken]
+  %block = phi ptr [null, %scratch], [%last.block, %take]
+  %base = phi ptr [null, %scratch], [%last.base, %take]
   %base.number = ptrtoint ptr %base to i64
   br label %fixed.head
 fixed.head:
@@ -394,7 +409,7 @@ list.new:
   %list.there = icmp ne ptr %list, null
   br i1 %list.there, label %outputs.head, label %failed.early
 failed.early:
-  call void @put_back(ptr %slot, ptr %base)
+  %early = call i32 @give(ptr %pool, ptr %block)
   ret ptr null
 outputs.head:
   %k = phi i64 [0, %list.new], [%k.next, %keep]
@@ -450,12 +465,16 @@ run.held:
   call void %main(ptr %buffers, ptr %sizes)
   br label %ran
 ran:
-  call void @put_back(ptr %slot, ptr %base)
+  %given = call i32 @give(ptr %pool, ptr %block)
+  %lost = icmp ne i32 %given, 0
+  br i1 %lost, label %forget, label %scalars.head
+forget:  ; the next call makes another one
+  call void @fnflare_PyErr_Clear()
   br label %scalars.head
 
 ; -- answers without axes
 scalars.head:
-  %n = phi i64 [0, %ran], [%n.next, %scalars.tail]
+  %n = phi i64 [0, %ran], [0, %forget], [%n.next, %scalars.tail]
   %n.more = icmp slt i64 %n, %outputs
   br i1 %n.more, label %scalars.body, label %end
 scalars.body:
@@ -481,7 +500,7 @@ end:
   ret ptr %list
 
 failed:
-  call void @put_back(ptr %slot, ptr %base)
+  %late = call i32 @give(ptr %pool, ptr %block)
   br label %failed.late
 failed.late:
   call void @fnflare_Py_DecRef(ptr %list)

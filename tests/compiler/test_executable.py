@@ -11,6 +11,7 @@ import pytest
 from native import buffer, combine, entry, lowered, pointer, python, scale, scale_any_length
 
 from fnflare.compiler import fastcall
+from fnflare.compiler.arena import pool
 from fnflare.compiler.executable import Executable
 from fnflare.compiler.lowered import Output
 from fnflare.nest import index
@@ -370,6 +371,7 @@ def forbidden(*args):
 @pytest.fixture
 def no_fallback(fast, monkeypatch):
     unless_plain(fast)
+    pool.give(pool.take(1 << 20))  # the first call otherwise makes it
     monkeypatch.setattr("fnflare.compiler.executable._Plain.__call__", forbidden)
 
 
@@ -391,16 +393,27 @@ def test_lengths_of_all_kinds_go_the_short_way(no_fallback):
         np.testing.assert_array_equal(any_length(x)[0], 2 * x)
 
 
-def test_while_a_call_runs_another_goes_the_long_way(fast):
-    unless_plain(fast)
-    double = executable(*scale((3, 4)))
-    slot = double.call.__self__.kept[-1]
-    block, slot._word[0] = slot._word[0], 0  # as a call does
-    np.testing.assert_array_equal(double(example())[0], 2 * example())
-    assert slot._word[0] == 0
-    slot._word[0] = block
-    np.testing.assert_array_equal(double(example())[0], 2 * example())
-    assert slot._word[0] == block
+def test_scratch_memory_is_taken_and_given_back(fast):
+    kept = pool.free[:]
+    try:
+        pool.free.clear()
+        double = executable(*scale((3, 4)))
+        for _ in range(3):
+            np.testing.assert_array_equal(double(example())[0], 2 * example())
+            assert len(pool.free) == 1
+        block = pool.free[0]
+        before = sys.getrefcount(block)
+        for _ in range(3):
+            double(example())
+        assert pool.free == [block]
+        assert sys.getrefcount(block) == before
+        large = executable(*scale((300, 4)))  # for which it is too small
+        for _ in range(3):
+            np.testing.assert_array_equal(large(example((300, 4)))[0], 2 * example((300, 4)))
+            assert len(pool.free) == 2
+            assert len(pool.free[-1]) >= 300 * 32
+    finally:
+        pool.free[:] = kept
 
 
 def test_without_memory_for_the_answer_there_is_an_error_and_nothing_lost(fast):
@@ -413,10 +426,13 @@ def test_without_memory_for_the_answer_there_is_an_error_and_nothing_lost(fast):
     outputs = [passing, program.outputs[0], Output(other, huge.shape, F64)]
     double = executable(lowered(program.inputs, outputs, scratch=[(places[2], 0, 1)], order=[*places, other]), text)
     x = example()
+    pool.give(pool.take(128))
     for _ in range(3):
         before = sys.getrefcount(x)
+        blocks = len(pool.free)
         with pytest.raises((MemoryError, ValueError)):
             double(x)
+        assert len(pool.free) == blocks
         gc.collect()
         assert sys.getrefcount(x) == before
 
@@ -432,7 +448,7 @@ def test_an_executable_is_freed_at_once(fast):
     try:
         call = double.call
         del double
-        assert watched() is None
+        assert watched() is None  # but what it calls lives on
         np.testing.assert_array_equal(call(example())[0], 2 * example())
     finally:
         gc.enable()
