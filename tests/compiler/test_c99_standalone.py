@@ -71,13 +71,15 @@ def check(f: Callable[..., Any], args: Sequence[Array], folder: Path, constants:
     program = simplify(trace_program(lambda *xs: [f(*xs)], [aval_of(a) for a in args]).program)
     names = [f"x{k}" for k in range(len(args))]
     shapes = [a.shape for a in args]
-    library = Library(standalone(lower(program), "model", names, ["y"], constants, shapes), "model", folder)
+    lowered = lower(program)
+    sizes = [args[number].shape[axis] for _, number, axis in lowered.sizes]
+    library = Library(standalone(lowered, "model", names, ["y"], constants, shapes), "model", folder)
     (wanted,) = (np.asarray(a) for a in run(program, args))
     got = empty(wanted.shape, wanted.dtype)
     if (folder / "model.weights").exists():
-        assert library(*args, got) == 3  # not loaded
+        assert library(*args, got, *sizes) == 3  # not loaded
         assert library.load() == 0
-    assert library(*args, got) == 0
+    assert library(*args, got, *sizes) == 0
     np.testing.assert_allclose(got, wanted, rtol=rtol, atol=rtol)
     return library
 
