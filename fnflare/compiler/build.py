@@ -26,13 +26,17 @@ def build(lowered: Lowered) -> Executable:
         RuntimeError: LLVM does not accept the program's text.
         TypeError: an operation of it is not defined for the type of its arguments.
     """
-    return Executable(lowered, code_of(render(lowered.module, ENTRY, threads=_openmp())))
+    symbols = _symbols()
+    text = render(
+        lowered.module, ENTRY, threads="__kmpc_fork_call" in symbols, blas=mkl.enabled() and "cblas_sgemm" in symbols
+    )
+    return Executable(lowered, code_of(text))
 
 
 @functools.cache
-def _openmp() -> bool:
-    """Let code find the functions of libraries that it calls; whether those that share work out are among them."""
+def _symbols() -> frozenset[str]:
+    """Let code find the functions of libraries that it calls; their names."""
     symbols = mkl.native_symbols()
     for name, address in symbols.items():
         engine.add_symbol(name, address)
-    return "__kmpc_fork_call" in symbols
+    return frozenset(symbols)

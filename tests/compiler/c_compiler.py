@@ -39,6 +39,5 @@ def call(library: ctypes.CDLL, name: str, *args: Any) -> None:
 
 def empty(shape: int | tuple[int, ...], dtype: np.dtype[Any] | type) -> np.ndarray[Any, Any]:
     """Memory that holds what no answer is."""
-    out = np.empty(shape, dtype)
-    out.view(np.uint8)[...] = 0x5A
-    return out
+    dtype = np.dtype(dtype)
+    return np.frombuffer(bytearray(b"\x5a" * int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)

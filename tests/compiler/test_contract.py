@@ -190,7 +190,7 @@ def check_einsum(
     unknown: dict[str, Index | int] = {c: index(Size(c)) if c in dynamic else n for c, n in dims.items()}
     contract = contract_of(einsum_loops(spec, unknown), dtype, accumulate)
     made = contraction(contract, blas, machine)
-    assert not blas or "cblas" in made.definition or not uses_blas(contract)
+    assert ("cblas" in made.definition) == blas
     assert (len(made.sizes) > 0) == bool(dynamic)
     start = z if accumulate else np.full_like(z, np.nan)
     got = run(contract, start, x, y, dims, share, made=made)
@@ -464,11 +464,11 @@ def add_blas() -> None:
 @pytest.mark.parametrize(
     "spec", [*PRODUCTS, "bmk,bkn->bmn", "bmk,bnk->bmn", "bmk,kn->bmn", "mbk,nbk->bmn", "bhmk,bhkn->bmhn"]
 )
-@pytest.mark.parametrize("dynamic", ["", "m", "b", "mnk"])
+@pytest.mark.parametrize("dynamic", ["", "m", "b", "mb"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_products_by_blas(spec: str, dynamic: str, dtype: str) -> None:
     add_blas()
-    sizes = {"b": 2, "h": 3, "m": 210, "n": 220, "k": 230}
+    sizes = {"b": 2, "h": 2, "m": 70, "n": 360, "k": 380}
     letters = sorted(set(spec) - set(",->"))
     if dynamic and not set(dynamic) & set(letters):
         return

@@ -85,8 +85,9 @@ def _break(line: str) -> int | None:
 
 
 def _may_break(line: str, space: int) -> bool:
-    before, after = line[space - 1], line[space + 1 : space + 3]
+    before = line[space - 1]
     if before in ",;":
         return True
+    token = line[space + 1 : space + 4].partition(" ")[0]
     ends = before.isalnum() or before in ")]_"
-    return ends and bool(after) and after[0] in _OPERATORS and after != "= "
+    return ends and token not in ("", "=") and all(c in _OPERATORS for c in token)

@@ -27,6 +27,13 @@ C_TYPES = {
     "f64": "double",
 }
 FLOATS = ("f32", "f64")
+#: Numbers that <stdint.h> has names for; the least cannot be written otherwise.
+_EXTREMES = {
+    "i32": (-(2**31), 2**31 - 1),
+    "i64": (-(2**63), 2**63 - 1),
+    "u32": (2**32 - 1,),
+    "u64": (2**64 - 1,),
+}
 
 
 class Level:
@@ -85,10 +92,8 @@ def _float(value: float, dtype: str) -> str:
 
 
 def _integer(value: int, dtype: str) -> str:
+    if value in _EXTREMES.get(dtype, ()):
+        return f"{'U' * (dtype[0] == 'u')}INT{width(dtype)}_{'MIN' if value < 0 else 'MAX'}"
     if dtype in ("u32", "u64"):
         return f"{value}u" if dtype == "u32" else f"{value}ull"
-    if dtype == "i64" and value == -(2**63):
-        return "INT64_MIN"
-    if dtype == "i32" and value == -(2**31):
-        return "INT32_MIN"
     return str(value) if abs(value) < 2**31 else f"{value}ll"

@@ -23,9 +23,9 @@ _KEYWORDS = """
 """
 _MATHEMATICS = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1 fabs fdim floor
-    fma fmax fmin fmod frexp gamma hypot ilogb j0 j1 jn ldexp lgamma llrint llround log log10 log1p log2 logb lrint
+    fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint llround log log10 log1p log2 logb lrint
     lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln scalbn sin sinh sqrt
-    tan tanh tgamma trunc y0 y1 yn
+    tan tanh tgamma trunc
 """
 _LIBRARY = """
     abs calloc div exit fclose ferror fopen fread free fseek ftell fwrite index labs malloc memcmp memcpy memmove
@@ -51,8 +51,10 @@ def check_identifier(name: str) -> None:
     Raises:
         ArgumentError: if it is no identifier of C, or one that is taken.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _RESERVED:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _RESERVED | _IN_FILES:
         raise ArgumentError(f"name is {name!r}; write an identifier that C has not taken, such as 'model'")
+#: What <math.h> declares beside C99 with some compilers: parameters and variables may be called so, functions not.
+_IN_FILES = frozenset(f + suffix for f in ("gamma", "j0", "j1", "jn", "y0", "y1", "yn") for suffix in ("", "f", "l"))
 
 
 class Names:
@@ -75,7 +77,7 @@ class Names:
             hint = f"v{hint}"
         count = self._count(hint, first)
         name = hint if count == first == 1 else _numbered(hint, count)
-        while self._has(name):
+        while self.has(name):
             count += 1
             name = _numbered(hint, count)
         self._counts[hint] = count + 1
@@ -90,13 +92,14 @@ class Names:
             scope = scope._outer
         return first
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Whether a name is taken."""
         scope: Names | None = self
         while scope is not None:
             if name in scope._taken:
                 return True
             scope = scope._outer
-        return name in _RESERVED
+        return name in _RESERVED or (self._outer is None and name in _IN_FILES)
 
 
 def _numbered(hint: str, count: int) -> str:

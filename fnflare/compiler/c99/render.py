@@ -7,7 +7,7 @@ which runs; this one reads, and is what models are exported as.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fnflare.compiler.c99.contract import Contractions
@@ -103,13 +103,16 @@ class Unit:
         self._functions: dict[tuple[Kernel, tuple[str, ...]], _Function] = {}
         self._texts: list[str] = []
 
-    def body(self, module: Module, name: str, static: bool = False) -> tuple[str, list[str]]:
-        """The prototype and the definition of a function that does what a module does."""
+    def body(
+        self, module: Module, name: str, static: bool = False, called: Mapping[Buffer, str] | None = None
+    ) -> tuple[str, list[str]]:
+        """The prototype and the definition of a function that does what a module does; `called` names buffers."""
+        called = {} if called is None else called
         statements = pruned(module.body)
         scope = Scope(Names(self.names))
         read_only = ("input", "constant")
         parameters = [
-            f"{'const ' if b.role in read_only else ''}{C_TYPES[b.dtype]} *{scope.declare(b, b.name)}"
+            f"{'const ' if b.role in read_only else ''}{C_TYPES[b.dtype]} *{scope.declare(b, called.get(b, b.name))}"
             for b in module.buffers
         ]
         parameters += [f"int64_t {scope.declare(s, s.name)}" for s in module.sizes]

@@ -6,6 +6,8 @@ it, and what it names itself is forgotten after it.
 
 from __future__ import annotations
 
+import re
+
 from fnflare.compiler.c99.literals import Level, Text
 from fnflare.compiler.c99.names import Names
 from fnflare.nest import Axis, Buffer, Scalar, Size
@@ -43,6 +45,13 @@ class Scope:
     def stand_for(self, thing: Named, name: str) -> None:
         """An identifier that is there already now stands for something else too."""
         self._given[thing] = name
+
+    def declare_axis(self, axis: Axis) -> str:
+        """A new identifier for a loop's variable; numbered ones become i, j, k from the outermost in."""
+        hint = axis.name
+        if re.fullmatch("i[0-9]+[hl]*", hint):
+            hint = next((letter for letter in "ijklmnpq" if not self.names.has(letter)), "i")
+        return self.declare(axis, hint)
 
     def declare_buffer(self, b: Buffer, dtype: str) -> str:
         """A new identifier for a buffer whose memory holds numbers of `dtype`, which may not be its own."""

@@ -21,7 +21,7 @@ from fnflare.compiler.c99.workspace import Workspace
 from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.memory import ALIGNMENT
 from fnflare.errors import ArgumentError, UnsupportedError
-from fnflare.nest import Buffer, Index, Size, dtype_of, index
+from fnflare.nest import Buffer, Index, Size, dtype_of, index, product
 
 __all__ = ["standalone"]
 
@@ -97,11 +97,16 @@ class _Library:
         self.inputs = [self.names.fresh(n) for n in input_names]
         self.outputs = [self.names.fresh(n) for n in output_names]
         self.arrays: list[Array] = []
+        # What outputs are copied: what to, what from, and how many elements.
+        self.copies: list[tuple[str, str, Index]] = []
         self.pointers: dict[Buffer, str] = dict(zip(lowered.inputs, self.inputs, strict=True))
+        self._outputs()
+        # Before the arrays have names, so that in the body their names are free.
+        _, self._body = self.unit.body(module, f"{name}_body", static=True, called=self.pointers)
         for b, array in lowered.constants:
-            self.pointers[b] = self.unit.names.fresh(self.names.fresh(b.name))
+            self.pointers[b] = self.unit.names.fresh(b.name)
             self.arrays.append((self.pointers[b], b.dtype, array))
-        self.copies = self._outputs()
+        self._copies()
         self.in_file = in_file and bool(self.arrays)
         scratch = [b for b in module.buffers if b.role == "scratch"]
         self.workspace = Workspace(scratch, lowered.lifetimes)
@@ -109,30 +114,35 @@ class _Library:
             self.pointers[b] = self.names.fresh(b.name)
         self.scratch = scratch
 
-    def _outputs(self) -> list[tuple[str, str, Index]]:
-        """Of what outputs are copied: what to, what from, and how many elements; the others get their pointers."""
-        copies: list[tuple[str, str, Index]] = []
+    def _outputs(self) -> None:
+        """The buffers of outputs get the pointers to them."""
         for o, name in zip(self.lowered.outputs, self.outputs, strict=True):
-            count = index(1)
-            for n in o.shape:
-                count = count * n
             if isinstance(o.source, Buffer):
-                if o.source in self.pointers:
-                    copies.append((name, self.pointers[o.source], count))
-                else:
-                    self.pointers[o.source] = name
+                self.pointers.setdefault(o.source, name)
+
+    def _copies(self) -> None:
+        """Outputs that are inputs, constants or other outputs are copied from those."""
+        for o, name in zip(self.lowered.outputs, self.outputs, strict=True):
+            if isinstance(o.source, Buffer):
+                source = self.pointers[o.source]
             elif isinstance(o.source, int):
-                copies.append((name, self.inputs[o.source], count))
+                source = self.inputs[o.source]
             else:
-                array = self.unit.names.fresh(self.names.fresh(f"{name}_value"))
-                self.arrays.append((array, _machine_type(o.dtype), o.source))
-                copies.append((name, array, count))
-        return copies
+                source = self.unit.names.fresh(f"{name}_value")
+                self.arrays.append((source, _machine_type(o.dtype), o.source))
+            if source != name:
+                self.copies.append((name, source, product(o.shape)))
 
     # -- texts ----------------------------------------------------------------------------------------
 
     def _index(self, i: Index) -> Text:
         return index_text(i, lambda a: Text(self.sizes[a] if isinstance(a, Size) else str(a), Level.PRIMARY))
+
+    def _bytes(self, count: Index, target: str) -> str:
+        """The size of an output."""
+        text = self._index(count)
+        elements = text.text if count.constant is not None else f"(size_t){text.at(Level.UNARY)}"
+        return f"{elements} * sizeof *{target}"
 
     def _size_parameters(self) -> str:
         return ", ".join(f"int64_t {n}" for n in self.sizes.values()) or "void"
@@ -192,10 +202,9 @@ class _Library:
     def source(self) -> str:
         """The text of NAME.c."""
         name, unit = self.name, self.unit
-        _, body = unit.body(self.lowered.module, f"{name}_body", static=True)
-        lines = comment([f"{name}: see {name}.h.", "", f"cc -O3 -march=native -std=c99 -c {name}.c"])
+        lines = comment([f"{name}: see {name}.h.", "", f"cc -O3 -march=native -std=c99 -ffp-contract=fast -c {name}.c"])
         define = storage if self.in_file else definition
-        tail = ["\n".join(body), *[define(*array) for array in self.arrays]]
+        tail = ["\n".join(self._body), *[define(*array) for array in self.arrays]]
         if self.in_file:
             tail.append(loader(name, self.arrays))
         tail.append(
@@ -219,15 +228,15 @@ class _Library:
                 lines.add(f"(void){n};")
             if self.in_file:
                 lines.add(f"if (!{self.name}_loaded) return {upper}_NOT_LOADED;")
-            for n in dict.fromkeys(needed):
-                lines.add(f"if (!{n}) return {upper}_NULL_POINTER;")
-            for n in self.sizes.values():
-                lines.add(f"if ({n} < 1) return {upper}_BAD_SIZE;")
+            if needed:
+                lines.add(f"if ({' || '.join(f'!{n}' for n in dict.fromkeys(needed))}) return {upper}_NULL_POINTER;")
+            if self.sizes:
+                lines.add(f"if ({' || '.join(f'{n} < 1' for n in self.sizes.values())}) return {upper}_BAD_SIZE;")
             self._pointers(lines)
             args = [*[self.pointers[b] for b in self.lowered.module.buffers], *self.sizes.values()]
             lines.add(f"{self.name}_body({', '.join(args)});")
             for target, source, count in self.copies:
-                lines.add(f"memmove({target}, {source}, (size_t)({self._index(count).text}) * sizeof *{target});")
+                lines.add(f"memmove({target}, {source}, {self._bytes(count, target)});")
             lines.add(f"return {upper}_OK;")
         return lines.done
 

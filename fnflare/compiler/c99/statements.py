@@ -147,7 +147,7 @@ class Block:
     def _loop(self, axis: Axis, body: Sequence[Statement]) -> None:
         extent = self._expressions.index(axis.extent).at(Level.SHIFT)
         scope = self._scope.inner()
-        name = scope.declare(axis, axis.name)
+        name = scope.declare_axis(axis)
         with self._lines.block(f"for (int64_t {name} = 0; {name} < {extent}; {name}++)"):
             self._inner(body, scope)
 
@@ -160,7 +160,7 @@ class Block:
         scope = self._scope.inner()
         head = f"while ({condition})"
         if uses_axis(s.body, s.axis):
-            name = scope.declare(s.axis, s.axis.name)
+            name = scope.declare_axis(s.axis)
             head = f"for (int64_t {name} = 0; {condition}; {name}++)"
         with self._lines.block(head):
             self._inner(s.body, scope)

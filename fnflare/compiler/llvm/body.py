@@ -42,11 +42,13 @@ class Program:
     Attributes:
         kernels: the name of each kernel's function.
         threads: whether work is shared out among threads.
+        blas: whether BLAS does large products of matrices.
         shared: the kernels whose turns may be shared out.
     """
 
-    def __init__(self, module: Module, library: Library, target: Target, threads: bool) -> None:
+    def __init__(self, module: Module, library: Library, target: Target, threads: bool, blas: bool = False) -> None:
         self.module, self.library, self.target, self.threads = module, library, target, threads
+        self.blas = blas
         self.buffers = {b: i for i, b in enumerate(module.buffers)}
         self.sizes = {s: i for i, s in enumerate(module.sizes)}
         self.kernels: dict[Kernel, str] = {}
@@ -186,7 +188,7 @@ class _Body(Expressions):
         return self.emit(f"getelementptr inbounds i64, ptr {context}, i64 {k}")
 
     def _contract(self, s: Contract) -> None:
-        made = contraction(s)
+        made = contraction(s, self.program.blas)
         self.library.definitions.setdefault(made.name, made.definition)
         for function in made.declarations:
             self.library.declarations[function] = None

@@ -100,7 +100,7 @@ class _Key:
         self.dtype, self.loops, self.accumulate, self.machine = dtype, loops, accumulate, machine
         self.sizes, self.product = sizes, product
         turns = "; ".join(f"{x.extent}: {x.out}, {x.a}, {x.b}" for x in loops)
-        self.text = f"{dtype} {'+=' if accumulate else '='} {turns} {'by BLAS' if product else f'on {machine}'}"
+        self.text = f"{dtype} {'+=' if accumulate else '='} {turns} {f'by {product}' if product else f'on {machine}'}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self.text == other.text

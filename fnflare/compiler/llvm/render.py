@@ -15,7 +15,13 @@ from fnflare.nest import Module
 __all__ = ["render"]
 
 
-def render(module: Module, name: str = "main", width_bits: int | None = None, threads: bool = False) -> str:
+def render(
+    module: Module,
+    name: str = "main",
+    width_bits: int | None = None,
+    threads: bool = False,
+    blas: bool = False,
+) -> str:
     """A module in LLVM's language.
 
     Args:
@@ -25,6 +31,7 @@ def render(module: Module, name: str = "main", width_bits: int | None = None, th
             ``module.sizes``.
         width_bits: how wide the vectors are; by default as wide as the processor's registers.
         threads: whether to share work out among the threads of OpenMP's runtime, which has to be there then.
+        blas: whether to leave large products of matrices to BLAS, whose functions have to be there then.
 
     Returns:
         The text.
@@ -34,6 +41,6 @@ def render(module: Module, name: str = "main", width_bits: int | None = None, th
     """
     library = Library()
     add_share(library, threads)
-    program = Program(module, library, target(width_bits), threads)
+    program = Program(module, library, target(width_bits), threads, blas)
     main = render_body(program, name)
     return main + library.text()
