@@ -35,12 +35,12 @@ class Action(NamedTuple):
 
     Attributes:
         kind: "make" an array that the code fills; "pass" an argument on; "copy" an argument, as `again` an answer that
-            was made already, or a constant.
-        which: the number of the buffer, the argument or the earlier answer; the constant.
+            was made already, or a constant; a Python "number".
+        which: the number of the buffer, the argument or the earlier answer; the constant itself.
         dtype: of the answer.
     """
 
-    kind: Literal["make", "pass", "copy", "again", "constant"]
+    kind: Literal["make", "pass", "copy", "again", "constant", "number"]
     which: Any
     dtype: np.dtype[Any]
 
@@ -177,7 +177,7 @@ def actions(lowered: Lowered, places: dict[Buffer, int]) -> list[Action]:
             again = seen.setdefault(source, n) != n
             out.append(Action("copy" if again and o.shape else "pass", source, o.dtype))
         else:
-            out.append(Action("constant", source, o.dtype))
+            out.append(Action("number" if o.weak else "constant", source.item() if o.weak else source, o.dtype))
     return out
 
 
@@ -188,6 +188,8 @@ def _answer(action: Action, out: list[Any], number: int, args: tuple[Any, ...]) 
         return out[number][()] if not out[number].ndim else out[number]
     if kind == "pass":
         return args[which]
+    if kind == "number":
+        return which
     if kind == "again":
         return np.array(out[which]) if np.ndim(out[which]) else out[which]
     return np.array(args[which] if kind == "copy" else which)

@@ -82,7 +82,7 @@ class _Answer:
             dtype = machine_type(aval.dtype)
             source = module.buffer(dtype, product(shape), "output")
             self.place = Place(source, index(0), strides_of(shape))
-        self.output = Output(source, shape, aval.dtype)
+        self.output = Output(source, shape, aval.dtype, type(atom) is Literal and aval.weak)
 
 
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:

@@ -24,11 +24,13 @@ class Output:
         source: a buffer of role "output"; or the number of the program's input that it is; or a constant array.
         shape: its shape.
         dtype: its NumPy dtype.
+        weak: whether the constant is a Python number.
     """
 
     source: Buffer | int | np.ndarray[Any, Any]
     shape: tuple[Index, ...]
     dtype: np.dtype[Any]
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,14 @@ def test_constants_are_copied_out():
     assert constant(0.0)[1] == 2.5
 
 
+def test_constants_that_are_python_numbers_are_those():
+    x = buffer("x", "f64", 1, "input")
+    values = (3, 2.5, True, 1j)
+    outputs = [Output(np.asarray(v), (), np.asarray(v).dtype, weak=True) for v in values]
+    got = executable(lowered([x], outputs), NOTHING)(0.0)
+    assert [(type(g), g) for g in got] == [(type(v), v) for v in values]
+
+
 def test_one_buffer_as_two_answers_is_two_arrays(doubled):
     program, text = scale((4,))
     out = program.outputs[0]
