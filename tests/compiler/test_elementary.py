@@ -98,7 +98,7 @@ def test_odd_functions_are_odd_and_small_numbers_are_themselves(op, dtype):
 def test_values_do_not_fall_by_more_than_the_bound_as_the_argument_grows(op, low, high):
     x = np.linspace(low, high, 200_001, dtype=np.float32)
     found = computed(op, [x])
-    steps = np.diff(found) / np.spacing(np.abs(found[1:]))
+    steps = np.diff(found.astype(np.float64)) / np.spacing(np.abs(found[1:])).astype(np.float64)
     assert steps.min() >= -BOUND["f32"]
 
 
@@ -121,7 +121,7 @@ def test_recurrent_cells_cost_little():
 
 @pytest.mark.skipif(not engine.available(), reason="llvmlite is not installed")
 @pytest.mark.parametrize(("op", "dtype"), PAIRS)
-def test_compiled_code_gives_the_same_bits(op, dtype):
+def test_compiled_code_is_within_the_bounds(op, dtype):
     from nests import element, parameter, run
 
     n = Size("n")
@@ -134,4 +134,5 @@ def test_compiled_code_gives_the_same_bits(op, dtype):
     args = [np.concatenate([x[:3000], special_numbers(dtype)]) for x in samples(op, dtype, 5_000)]
     found = np.empty_like(args[0])
     run(kernel, [*args, found], [found.size])
-    np.testing.assert_array_equal(found, computed(op, args))
+    # not the same bits: a product and a sum may be done together where they are compiled
+    assert errors(op, args, found).max() <= BOUND[dtype]

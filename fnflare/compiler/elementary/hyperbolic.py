@@ -136,9 +136,13 @@ def sinh(x: Scalar) -> Scalar:
     return select(absolute(x) < 1.0, near, copysign(half + (low - 0.25 / half), x))
 
 
-def _log_1_plus_exp(x: Scalar) -> Scalar:
-    """``log(1 + exp(x))`` for x up to 0."""
-    parts = reduced(atleast(x, _LOGISTIC[x.dtype][0]))
+def _log_1_plus_exp(x: Scalar, error: Scalar | None = None) -> Scalar:
+    """``log(1 + exp(x))`` for x up to 0, or of what rounding took from x added to it."""
+    least = _LOGISTIC[x.dtype][0]
+    parts = reduced(atleast(x, least))
+    if error is not None:
+        r, low = quick_sum(parts.r, select(x > least, error, 0.0))
+        parts = Reduced(parts.shifted, r, parts.low + low)
     power = half_power(parts.shifted)
     if x.dtype == "f32":
         return log_of_parts(parts_of_1_plus(series(parts) * power * power))
@@ -155,6 +159,7 @@ def softplus(x: Scalar) -> Scalar:
 
 def logaddexp(x: Scalar, y: Scalar) -> Scalar:
     """``log(exp(x) + exp(y))``."""
-    apart = apply("maximum", x, y) + _log_1_plus_exp(-absolute(x - y))
+    apart, error = sum_of(x, -y)
+    apart = apply("maximum", x, y) + _log_1_plus_exp(-absolute(apart), select(apart < 0.0, error, -error))
     # two that are equal may be infinite, and have no difference
     return select(equal(x, y), x + math.log(2), apart)
