@@ -51,12 +51,12 @@ from fnflare.transforms import (
 from fnflare.transforms import policies as checkpoint_policies
 
 if TYPE_CHECKING:
-    from fnflare import data, testing, train
+    from fnflare import data, export, testing, train
 
 __version__ = "0.1.0"
 
 # Rooms that a model does not need; they are imported when they are first asked for.
-_LATER = ("data", "testing", "train")
+_LATER = ("data", "export", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:
@@ -85,6 +85,7 @@ __all__ = [
     "disable_jit",
     "errors",
     "eval_shape",
+    "export",
     "float0",
     "fori_loop",
     "grad",
