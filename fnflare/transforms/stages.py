@@ -29,10 +29,10 @@ class Stage:
         compile: makes the function that runs it, with the arguments and the answer of the jitted function.
     """
 
-    def __init__(self, program: Program, compile: Callable[[], Callable[..., Any]]) -> None:
+    def __init__(self, program: Program, compiled: Callable[[], Callable[..., Any]]) -> None:
         self.program = program
         self.segments = segments(program)
-        self.compile = compile
+        self.compile = compiled
 
     @property
     def is_native(self) -> bool:
