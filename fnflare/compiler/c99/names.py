@@ -43,6 +43,8 @@ _RESERVED = frozenset(
     + [f"bits_{t}_{u}" for t in DTYPES for u in DTYPES]
     + ["clamp_index"]
 )
+#: What <math.h> declares beside C99 with some compilers: parameters and variables may be called so, functions not.
+_IN_FILES = frozenset(f + suffix for f in ("gamma", "j0", "j1", "jn", "y0", "y1", "yn") for suffix in ("", "f", "l"))
 
 
 def check_identifier(name: str) -> None:
@@ -53,10 +55,6 @@ def check_identifier(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _RESERVED | _IN_FILES:
         raise ArgumentError(f"name is {name!r}; write an identifier that C has not taken, such as 'model'")
-
-
-#: What <math.h> declares beside C99 with some compilers: parameters and variables may be called so, functions not.
-_IN_FILES = frozenset(f + suffix for f in ("gamma", "j0", "j1", "jn", "y0", "y1", "yn") for suffix in ("", "f", "l"))
 
 
 class Names:
