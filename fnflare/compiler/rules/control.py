@@ -46,7 +46,7 @@ def _(
         time = Axis("t", steps)
         t = index(time) if not reverse else steps - 1 - index(time)
         env: dict[Var, Value] = {}
-        env.update(zip(program.inputs[:consts], fixed, strict=True))
+        env.update(zip(program.inputs[:consts], map(_same, fixed), strict=True))
         for v, s in zip(program.inputs[consts : consts + carry], state, strict=True):
             env[v] = Value(Stored(s.shape, s.dtype, s.place))
         for v, x in zip(program.inputs[consts + carry :], xs, strict=True):
@@ -131,7 +131,7 @@ def _(
     going = block.stored((), "b1", None, e.source)
 
     def test() -> list[Any]:
-        env = dict(zip(condition.inputs, [*of_test, *[_again(s) for s in state]], strict=True))
+        env = dict(zip(condition.inputs, [*map(_same, of_test), *[_again(s) for s in state]], strict=True))
         inner = Block(block.module, env)
         inner.run(condition.equations)
         assert going.place is not None
@@ -139,7 +139,7 @@ def _(
         return inner.statements()
 
     def emit() -> list[Any]:
-        env = dict(zip(body.inputs, [*of_body, *[_again(s) for s in state]], strict=True))
+        env = dict(zip(body.inputs, [*map(_same, of_body), *[_again(s) for s in state]], strict=True))
         inner = Block(block.module, env)
         _run_body(inner, body, [s.place for s in state], [], e)
         assert going.place is not None
@@ -179,8 +179,8 @@ def _(
 
 
 def _same(v: Value) -> Value:
-    place = v.place()
-    return Value(Stored(v.shape, v.dtype, place))
+    """A value in memory, as another block sees it: what computes it is not that block's affair."""
+    return Value(Stored(v.shape, v.dtype, v.place()))
 
 
 @lowering("call")
