@@ -189,9 +189,14 @@ class _Runtime:
         return self._new(ctypes.addressof(self._method), table, None)
 
 
-@functools.cache
+#: Functions point into it, so one that another thread made at the same time stays too, and is not used.
+_runtimes: list[_Runtime] = []
+
+
 def _runtime() -> _Runtime:
-    return _Runtime()
+    if not _runtimes:
+        _runtimes.append(_Runtime())
+    return _runtimes[0]
 
 
 # -- the function ----------------------------------------------------------------------------------

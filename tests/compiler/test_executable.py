@@ -292,6 +292,26 @@ def test_scratch_memory_is_aligned_and_shared_by_lifetimes():
 # -- threads and processes -------------------------------------------------------------------------
 
 
+def test_threads_that_make_a_first_function_at_once_share_what_functions_point_into(fast, monkeypatch):
+    if not fast:
+        pytest.skip("the long way has nothing that functions point into")
+    barrier, found = threading.Barrier(3), []
+
+    class Slow(fastcall._Runtime):
+        def __init__(self):
+            super().__init__()
+            barrier.wait(60)  # all of them are made before the first is there
+
+    monkeypatch.setattr(fastcall, "_Runtime", Slow)
+    monkeypatch.setattr(fastcall, "_runtimes", [])
+    threads = [threading.Thread(target=lambda: found.append(fastcall._runtime())) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(found) == 3 and len({id(runtime) for runtime in found}) == 1
+
+
 @pytest.mark.parametrize("shape", [(4,), (300, 100)])
 def test_threads_call_at_once(shape):
     program, text = scale(shape)
