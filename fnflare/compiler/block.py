@@ -232,10 +232,18 @@ class Block:
         return Stored(shape, dtype, self.module.allocate(shape, dtype) if place is None else place, source)
 
     def is_even(self, x: Value) -> bool:
-        """Whether a value has strides, once its node lies in memory."""
-        if x.plain:
-            return True
+        """Whether a value has strides, once its node lies in memory; who asks may count on them from then on."""
         node = x.node
+        if x.plain:
+            _settle(node)
+            return True
+        if self._is_even(node, x):
+            _settle(node)
+            return True
+        return False
+
+    @staticmethod
+    def _is_even(node: Node, x: Value) -> bool:
         known = node.place
         if known is None:
             node.place = Place(_NOWHERE, index(0), strides_of(node.shape))
@@ -336,6 +344,11 @@ class Block:
         for step in steps:
             out += step.emit() if isinstance(step, Action) else self.module.kernels.of_group(step, stored)
         return out + self._last()
+
+
+def _settle(node: Node) -> None:
+    if type(node) is Stored:
+        node.movable = False
 
 
 _NOWHERE = Buffer("nowhere", "f32", index(0), "scratch")
