@@ -227,7 +227,7 @@ class Jitted:
             f"{name_of(self._fun)} has been traced for {len(self._entries)} signatures: {_differences(self._entries)}. "
             "Each new one costs a trace; pad or bucket what varies (ff.pad), or run over it with ff.scan",
             RetracingWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
