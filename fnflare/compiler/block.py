@@ -250,10 +250,18 @@ class Block:
         return Stored(shape, dtype, place, source)
 
     def is_even(self, x: Value) -> bool:
-        """Whether a value has strides, once its node lies in memory."""
-        if x.plain:
-            return True
+        """Whether a value has strides, once its node lies in memory; who asks may count on them from then on."""
         node = x.node
+        if x.plain:
+            _settle(node)
+            return True
+        if self._is_even(node, x):
+            _settle(node)
+            return True
+        return False
+
+    @staticmethod
+    def _is_even(node: Node, x: Value) -> bool:
         known = node.place
         if known is None:
             node.place = Place(_NOWHERE, index(0), strides_of(node.shape))
@@ -366,6 +374,11 @@ class Block:
 
 def _within(source: Source | None, around: Source) -> Source:
     return around if source is None else source.within(around)
+
+
+def _settle(node: Node) -> None:
+    if type(node) is Stored:
+        node.movable = False
 
 
 _NOWHERE = Buffer("nowhere", "f32", index(0), "scratch")

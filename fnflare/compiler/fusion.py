@@ -74,6 +74,7 @@ class Group:
     again: set[Node] = field(default_factory=set)
     memo: dict[tuple[int, str, Node, Idx], Scalar] = field(default_factory=dict)
     columns: frozenset[Axis] | None = None
+    named: int = 0
 
     @property
     def shape(self) -> Idx:
@@ -85,7 +86,8 @@ class Group:
         key = (place.buffer, place.start, dtype)
         found = self.parameters.get(key)
         if found is None:
-            found = self.parameters[key] = Buffer(f"{letter}{len(self.parameters)}", dtype, index(0), "parameter")
+            found = self.parameters[key] = Buffer(f"{letter}{self.named}", dtype, index(0), "parameter")
+            self.named += 1
         return found
 
 

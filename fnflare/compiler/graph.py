@@ -159,13 +159,18 @@ class Reduce(Node):
 
 
 class Stored(Node):
-    """An array in memory that is written by something else: an argument, or the answer of an `Action`."""
+    """An array in memory that is written by something else: an argument, or the answer of an `Action`.
 
-    __slots__ = ()
+    Attributes:
+        movable: whether its axes may still be laid out in another order, because nobody has counted on this one.
+    """
+
+    __slots__ = ("movable",)
 
     def __init__(self, shape: Idx, dtype: str, place: Place | None, source: Source | None = None) -> None:
         super().__init__(shape, dtype, (), source)
         self.place = place
+        self.movable = False
 
 
 class Action:

@@ -40,7 +40,9 @@ def contracted(block: Block, e: Equation, x: Value, y: Value, loops: Sequence[Le
     if dtype == "b1":
         raise NotLowered(f"{e.prim.name} of truth values")
     a, b = (block.in_memory(block.cast(v, dtype)) for v in (x, y))
-    target = block.stored(shape, dtype, block.target(out), e.source)
+    wanted = block.target(out)
+    target = block.stored(shape, dtype, wanted, e.source)
+    target.movable = wanted is None
 
     def emit() -> list[Any]:
         places = [p for p in (target.place, a.place(), b.place()) if p is not None]
