@@ -94,9 +94,10 @@ class Node:
         source: the user's line.
         place: where the array lies, once that is known.
         after: nodes that must have been computed before anybody reads this one, beside those it reads itself.
+        what: the primitive that it is for, which it is named after.
     """
 
-    __slots__ = ("after", "args", "dtype", "place", "shape", "source")
+    __slots__ = ("after", "args", "dtype", "place", "shape", "source", "what")
 
     def __init__(self, shape: Idx, dtype: str, args: Sequence[Value], source: Source | None = None) -> None:
         self.shape = shape
@@ -105,6 +106,7 @@ class Node:
         self.source = source
         self.place: Place | None = None
         self.after: list[Node] = []
+        self.what = "copy"
 
 
 Read = Callable[["Value", Idx], Scalar]
