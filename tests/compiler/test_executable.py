@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -300,11 +301,14 @@ def test_threads_that_make_a_first_function_at_once_share_what_functions_point_i
     class Slow(fastcall._Runtime):
         def __init__(self):
             super().__init__()
-            barrier.wait(60)  # all of them are made before the first is there
+            time.sleep(0.05)  # so that the others come while the first is being made
 
-    monkeypatch.setattr(fastcall, "_Runtime", Slow)
-    monkeypatch.setattr(fastcall, "_runtimes", [])
-    threads = [threading.Thread(target=lambda: found.append(fastcall._runtime())) for _ in range(3)]
+    def first():
+        barrier.wait(60)
+        found.append(fastcall._runtime())
+
+    monkeypatch.setattr(fastcall, "_only_runtime", functools.cache(Slow))
+    threads = [threading.Thread(target=first) for _ in range(3)]
     for t in threads:
         t.start()
     for t in threads:
