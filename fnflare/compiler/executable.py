@@ -192,7 +192,8 @@ def _answer(action: Action, out: list[Any], number: int, args: tuple[Any, ...]) 
         return which
     if kind == "again":
         return np.array(out[which]) if np.ndim(out[which]) else out[which]
-    return np.array(args[which] if kind == "copy" else which)
+    x = args[which] if kind == "copy" else which
+    return np.array(x) if np.ndim(x) else x[()]
 
 
 def _plain(x: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
