@@ -43,8 +43,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same(a: Any, b: Any) -> None:
-    """Two pytrees are equal up to rounding."""
+    """Two pytrees are equal up to rounding.
+
+    The bias of attention's keys may be anything: it moves all scores of a row alike, which softmax does not see. Its
+    gradient is rounding alone, which Adam scales to the size of a step.
+    """
     for (path, x), y in zip(ff.tree.leaves_with_path(a), ff.tree.leaves(b), strict=True):
+        if ff.tree.path_str(path).endswith("attention/1/key/b"):
+            continue
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6, err_msg=ff.tree.path_str(path))
 
 
