@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_workloads import shrink
+from test_benchmarks import small  # noqa: F401 -- a fixture
 
 import fnflare as ff
 from benchmarks import workloads
@@ -179,11 +179,6 @@ def test_the_check_finds_a_statement_that_is_missing():
         rest = replace(module, body=(*module.body[:k], *module.body[k + 1 :]))
         with pytest.raises(AssertionError):
             check_order(replace(part.lowered, module=rest))
-
-
-@pytest.fixture
-def small(monkeypatch):
-    shrink(monkeypatch)
 
 
 @pytest.fixture
