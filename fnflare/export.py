@@ -6,15 +6,28 @@ compiled and linked without Python: for inference on devices, in servers, in oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
+import numpy as np
+
 from fnflare import tree
+from fnflare.compiler.block import NotLowered
 from fnflare.compiler.c99.standalone import standalone
+from fnflare.compiler.generic_key import generic_key
+from fnflare.compiler.layout import evaluate
 from fnflare.compiler.lower import lower
+from fnflare.compiler.naming import of_input
 from fnflare.compiler.segments import segments
-from fnflare.errors import UnsupportedError
+from fnflare.compiler.sizes import Sizes, symbolic_shapes
+from fnflare.core import ShapeDtypeStruct, aval_of
+from fnflare.errors import FnflareError, UnsupportedError
+from fnflare.nest import Size
+from fnflare.program import Program
 from fnflare.transforms import eval_shape, make_program
 
 __all__ = ["c99"]
@@ -31,8 +44,11 @@ def c99(
 
     What `fun` closes over, such as the parameters of a model, are the weights; its arguments are the arguments of
     the function in C. The library needs no other than libm, allocates nothing and keeps no state beside weights read
-    from a file: the caller gives it the memory that it computes in. Lengths of sequences that are scanned over are
-    arguments, so that one library serves all of them.
+    from a file: the caller gives it the memory that it computes in.
+
+    All sizes are those of the example arguments, but for the lengths of sequences that are scanned over: these are
+    arguments, so that one library serves all of them, if the function does the same at other lengths. One that
+    divides by the length, say, is written for the length of the example alone, and so is one for a single step.
 
     Args:
         fun: a pure function of pytrees of arrays.
@@ -60,12 +76,12 @@ def c99(
     source = Path(path)
     name = source.stem
     program = make_program(fun, simplify=True)(*args)
-    parts = segments(program)
-    reasons = [r for p in parts for r in p.reasons]
-    if reasons:
-        raise UnsupportedError(f"export.c99: {name} cannot be written in C: {'; '.join(reasons)}")
-    lowered = parts[0].lowered if len(parts) == 1 else lower(program)
-    assert lowered is not None
+    sizes = _sizes(fun, args, program)
+    try:
+        lowered = lower(program, sizes, {id(a): of_input(n) for n, a in _arrays(fun)})
+    except NotLowered as error:
+        reasons = list(dict.fromkeys([r for s in segments(program) for r in s.reasons])) or [str(error)]
+        raise UnsupportedError(f"export.c99: {name} cannot be written in C: {'; '.join(reasons)}") from None
     outputs = [tree.path_str(p) or "out" for p, _ in tree.leaves_with_path(eval_shape(fun, *args))]
     files = standalone(
         lowered,
@@ -73,7 +89,7 @@ def c99(
         [n or f"in{k}" for k, n in enumerate(program.input_names)],
         outputs,
         weights,
-        [v.aval.shape for v in program.inputs],
+        [sizes.shape(v) for v in program.inputs],
     )
     written = []
     for file, content in files.items():
@@ -84,3 +100,56 @@ def c99(
             target.write_text(content)
         written.append(target)
     return sorted(written, key=lambda p: p != source)
+
+
+# -- lengths -----------------------------------------------------------------------------------------
+
+
+def _sizes(fun: Callable[..., Any], args: Sequence[Any], program: Program) -> Sizes:
+    """The sizes of a program: symbols where other lengths give the same program, numbers where they do not."""
+    sizes = symbolic_shapes(program)
+    known = {size: program.inputs[number].aval.shape[axis] for size, number, axis in sizes.sizes}
+    key = generic_key(program, sizes)
+    for longer in (1, 2) if known else ():
+        values = {s: longer * n + 1 + k for k, (s, n) in enumerate(known.items())}
+        if key is None or _key_at(fun, args, program, sizes, values) != key:
+            return symbolic_shapes(program, numbers=True)
+    return sizes
+
+
+def _key_at(
+    fun: Callable[..., Any], args: Sequence[Any], program: Program, sizes: Sizes, values: dict[Size, int]
+) -> str | None:
+    """The key of the program at other lengths; None where the function does not take them."""
+    shapes = iter([tuple([evaluate(n, values) for n in sizes.shape(v)]) for v in program.inputs])
+
+    def longer(x: Any) -> Any:
+        if not isinstance(x, (np.ndarray, np.generic, ShapeDtypeStruct, bool, int, float, complex)):
+            return x
+        shape = next(shapes)
+        return ShapeDtypeStruct(shape, aval_of(x).dtype) if shape else x
+
+    try:
+        other = make_program(fun, simplify=True)(*tree.map(longer, tuple(args)))
+    except (FnflareError, ValueError):
+        return None
+    return generic_key(other, symbolic_shapes(other))
+
+
+# -- names -------------------------------------------------------------------------------------------
+
+
+def _arrays(fun: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays that a function closes over, with paths that begin with the names of its variables."""
+    if isinstance(fun, functools.partial):
+        yield from _arrays(fun.func)
+        found: dict[str, Any] = {**{str(k): v for k, v in enumerate(fun.args)}, **fun.keywords}
+    elif isinstance(fun, FunctionType):
+        variables = inspect.getclosurevars(fun)
+        found = {**variables.globals, **variables.nonlocals}
+    else:
+        return
+    for variable, value in found.items():
+        for path, leaf in tree.leaves_with_path(value):
+            if isinstance(leaf, np.ndarray):
+                yield tree.path_str((variable, *path)), leaf

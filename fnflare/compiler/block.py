@@ -6,7 +6,7 @@ values and actions; the outputs are given places; then the schedule is made and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from fnflare.compiler.fusion import Group, Item, schedule
 from fnflare.compiler.graph import Action, Idx, Map, Node, Place, Read, Reduce, Stored, Value, strides_of
 from fnflare.compiler.index_parts import Part
+from fnflare.compiler.naming import named
 from fnflare.compiler.nests import Kernels
 from fnflare.compiler.sizes import Sizes
 from fnflare.core import Source
@@ -51,10 +52,16 @@ def rule_of(name: str) -> Rule | None:
 
 
 class Module:
-    """What the blocks of one module share: buffers, constants, kernels, and the sizes of arrays."""
+    """What the blocks of one module share: buffers, constants, kernels, and the sizes of arrays.
 
-    def __init__(self, sizes: Sizes) -> None:
+    Args:
+        sizes: the sizes of arrays.
+        names: what constant arrays are called, by their ``id``.
+    """
+
+    def __init__(self, sizes: Sizes, names: Mapping[int, str] | None = None) -> None:
         self.sizes = sizes
+        self._names = {} if names is None else names
         self.buffers: list[Buffer] = []
         self.constants: dict[int, tuple[Buffer, np.ndarray[Any, Any]]] = {}
         self.kernels = Kernels(self.allocate)
@@ -72,25 +79,24 @@ class Module:
         """What is read or written at an index."""
         return self.sizes.index(e)
 
-    def buffer(self, dtype: str, size: Index, role: str, name: str | None = None) -> Buffer:
+    def buffer(self, dtype: str, size: Index, role: str, name: str) -> Buffer:
         """A new buffer."""
-        letter = {"input": "in", "output": "out", "constant": "const", "scratch": "tmp"}[role]
-        made = Buffer(f"{letter}{len(self.buffers)}" if name is None else name, dtype, size, role)
+        made = Buffer(name, dtype, size, role)
         self.buffers.append(made)
         return made
 
-    def allocate(self, shape: Idx, dtype: str) -> Place:
+    def allocate(self, shape: Idx, dtype: str, name: str) -> Place:
         """Scratch memory for an array."""
-        made = self.buffer(dtype, product(shape), "scratch")
+        made = self.buffer(dtype, product(shape), "scratch", name)
         self.scratch.add(made)
         return Place(made, index(0), strides_of(shape))
 
-    def constant(self, array: np.ndarray[Any, Any]) -> Buffer:
-        """The buffer that holds an array that is known."""
+    def constant(self, array: np.ndarray[Any, Any], name: str = "constant") -> Buffer:
+        """The buffer that holds an array that is known; `name` is what it is called if it has no name of its own."""
         found = self.constants.get(id(array))
         if found is None:
             dtype = machine_type(array.dtype)
-            buffer = self.buffer(dtype, index(array.size), "constant")
+            buffer = self.buffer(dtype, index(array.size), "constant", self._names.get(id(array), name))
             found = self.constants[id(array)] = (buffer, np.ascontiguousarray(array).reshape(array.shape))
         return found[0]
 
@@ -119,6 +125,8 @@ class Block:
         self.items: list[Item] = []
         self.must: set[Node] = set()
         self.targets: dict[Var, Place] = {}
+        self._what = "copy"  # the primitive of the equation that is being lowered, and where that was written
+        self._source: Source | None = None
         self._literals: dict[int, Value] = {}
         self._own: set[Node] = set()
         self._copies: dict[int, tuple[Value, Value]] = {}
@@ -159,7 +167,8 @@ class Block:
         if counting is not None:
             start, step, axis = counting.start, counting.step, counting.axis
             return self.map(shape, dtype, (), lambda read, idx: Position(dtype, start + idx[axis] * step), 0)
-        return Value(Stored(shape, dtype, Place(self.module.constant(array), index(0), strides_of(shape))))
+        memory = self.module.constant(array, named(self._source, "constant"))
+        return Value(Stored(shape, dtype, Place(memory, index(0), strides_of(shape))))
 
     def full(self, shape: Idx, dtype: str, number: Any) -> Value:
         """An array of equal elements."""
@@ -196,6 +205,7 @@ class Block:
         return self.map(shape, dtype, wide, lambda read, idx: rule(*[read(v, idx) for v in wide]), cost, source)
 
     def _add(self, node: Node) -> None:
+        node.what = self._what
         self.items.append(node)
         self._own.add(node)
 
@@ -221,21 +231,37 @@ class Block:
 
     def copy(self, x: Value, place: Place | None = None, source: Source | None = None) -> Node:
         """An array as a node of its own, at a place where that is given."""
-        node = Map(x.shape, x.dtype, (x,), lambda read, idx: read(x, idx), 0, source)
+        node = Map(x.shape, x.dtype, (x,), lambda read, idx: read(x, idx), 0, source or self._source)
         node.place = place
         self._add(node)
+        node.what = "copy"
         self.must.add(node)
         return node
 
-    def stored(self, shape: Idx, dtype: str, place: Place | None = None, source: Source | None = None) -> Stored:
-        """An array in memory that an action or other nodes fill; at a place of its own unless one is given."""
-        return Stored(shape, dtype, self.module.allocate(shape, dtype) if place is None else place, source)
+    def stored(
+        self, shape: Idx, dtype: str, place: Place | None = None, source: Source | None = None, what: str = ""
+    ) -> Stored:
+        """An array in memory that an action or other nodes fill; at a place of its own unless one is given.
+
+        Memory of its own is named after the primitive that is being lowered, or what is said here.
+        """
+        if place is None:
+            place = self.module.allocate(shape, dtype, named(source, what or self._what))
+        return Stored(shape, dtype, place, source)
 
     def is_even(self, x: Value) -> bool:
-        """Whether a value has strides, once its node lies in memory."""
-        if x.plain:
-            return True
+        """Whether a value has strides, once its node lies in memory; who asks may count on them from then on."""
         node = x.node
+        if x.plain:
+            _settle(node)
+            return True
+        if self._is_even(node, x):
+            _settle(node)
+            return True
+        return False
+
+    @staticmethod
+    def _is_even(node: Node, x: Value) -> bool:
         known = node.place
         if known is None:
             node.place = Place(_NOWHERE, index(0), strides_of(node.shape))
@@ -270,17 +296,22 @@ class Block:
 
     # -- from equations to statements -----------------------------------------------------------------
 
-    def run(self, equations: Sequence[Equation]) -> None:
+    def run(self, equations: Sequence[Equation], around: Source | None = None) -> None:
         """Lower equations.
+
+        Args:
+            equations: those of a program.
+            around: where the equation stands that carries the program, in whose layers they are.
 
         Raises:
             NotLowered: one of them cannot be.
         """
         for e in equations:
-            self.equation(e)
+            self.equation(e if around is None else e._replace(source=_within(e.source, around)))
 
     def equation(self, e: Equation) -> None:
         """Lower one equation."""
+        self._what, self._source = e.prim.name, e.source
         rule = rule_of(e.prim.name)
         if rule is None:
             from fnflare.compiler.rules.elementwise import elementwise
@@ -317,9 +348,12 @@ class Block:
             block.copy(Value(Stored(x.shape, x.dtype, x.place())), place, source)
         return block.statements() if self._moves else []
 
+    def _allocate(self, node: Node) -> Place:
+        return self.module.allocate(node.shape, node.dtype, named(node.source, node.what))
+
     def statements(self) -> list[Statement]:
         """The statements of all that was lowered."""
-        steps = schedule(self.items, self.must, lambda node: self.module.allocate(node.shape, node.dtype))
+        steps = schedule(self.items, self.must, self._allocate)
         groups = [s for s in steps if isinstance(s, Group)]
         stored = set(self.must)
         keys: dict[Any, Node] = {}
@@ -336,6 +370,15 @@ class Block:
         for step in steps:
             out += step.emit() if isinstance(step, Action) else self.module.kernels.of_group(step, stored)
         return out + self._last()
+
+
+def _within(source: Source | None, around: Source) -> Source:
+    return around if source is None else source.within(around)
+
+
+def _settle(node: Node) -> None:
+    if type(node) is Stored:
+        node.movable = False
 
 
 _NOWHERE = Buffer("nowhere", "f32", index(0), "scratch")

@@ -74,18 +74,20 @@ class Group:
     again: set[Node] = field(default_factory=set)
     memo: dict[tuple[int, str, Node, Idx], Scalar] = field(default_factory=dict)
     columns: frozenset[Axis] | None = None
+    named: int = 0
 
     @property
     def shape(self) -> Idx:
         """The extents of the loops."""
         return tuple([a.extent for a in self.axes])
 
-    def parameter(self, place: Place, dtype: str) -> Buffer:
-        """The buffer that stands for a place in the group's kernel."""
+    def parameter(self, place: Place, dtype: str, letter: str = "x") -> Buffer:
+        """The buffer that stands for a place in the group's kernel; it is called x where that reads it first."""
         key = (place.buffer, place.start, dtype)
         found = self.parameters.get(key)
         if found is None:
-            found = self.parameters[key] = Buffer(f"x{len(self.parameters)}", dtype, index(0), "parameter")
+            found = self.parameters[key] = Buffer(f"{letter}{self.named}", dtype, index(0), "parameter")
+            self.named += 1
         return found
 
 

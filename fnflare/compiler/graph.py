@@ -94,9 +94,10 @@ class Node:
         source: the user's line.
         place: where the array lies, once that is known.
         after: nodes that must have been computed before anybody reads this one, beside those it reads itself.
+        what: the primitive that it is for, which it is named after.
     """
 
-    __slots__ = ("after", "args", "dtype", "place", "shape", "source")
+    __slots__ = ("after", "args", "dtype", "place", "shape", "source", "what")
 
     def __init__(self, shape: Idx, dtype: str, args: Sequence[Value], source: Source | None = None) -> None:
         self.shape = shape
@@ -105,6 +106,7 @@ class Node:
         self.source = source
         self.place: Place | None = None
         self.after: list[Node] = []
+        self.what = "copy"
 
 
 Read = Callable[["Value", Idx], Scalar]
@@ -157,13 +159,18 @@ class Reduce(Node):
 
 
 class Stored(Node):
-    """An array in memory that is written by something else: an argument, or the answer of an `Action`."""
+    """An array in memory that is written by something else: an argument, or the answer of an `Action`.
 
-    __slots__ = ()
+    Attributes:
+        movable: whether its axes may still be laid out in another order, because nobody has counted on this one.
+    """
+
+    __slots__ = ("movable",)
 
     def __init__(self, shape: Idx, dtype: str, place: Place | None, source: Source | None = None) -> None:
         super().__init__(shape, dtype, (), source)
         self.place = place
+        self.movable = False
 
 
 class Action:

@@ -6,7 +6,7 @@ comes out, or the reason why there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
 from fnflare.compiler.independence import buffers_of, side_by_side, touched
 from fnflare.compiler.lowered import Lowered, Output
+from fnflare.compiler.naming import of_input
 from fnflare.compiler.sizes import Sizes, symbolic_shapes
 from fnflare.nest import Buffer, Statement, index, product
 from fnflare.nest import Module as Nests
@@ -24,23 +25,24 @@ from fnflare.program.ir import Atom, Literal, Program, Var
 __all__ = ["NotLowered", "lower"]
 
 
-def lower(program: Program, sizes: Sizes | None = None) -> Lowered:
+def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str] | None = None) -> Lowered:
     """Lower a program.
 
     Args:
         program: the program.
         sizes: its sizes, by default what `fnflare.compiler.sizes.symbolic_shapes` finds.
+        names: what constant arrays are called in print, by their ``id``.
 
     Raises:
         NotLowered: an equation of it has no lowering.
     """
     sizes = symbolic_shapes(program) if sizes is None else sizes
-    module = Module(sizes)
+    module = Module(sizes, names)
     block = Block(module)
     inputs = []
-    for v in program.inputs:
+    for v, name in zip(program.inputs, program.input_names, strict=True):
         shape, dtype = module.shape_of(v), machine_type(v.aval.dtype)
-        buffer = module.buffer(dtype, product(shape), "input")
+        buffer = module.buffer(dtype, product(shape), "input", of_input(name))
         inputs.append(buffer)
         block.env[v] = Value(Stored(shape, dtype, Place(buffer, index(0), strides_of(shape))))
     outputs = [_Answer(module, program, a, program.outputs[:k]) for k, a in enumerate(program.outputs)]
@@ -83,7 +85,7 @@ class _Answer:
             source = program.inputs.index(atom)
         else:
             dtype = machine_type(aval.dtype)
-            source = module.buffer(dtype, product(shape), "output")
+            source = module.buffer(dtype, product(shape), "output", "out")
             self.place = Place(source, index(0), strides_of(shape))
         self.output = Output(source, shape, aval.dtype, weak)
 

@@ -8,11 +8,13 @@ vectors, and what does not depend on the order of the rows is shared out among t
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fnflare.compiler.fusion import COLUMN, FULL, REDUCE, ROW, Group, Member
 from fnflare.compiler.graph import Idx, Node, Place, strides_of
+from fnflare.compiler.naming import Places, named
 from fnflare.nest import (
     FUNCTIONS,
     Accumulator,
@@ -79,8 +81,9 @@ def neutral(op: str, dtype: str) -> Constant:
 class Kernels:
     """The kernels of a module, each once."""
 
-    def __init__(self, allocate: Callable[[Idx, str], Place]) -> None:
+    def __init__(self, allocate: Callable[[Idx, str, str], Place]) -> None:
         self.all: list[Kernel] = []
+        self._names: Counter[str] = Counter()
         self._known: dict[Any, Kernel] = {}
         self._allocate = allocate
 
@@ -89,7 +92,10 @@ class Kernels:
         key = _key(kernel)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = _named(kernel, f"{kernel.name}_{len(self.all)}")
+            self._names[kernel.name] += 1
+            number = self._names[kernel.name]
+            known = kernel if number == 1 else _named(kernel, f"{kernel.name}_{number}")
+            self._known[key] = known
             self.all.append(known)
         return Run(known, tuple(parts), tuple(sizes))
 
@@ -102,9 +108,9 @@ class Kernels:
         """
         return _Nest(self, group, stored).statements()
 
-    def allocate(self, shape: Idx, dtype: str) -> Place:
+    def allocate(self, shape: Idx, dtype: str, name: str) -> Place:
         """Scratch memory for an array."""
-        return self._allocate(shape, dtype)
+        return self._allocate(shape, dtype, name)
 
 
 class _Nest:
@@ -146,7 +152,7 @@ class _Nest:
             elif m.node in self.stored or m.node in group.again:
                 assert place is not None
                 self.offsets[m] = place.offset(m.idx)
-                self.stores.append((m, group.parameter(place, m.node.dtype), self.offsets[m]))
+                self.stores.append((m, group.parameter(place, m.node.dtype, "y"), self.offsets[m]))
 
     def _rewrite_locals(self) -> None:
         """Rows that only this nest reads again lie in memory of its own, not in an array."""
@@ -238,7 +244,8 @@ class _Nest:
             self._replace_axis(first, [piece, rest])
         cut = []
         for m, place, _, idx in self.columns:
-            partial = self.kernels.allocate((index(pieces), *m.node.shape), m.node.dtype)
+            name = f"{named(m.node.source, m.node.what)}_pieces"
+            partial = self.kernels.allocate((index(pieces), *m.node.shape), m.node.dtype, name)
             cut.append((m, place, partial, (index(piece), *idx)))
         self.columns = cut
         return piece
@@ -398,7 +405,7 @@ class _Nest:
             pieces = self._count(partial)
             column, piece = Axis("i", size), Axis("piece", index(pieces))
             source = Buffer("x0", dtype, index(0), "parameter")
-            target = Buffer("x1", dtype, index(0), "parameter")
+            target = Buffer("y1", dtype, index(0), "parameter")
             body = (
                 Accumulator("r0", op, dtype),
                 Loop(piece, (Update("r0", Element(dtype, source, index(piece) * size + index(column))),)),
@@ -406,7 +413,14 @@ class _Nest:
             )
             sizes = sizes_in([size])
             kernel = Kernel(
-                "combine", (source, target), sizes, column, body, vector=True, work=index(pieces), comment=_lines([m])
+                f"{named(m.node.source, m.node.what)}_combine",
+                (source, target),
+                sizes,
+                column,
+                body,
+                vector=True,
+                work=index(pieces),
+                comment=_lines([m]),
             )
             parts = (Part(partial.buffer, partial.start), Part(place.buffer, place.start))
             out.append(self.kernels.run(kernel, parts, tuple([index(s) for s in sizes])))
@@ -424,7 +438,7 @@ class _Nest:
         used = _parameters_in(body)
         bound = [(p, key) for key, p in self.group.parameters.items() if p in used]
         kernel = Kernel(
-            _name(self.group),
+            named(self.group.members[-1].node.source, self.group.members[-1].node.what),
             tuple([p for p, _ in bound]),
             sizes,
             axis,
@@ -623,21 +637,9 @@ def _named(kernel: Kernel, name: str) -> Kernel:
     )
 
 
-def _name(group: Group) -> str:
-    """What a kernel is called: by the last thing that it computes."""
-    for m in reversed(group.members):
-        if m.node.source is not None:
-            return "nest"
-    return "nest"
-
-
-def _lines(members: Iterable[Member]) -> tuple[str, ...]:
+def _lines(members: Iterable[Member]) -> Places:
     """The user's lines that a kernel computes."""
-    out: dict[str, None] = {}
-    for m in members:
-        if m.node.source is not None:
-            out[str(m.node.source)] = None
-    return tuple(out)
+    return Places([m.node.source for m in members])
 
 
 def _key(kernel: Kernel) -> Any:

@@ -72,7 +72,7 @@ class Sizes:
         return {size: shapes[number][axis] for size, number, axis in self.sizes}
 
 
-def symbolic_shapes(program: Program) -> Sizes:
+def symbolic_shapes(program: Program, numbers: bool = False) -> Sizes:
     """Find out which sizes of a program are the number of steps of a loop.
 
     A size is a symbol where it is tied to a scan's length by what the equations demand, alone or in a sum or product,
@@ -80,13 +80,17 @@ def symbolic_shapes(program: Program) -> Sizes:
     there for broadcasting. A wrong guess is impossible for the program itself: all symbolic sizes are its own at its
     own lengths. It serves another program where the two have the same `fnflare.compiler.generic_key.generic_key`.
 
+    Args:
+        program: the program.
+        numbers: whether all sizes are to be numbers.
+
     >>> import fnflare as ff
     >>> program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, 2 * c), np.zeros(3), xs))(np.ones((7, 3)))
     >>> sizes = symbolic_shapes(program)
     >>> [sizes.shape(v) for v in program.outputs], sizes.sizes
     ([(3,), (T0, 3)], ((Size(name='T0'), 0, 0),))
     """
-    walk = _Walk(program, _has_loops(program))
+    walk = _Walk(program, not numbers and _has_loops(program))
     while True:
         walk.run()
         kept = walk.kept()

@@ -97,7 +97,7 @@ def _openmp() -> ctypes.CDLL | None:
     if "KMP_BLOCKTIME" not in os.environ:
         # OpenMP's idle threads would spin for 200 ms, in the way of the threads of NumPy's own BLAS: a product
         # of each in turn took twenty times as long as either alone.
-        openmp.kmp_set_blocktime(0)
+        openmp.kmp_set_blocktime(1)
     return openmp
 
 

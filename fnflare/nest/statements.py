@@ -7,6 +7,7 @@ IR, which runs, and into C99, which reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fnflare.nest.index import Axis, Index, Size
@@ -148,7 +149,7 @@ class Kernel:
     body: tuple[Statement, ...]
     vector: bool = False
     locals: tuple[Buffer, ...] = ()
-    comment: tuple[str, ...] = ()
+    comment: Iterable[str] = ()
     work: Index = field(default_factory=lambda: Index({(): 1}))
 
 
@@ -193,7 +194,7 @@ class Contract:
     b: Part
     loops: tuple[ContractLoop, ...]
     accumulate: bool = False
-    comment: tuple[str, ...] = ()
+    comment: Iterable[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,7 +208,7 @@ class Repeat:
     axis: Axis
     body: tuple[Statement, ...]
     condition: Part | None = None
-    comment: tuple[str, ...] = ()
+    comment: Iterable[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +217,7 @@ class Branch:
 
     which: Part
     bodies: tuple[tuple[Statement, ...], ...]
-    comment: tuple[str, ...] = ()
+    comment: Iterable[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

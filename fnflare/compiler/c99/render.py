@@ -18,7 +18,21 @@ from fnflare.compiler.c99.names import Names, check_identifier
 from fnflare.compiler.c99.scope import Scope
 from fnflare.compiler.c99.statements import Block
 from fnflare.compiler.c99.uses import buffers, pruned, sizes, written
-from fnflare.nest import Buffer, Contract, Index, Kernel, Loop, Module, Part, Run, Size
+from fnflare.nest import (
+    Branch,
+    Buffer,
+    Contract,
+    Index,
+    Kernel,
+    Loop,
+    Module,
+    Part,
+    Repeat,
+    Run,
+    Sections,
+    Size,
+    Statement,
+)
 
 __all__ = ["Unit", "render"]
 
@@ -109,6 +123,7 @@ class Unit:
         """The prototype and the definition of a function that does what a module does; `called` names buffers."""
         called = {} if called is None else called
         statements = pruned(module.body)
+        self._functions_of(statements)  # their names come first, so that no buffer hides a function
         scope = Scope(Names(self.names))
         read_only = ("input", "constant")
         parameters = [
@@ -134,6 +149,14 @@ class Unit:
         included = "\n".join(f"#include <{h}>" for h in sorted(headers))
         top = "\n".join([*head, included])
         return "\n\n".join([top, *helpers, *self._texts, *tail]) + "\n"
+
+    def _functions_of(self, body: Sequence[Statement]) -> None:
+        """Write the functions that statements call."""
+        for s in body:
+            if isinstance(s, (Run, Contract)):
+                self._called(s)
+            for inner in (s.body,) if isinstance(s, Repeat) else s.bodies if isinstance(s, (Branch, Sections)) else ():
+                self._functions_of(inner)
 
     def _called(self, s: Run | Contract) -> tuple[str, Sequence[Part], Sequence[Index]]:
         run = self._contractions.run(s) if isinstance(s, Contract) else s

@@ -62,6 +62,7 @@ class Workspace:
             for number, place in enumerate(self.places):
                 lines.add(f"offsets[{number}] = end;")
                 texts = [f"(size_t)({named(b.size)}) * sizeof({C_TYPES[b.dtype]})" for b in place]
+                texts = list(dict.fromkeys(texts))
                 if len(texts) == 1:
                     lines.add(f"end += ({texts[0]} + {ALIGNMENT - 1}) / {ALIGNMENT} * {ALIGNMENT};")
                     continue

@@ -56,7 +56,7 @@ class Program:
         for i, k in enumerate(module.kernels):
             if threads and k.axis is not None and _much((k.axis.extent * k.work).constant):
                 self.shared.add(k)
-            self.kernels[k] = f"{k.name}.{i}"
+            self.kernels[k] = f"kernel.{i}"  # what it is called elsewhere depends on the layer
             library.definitions[self.kernels[k]] = render_kernel(k, self.kernels[k], library, target, k in self.shared)
 
 

@@ -14,7 +14,7 @@ from fnflare.nest import ContractLoop, Index
 __all__ = ["TYPICAL", "estimate", "kind", "simplified", "swapped", "volume"]
 
 #: What a size that is not known is taken for when costs are compared.
-TYPICAL = 64
+TYPICAL = 256
 
 
 def kind(loop: ContractLoop) -> str:

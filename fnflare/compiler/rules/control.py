@@ -12,7 +12,8 @@ from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Place, Stored, Value
-from fnflare.nest import Axis, Branch, Index, Part, Repeat, index, product
+from fnflare.compiler.naming import Places
+from fnflare.nest import Axis, Branch, Buffer, Index, Part, Repeat, index, product
 from fnflare.program.ir import Equation, Program, Var
 
 __all__: list[str] = []
@@ -21,8 +22,8 @@ __all__: list[str] = []
 _SETTLED = 1 << 20
 
 
-def _comment(e: Equation) -> tuple[str, ...]:
-    return () if e.source is None else (str(e.source),)
+def _comment(e: Equation) -> Places:
+    return Places([e.source])
 
 
 def _stored_like(block: Block, v: Any, e: Equation, place: Place | None = None) -> Stored:
@@ -72,7 +73,7 @@ def _begun(block: Block, v: Var, x: Value, e: Equation) -> Stored:
     """Memory for a carry, with its first value."""
     dtype = machine_type(v.aval.dtype)
     shape = block.module.shape_of(v)
-    out = block.stored(shape, dtype, None, e.source)
+    out = block.stored(shape, dtype, None, e.source, "carry")
     out.after.append(block.copy(block.cast(x, dtype).broadcast(shape), out.place, e.source))
     return out
 
@@ -102,17 +103,26 @@ def _run_body(
     for a, place in zip(program.outputs[count:], targets, strict=True):
         if type(a) is Var and a not in body.targets and a not in program.inputs:
             body.targets[a] = place
-    body.run(program.equations)
+    body.run(program.equations, e.source)
     for a, place in zip(program.outputs[count:], targets, strict=True):
         body.store(_typed(body, body.value(a), a), place, e.source)
     moved = []
+    homes = {home.buffer for home in carries if home is not None}
     for a, home in zip(program.outputs[:count], carries, strict=True):
         assert home is not None
         x = _typed(body, body.value(a), a)
         if type(x.node) is Stored and x.plain and x.node.place is home:
             continue
-        moved.append((body.in_memory(x), home))
+        moved.append((_apart(body, x, homes), home))
     body.moves(moved, e.source)
+
+
+def _apart(body: Block, x: Value, homes: set[Buffer]) -> Value:
+    """A new carry in memory that no carry's move overwrites: an old carry, in another order maybe, is copied."""
+    place = x.node.place
+    if place is not None and place.buffer in homes:
+        return Value(body.copy(x))
+    return body.in_memory(x)
 
 
 def _typed(body: Block, x: Value, a: Any) -> Value:
@@ -128,12 +138,12 @@ def _(
     of_body = [block.in_memory(v) for v in args[tests : tests + consts]]
     state = [_begun(block, v, x, e) for v, x in zip(body.inputs[consts:], args[tests + consts :], strict=True)]
     final = [Stored(s.shape, s.dtype, s.place, e.source) for s in state]
-    going = block.stored((), "b1", None, e.source)
+    going = block.stored((), "b1", None, e.source, "going")
 
     def test() -> list[Any]:
         env = dict(zip(condition.inputs, [*map(_same, of_test), *[_again(s) for s in state]], strict=True))
         inner = Block(block.module, env)
-        inner.run(condition.equations)
+        inner.run(condition.equations, e.source)
         assert going.place is not None
         inner.store(inner.cast(inner.value(condition.outputs[0]), "b1"), going.place, e.source)
         return inner.statements()
@@ -187,5 +197,5 @@ def _same(v: Value) -> Value:
 def _(block: Block, e: Equation, *args: Value, program: Program, **_: Any) -> list[Value]:
     for v, x in zip(program.inputs, args, strict=True):
         block.env[v] = x
-    block.run(program.equations)
+    block.run(program.equations, e.source)
     return [block.value(a) for a in program.outputs]

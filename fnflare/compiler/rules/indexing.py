@@ -9,6 +9,7 @@ from fnflare.compiler.block import Block, NotLowered, broadcast_shape, lowering,
 from fnflare.compiler.graph import Idx, Stored, Value, fresh_axes, indices
 from fnflare.compiler.index_parts import Cut, NewAxis, Part, Picked
 from fnflare.compiler.index_parts import Place as At
+from fnflare.compiler.naming import Places, named
 from fnflare.compiler.nests import sizes_of
 from fnflare.nest import (
     Buffer,
@@ -169,6 +170,6 @@ def _written(block: Block, parts: _Parts, whole: Stored, new: Value, numbers: li
     for a in reversed([a for a in axes if a.extent != 1]):
         body = (Loop(a, body),)
     sizes = sizes_of(body)
-    kernel = Kernel("scatter", (out, *buffers), sizes, None, body, comment=() if e.source is None else (str(e.source),))
+    kernel = Kernel(named(e.source, "scatter"), (out, *buffers), sizes, None, body, comment=Places([e.source]))
     bound = [Memory(p.buffer, p.start) for p in (target, *places)]
     return block.module.kernels.run(kernel, bound, [index(s) for s in sizes])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnflare.compiler.block import Block, lowering, machine_type
-from fnflare.compiler.graph import Value
+from fnflare.compiler.graph import Place, Stored, Value, fresh_axes, strides_of
 from fnflare.nest import index
 from fnflare.program.ir import Equation
 
@@ -16,9 +16,24 @@ __all__: list[str] = []
 def _(block: Block, e: Equation, x: Value, *, shape: Any) -> Value:
     """A view where the elements lie evenly in the new shape too; elsewhere an array of its own."""
     out = x.reshaped(block.module.shape_of(e.outputs[0]))
+    _lay_out_for(x)
     if block.is_even(out):
         return out
     return block.map(out.shape, out.dtype, (out,), lambda read, idx: read(out, idx), 0, e.source)
+
+
+def _lay_out_for(x: Value) -> None:
+    """Let an array that is seen transposed lie in the order in which it is seen, if nobody counts on another one."""
+    node = x.node
+    if x.plain or type(node) is not Stored or not node.movable or len(x.shape) != len(node.shape):
+        return
+    axes = fresh_axes(x.shape)
+    seen = x.at(tuple([index(a) for a in axes]))
+    steps = dict(zip(axes, strides_of(x.shape), strict=True))
+    order = [next((a for a in axes if i == index(a)), None) for i in seen]
+    if None in order or len(set(order)) < len(order) or node.place is None:
+        return
+    node.place = Place(node.place.buffer, node.place.start, tuple([steps[a] for a in order if a is not None]))
 
 
 @lowering("transpose")

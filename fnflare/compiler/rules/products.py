@@ -11,6 +11,7 @@ from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Idx, Place, Value
+from fnflare.compiler.naming import Places
 from fnflare.nest import (
     Contract,
     ContractLoop,
@@ -39,7 +40,9 @@ def contracted(block: Block, e: Equation, x: Value, y: Value, loops: Sequence[Le
     if dtype == "b1":
         raise NotLowered(f"{e.prim.name} of truth values")
     a, b = (block.in_memory(block.cast(v, dtype)) for v in (x, y))
-    target = block.stored(shape, dtype, block.target(out), e.source)
+    wanted = block.target(out)
+    target = block.stored(shape, dtype, wanted, e.source)
+    target.movable = wanted is None
 
     def emit() -> list[Any]:
         places = [p for p in (target.place, a.place(), b.place()) if p is not None]
@@ -62,7 +65,7 @@ def contracted(block: Block, e: Equation, x: Value, y: Value, loops: Sequence[Le
 
 def _contract(places: Sequence[Place], loops: tuple[ContractLoop, ...], e: Equation) -> Contract:
     parts = [Part(p.buffer, p.start) for p in places]
-    return Contract(parts[0], parts[1], parts[2], loops, False, () if e.source is None else (str(e.source),))
+    return Contract(parts[0], parts[1], parts[2], loops, False, Places([e.source]))
 
 
 @lowering("matmul")

@@ -78,7 +78,7 @@ def _streams(
         raise NotLowered(f"{e.prim.name} of keys whose number is given at run time")
     blocks = -(-count // _LANES)
     width = blocks * _LANES  # whole blocks are written; what is beyond the count is never read
-    buffer = block.module.allocate((rows, index(width)), "u64").buffer
+    buffer = block.module.allocate((rows, index(width)), "u64", "words").buffer
     place = Place(buffer, index(0), (*[s * width for s in _rows_of(key)], index(1)))
     out = Stored((*key.shape[:-1], index(count)), "u64", place, e.source)
     inputs = [block.in_memory(key.reshaped((rows, index(2)))), *reads]
