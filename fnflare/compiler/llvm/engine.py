@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine", "versions"]
@@ -98,7 +100,9 @@ class Code:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if ending():  # then llvmlite may be gone already
+            return
         with _lock:
             self._engine.close()
 
