@@ -48,8 +48,8 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(PY)
-	@echo 'installing fnflare[train,io,notebooks] into $(VENV): a minute or so, once'
-	@$(PY) -m pip install -qq --editable '.[train,io,notebooks]'
+	@echo 'installing fnflare[jit,train,io,notebooks] into $(VENV): a minute or so, once'
+	@$(PY) -m pip install -qq --editable '.[jit,train,io,notebooks]'
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml | $(PY)
