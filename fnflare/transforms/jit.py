@@ -331,6 +331,11 @@ def jit(
         A function with the arguments and the answer of `fun`. It can be differentiated, batched and jitted like any
         other. Arrays that `fun` closes over are constants of the program.
 
+        Where llvmlite is installed it runs as native code, which agrees with NumPy to rounding. That looks at nothing
+        but numbers: it gives no warnings of divisions by zero and the like, and an index in an array of indices that
+        is out of bounds means the nearest element there is. Under `disable_jit`, and with ``use_native=False`` in
+        `fnflare.config`, NumPy warns and raises as ever.
+
     Raises:
         ConcretizationError: the function needs the value of an array, in a Python ``if`` say.
         ArgumentError: an argument is no array and not static, or a static one is not hashable.
