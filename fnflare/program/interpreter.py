@@ -17,7 +17,7 @@ from fnflare.program.ir import Program
 from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
 
-__all__ = ["compiled", "execute", "run", "run_loop", "use_executor"]
+__all__ = ["compiled", "execute", "prepare", "run", "run_loop", "use_executor"]
 
 Executor = Callable[[Program], Callable[..., list[Any]]]
 
@@ -47,6 +47,11 @@ use_executor(compiled)
 def execute(program: Program, args: Sequence[Any]) -> list[Any]:
     """Run the program of a jitted function on plain arrays, as `run` does, by the executor that is in use."""
     return evaluate(program, args) if observed() else _executor(program)(*args)
+
+
+def prepare(program: Program) -> None:
+    """Do now what `execute` does when a program is run for the first time."""
+    _executor(program)
 
 
 def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:
