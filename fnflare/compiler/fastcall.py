@@ -19,6 +19,7 @@ import math
 import struct
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -233,8 +234,17 @@ class _Runtime:
 
 
 @functools.cache
-def _runtime() -> _Runtime:
+def _only_runtime() -> _Runtime:
     return _Runtime()
+
+
+_making = threading.RLock()
+
+
+def _runtime() -> _Runtime:
+    # Two threads that come here first must not make two: the code of the one that is not kept would go away.
+    with _making:
+        return _only_runtime()
 
 
 # -- the function ----------------------------------------------------------------------------------

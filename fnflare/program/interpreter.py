@@ -17,7 +17,7 @@ from fnflare.program.ir import Program
 from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
 
-__all__ = ["compiled", "execute", "run", "run_loop", "use_executor"]
+__all__ = ["compiled", "execute", "prepare", "run", "run_loop", "use_executor"]
 
 #: Makes a function of a program and the numbers of the arguments whose memory it may use for its answers.
 Executor = Callable[[Program, tuple[int, ...]], Callable[..., list[Any]]]
@@ -53,6 +53,11 @@ def execute(program: Program, args: Sequence[Any], donated: tuple[int, ...] = ()
         donated: the numbers of the arguments whose memory may be used for the answers.
     """
     return evaluate(program, args) if observed() else _executor(program, donated)(*args)
+
+
+def prepare(program: Program) -> None:
+    """Do now what `execute` does when a program is run for the first time."""
+    _executor(program)
 
 
 def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:

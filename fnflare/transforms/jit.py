@@ -22,14 +22,14 @@ from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
 from fnflare.program.closures import cell_content
 from fnflare.program.frozen import frozen
-from fnflare.program.interpreter import execute, use_executor
+from fnflare.program.interpreter import execute, prepare, use_executor
 from fnflare.program.ir import Program
 from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
 from fnflare.transforms._call import name_of, path_name
 from fnflare.transforms._mode import is_disabled
 from fnflare.transforms._quick import MISSED, Quick, Shape, quick_call
-from fnflare.transforms._static import static_arguments
+from fnflare.transforms._static import argument_names, static_arguments
 
 if TYPE_CHECKING:
     from fnflare.transforms.stages import Stage
@@ -142,7 +142,8 @@ class Jitted:
             *args, **kwargs: arguments of the function.
 
         Returns:
-            A `Stage`: print it for a report, ask ``as_text("c99")`` for loops in C to read.
+            A `Stage`: print it for a report, ask ``as_text("c99")`` for loops in C to read. Nothing is compiled before
+            its ``compile()``.
 
         >>> print(jit(lambda x: np.sort(np.exp(x)) + 1).lower(np.zeros(3)))
         <lambda>: 3 equations in 3 segments
@@ -154,7 +155,23 @@ class Jitted:
 
         leaves, structure, statics = self._signature(args, kwargs)
         entry, _ = self._entry(leaves, structure, statics)
-        return Stage(entry.program, lambda: self)
+        captured = [f"captured/{i}" for i in range(len(entry.consts))]
+        names = [*captured, *self._names(leaves, structure, len(args), bool(kwargs))]
+
+        def compiled() -> Jitted:
+            prepare(entry.program)
+            return self
+
+        return Stage(entry.program.replace(input_names=names), compiled)
+
+    def _names(self, leaves: list[Any], structure: Any, count: int, with_kwargs: bool) -> list[str]:
+        """What the leaves are called, where there were `count` positional arguments."""
+        paths = [p for p, _ in tree.leaves_with_path(tree.unflatten(structure, leaves))]
+        if self._plain and not with_kwargs:
+            paths = [(0, *p) for p in paths]
+        called = argument_names(self._fun, count)
+        dynamic = [name for i, name in enumerate(called) if i not in self._static_nums]
+        return [tree.path_str((dynamic[first] if kind == 0 else first, *rest)) for kind, first, *rest in paths]
 
     def _entry(self, leaves: list[Any], structure: Any, statics: Any) -> tuple[_Entry, bool]:
         """The program for arguments, and whether one of them is a tracer."""
@@ -362,7 +379,9 @@ def jit(
 
     Returns:
         A function with the arguments and the answer of `fun`. It can be differentiated, batched and jitted like any
-        other. Arrays that `fun` closes over are constants of the program.
+        other. Arrays that `fun` closes over are constants of the program. With the extra ``fnflare[jit]`` the program
+        is compiled when it is first run, as far as its operations can be (see `fnflare.config.use_native`); without it
+        NumPy runs it. The function's ``lower(*args)`` tells what is native and what is not, and shows the code as C.
 
     Raises:
         ConcretizationError: the function needs the value of an array, in a Python ``if`` say.

@@ -6,7 +6,7 @@ A program comes in from `jit`; a `Stage` shows how it would be run, as a report 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fnflare.compiler.segments import Segment, segments
 from fnflare.errors import ArgumentError
@@ -26,7 +26,7 @@ class Stage:
     Attributes:
         program: the simplified program.
         segments: its parts, each a program with its loop nests, or with the reasons why it has none.
-        compile: makes the function that runs it, with the arguments and the answer of the jitted function.
+        compile: compiles it now rather than when it is first run; returns the jitted function.
     """
 
     def __init__(self, program: Program, compiled: Callable[[], Callable[..., Any]]) -> None:
@@ -49,10 +49,10 @@ class Stage:
         Raises:
             ArgumentError: there is no such language.
         """
+        if language not in get_args(Language):
+            raise ArgumentError(f"language: {language!r} is none of {', '.join(map(repr, get_args(Language)))}")
         if language == "program":
             return self.program.text(lines=True)
-        if language not in ("c99", "llvm"):
-            raise ArgumentError(f"language: {language!r} is none of 'program', 'c99', 'llvm'")
         return "\n".join([self._text_of(s, k, language) for k, s in enumerate(self.segments)])
 
     def _text_of(self, segment: Segment, number: int, language: str) -> str:
@@ -69,7 +69,9 @@ class Stage:
             return render_c99(segment.lowered.module, name)
         from fnflare.compiler.llvm.render import render as render_llvm
 
-        return render_llvm(segment.lowered.module, name)
+        module = segment.lowered.module
+        lines = [f"; kernel.{k}: {n.name}; {', '.join(n.comment)}\n" for k, n in enumerate(module.kernels)]
+        return f"{''.join(lines)}\n{render_llvm(module, name)}"
 
     def __str__(self) -> str:
         count = len(self.program.equations)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine", "versions"]
@@ -98,9 +100,10 @@ class Code:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    def __del__(self) -> None:
-        with _lock:
-            self._engine.close()
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():  # LLVM's library may be gone then; the process gives its memory back
+            with _lock:
+                self._engine.close()
 
     def address(self, name: str) -> int:
         """Where a function begins."""
