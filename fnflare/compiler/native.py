@@ -18,7 +18,7 @@ from fnflare.compiler.segments import Segment, chained, segments
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
 
-__all__ = ["checked", "function_of"]
+__all__ = ["checked", "function_of", "peak_bytes"]
 
 
 def function_of(program: Program, donated: tuple[int, ...] = ()) -> Callable[..., list[Any]]:
@@ -68,10 +68,31 @@ def checked(program: Program, donated: tuple[int, ...] = ()) -> Callable[..., li
     Returns:
         The function; None where the program is not one piece of native code, or this Python does not allow it.
     """
+    whole = _whole(program, donated)
+    if whole is None:
+        return None
+    executable, overwritten = whole
+    return executable.checked(program.in_avals, overwritten)
+
+
+def peak_bytes(program: Program, donated: tuple[int, ...] = ()) -> int | None:
+    """The memory that a call of a program needs beside its arguments and constants: scratch memory and the answers.
+
+    Args:
+        program, donated: as in `function_of`.
+
+    Returns:
+        The bytes; None where the program is not one piece of native code.
+    """
+    whole = _whole(program, donated)
+    return None if whole is None else whole[0].peak_bytes([a.shape for a in program.in_avals])
+
+
+def _whole(program: Program, donated: tuple[int, ...]) -> tuple[Executable, frozenset[int]] | None:
+    """A program as code, where it is native and one piece."""
     if not config.use_native():
         return None
     part = segments(program)[0]
     if part.program is not program or part.lowered is None:
         return None
-    executable, overwritten = _executable(program, part.lowered, donated)
-    return executable.checked(program.in_avals, overwritten)
+    return _executable(program, part.lowered, donated)

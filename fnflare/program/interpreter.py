@@ -55,9 +55,9 @@ def execute(program: Program, args: Sequence[Any], donated: tuple[int, ...] = ()
     return evaluate(program, args) if observed() else _executor(program, donated)(*args)
 
 
-def prepare(program: Program) -> None:
+def prepare(program: Program, donated: tuple[int, ...] = ()) -> None:
     """Do now what `execute` does when a program is run for the first time."""
-    _executor(program)
+    _executor(program, donated)
 
 
 def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:

@@ -116,8 +116,8 @@ def fit(
         raise ArgumentError("fit: checkpoint_every needs checkpoint=, the path of the file")
     if getattr(step, "donates", False):
         raise ArgumentError(
-            "fit: the step overwrites the state that it is given, and fit has to go back to it when a step goes wrong or "
-            "is interrupted; make the step without donate=True"
+            "fit: the step overwrites the state that it is given, and fit has to go back to it when a step goes wrong "
+            "or is interrupted; make the step without donate=True"
         )
     if isinstance(loader, Iterator) and (epochs > 1 or checkpoint is not None):
         raise ArgumentError(

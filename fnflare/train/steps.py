@@ -106,8 +106,8 @@ def make_step(
         may `donate`. With or without `jit` its answers are the same, up to rounding.
 
     Raises:
-        ArgumentError: `donate` without `jit`; by the step, if the metrics are no dict, or have a name of the step's own; with `jit` also if
-            something in a batch is no array.
+        ArgumentError: `donate` without `jit`; by the step, if the metrics are no dict, or have a name of the step's
+            own; with `jit` also if something in a batch is no array.
         ConcretizationError: by the step, with `jit`, if the loss needs the value of an array.
 
     >>> import numpy as np

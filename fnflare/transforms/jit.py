@@ -159,7 +159,7 @@ class Jitted:
         names = [*captured, *self._names(leaves, structure, len(args), bool(kwargs))]
 
         def compiled() -> Jitted:
-            prepare(entry.program)
+            prepare(entry.program, entry.donated)
             return self
 
         return Stage(entry.program.replace(input_names=names), compiled)
@@ -172,6 +172,27 @@ class Jitted:
         called = argument_names(self._fun, count)
         dynamic = [name for i, name in enumerate(called) if i not in self._static_nums]
         return [tree.path_str((dynamic[first] if kind == 0 else first, *rest)) for kind, first, *rest in paths]
+
+    def peak_bytes(self, *args: Any, **kwargs: Any) -> int | None:
+        """The memory that a call with such arguments needs beside them: scratch memory and the answer.
+
+        Args:
+            *args, **kwargs: arguments of the function.
+
+        Returns:
+            The bytes, without those of constants; None where the function is not native as a whole. An answer in the
+            memory of a donated argument needs none.
+
+        >>> jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000))
+        8000
+        >>> jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000))
+        0
+        """
+        from fnflare.compiler.native import peak_bytes
+
+        leaves, structure, statics = self._signature(args, kwargs)
+        entry, _ = self._entry(leaves, structure, statics)
+        return peak_bytes(entry.program, entry.donated)
 
     def _entry(self, leaves: list[Any], structure: Any, statics: Any) -> tuple[_Entry, bool]:
         """The program for arguments, and whether one of them is a tracer."""
