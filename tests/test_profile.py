@@ -335,3 +335,37 @@ class TestShown:
         assert text_table(["a", "b"], [["x", "1"]], 1) == ["a  b", "----", "----", "x  1"]
         ET.fromstring(bar_chart([]))
         ET.fromstring(bar_chart([Bar("<lambda>", "0 ns", {"forward": 0.0})]))
+
+
+class TestMemory:
+    def test_of_native_code(self):
+        pytest.importorskip("llvmlite")
+        x = np.ones((200, 300))
+
+        def f(x):
+            h = x @ x.T  # lies in scratch memory
+            return np.tanh(h) @ x
+
+        needed = 8 * (200 * 200 + 200 * 300)
+        report = ff.profile(ff.jit(f))(x)
+        assert needed <= report.peak_bytes <= 2 * needed
+        assert f", peak memory {show_bytes(report.peak_bytes)} as native code\n" in str(report)
+        assert "peak memory" in report._repr_html_()
+        np.testing.assert_allclose(report.out, f(x))
+
+    def test_donated_memory_is_not_needed(self):
+        pytest.importorskip("llvmlite")
+        x = np.ones((200, 300))
+        f, g = ff.jit(lambda x, y: x * 2 + y), ff.jit(lambda x, y: x * 2 + y, donate_argnums=0)
+        assert ff.profile(f)(x, x * 3).peak_bytes == x.nbytes
+        assert ff.profile(g)(x, x * 3).peak_bytes == 0
+
+    def test_is_not_told_of_what_is_not_native(self):
+        sorts = ff.jit(lambda x: np.sort(np.exp(x)) + 1)
+        with ff.config.override(use_native=False):
+            reports = [ff.profile(ff.jit(loss))(P, X)]
+        with ff.disable_jit():
+            reports.append(ff.profile(ff.jit(loss))(P, X))
+        reports += [ff.profile(loss)(P, X), ff.profile(ff.grad(ff.jit(loss)))(P, X), ff.profile(sorts)(X)]
+        assert [r.peak_bytes for r in reports] == [None] * 5
+        assert not any("peak memory" in str(r) for r in reports)

@@ -55,9 +55,9 @@ def general(monkeypatch):
     calls = []
     execute = jit_module.execute
 
-    def counted(program, args):
+    def counted(program, args, *rest):
         calls.append(args)
-        return execute(program, args)
+        return execute(program, args, *rest)
 
     monkeypatch.setattr(jit_module, "execute", counted)
     return calls

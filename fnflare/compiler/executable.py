@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -77,11 +78,14 @@ class Executable:
         """
         return self.call(*args)
 
-    def checked(self, avals: Sequence[ShapeDtypeStruct]) -> Callable[..., list[Any] | None] | None:
+    def checked(
+        self, avals: Sequence[ShapeDtypeStruct], overwritten: AbstractSet[int] = frozenset()
+    ) -> Callable[..., list[Any] | None] | None:
         """The same function for arguments of which it is not known what they are.
 
         Args:
             avals: what they should be.
+            overwritten: the numbers of those whose memory the code writes into, which may then be that of no other.
 
         Returns:
             A function that returns None, and has done nothing, where the arguments are not as `avals` say, lie in
@@ -90,7 +94,7 @@ class Executable:
         if not fastcall.available():
             return None
         sizes = tuple([avals[i].shape[axis] for _, i, axis in self.lowered.sizes])
-        return _fast(self._plain, sizes, avals)
+        return _fast(self._plain, sizes, avals, overwritten)
 
     def peak_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """The memory that a call needs beside its arguments and constants: scratch memory and the answers.
@@ -146,15 +150,18 @@ class _Plain:
 
 
 def _fast(
-    plain: _Plain, sizes: tuple[int, ...], avals: Sequence[ShapeDtypeStruct] | None = None
+    plain: _Plain,
+    sizes: tuple[int, ...],
+    avals: Sequence[ShapeDtypeStruct] | None = None,
+    overwritten: AbstractSet[int] = frozenset(),
 ) -> Callable[..., list[Any]]:
     """A program for certain sizes by the shortest way that there is; with avals one that checks its arguments."""
     lowered, found = plain.lowered, plain.layouts.find(sizes)
     arguments = [fastcall.Argument(plain.places.get(b), DTYPES[b.dtype]) for b in lowered.inputs]
     if avals is not None:
         arguments = [
-            a._replace(shape=aval.shape, weak=aval.weak, dtype=aval.dtype)
-            for a, aval in zip(arguments, avals, strict=True)
+            a._replace(shape=aval.shape, weak=aval.weak, dtype=aval.dtype, donated=i in overwritten)
+            for i, (a, aval) in enumerate(zip(arguments, avals, strict=True))
         ]
     return fastcall.function(
         plain.entry,

@@ -40,8 +40,8 @@ class Lowered:
 
     Attributes:
         module: its loop nests.
-        inputs: the buffer of each input of the program, of role "input"; an input that nothing reads has one too,
-            which is not among the buffers of the module.
+        inputs: the buffer of each input of the program, of role "input", or "output" where it is overwritten; an input
+            that nothing reads has one too, which is not among the buffers of the module.
         constants: buffers of role "constant", each with the array that it holds, which is contiguous.
         outputs: where each answer is found.
         lifetimes: for each buffer of role "scratch", the numbers of the first and the last statement of the module's

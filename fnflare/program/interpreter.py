@@ -19,7 +19,8 @@ from fnflare.program.tracing import evaluate
 
 __all__ = ["compiled", "execute", "prepare", "run", "run_loop", "use_executor"]
 
-Executor = Callable[[Program], Callable[..., list[Any]]]
+#: Makes a function of a program and the numbers of the arguments whose memory it may use for its answers.
+Executor = Callable[[Program, tuple[int, ...]], Callable[..., list[Any]]]
 
 
 def compiled(program: Program) -> Callable[..., list[Any]]:
@@ -41,17 +42,22 @@ def use_executor(executor: Executor) -> None:
     _executor = executor
 
 
-use_executor(compiled)
+use_executor(lambda program, donated: compiled(program))
 
 
-def execute(program: Program, args: Sequence[Any]) -> list[Any]:
-    """Run the program of a jitted function on plain arrays, as `run` does, by the executor that is in use."""
-    return evaluate(program, args) if observed() else _executor(program)(*args)
+def execute(program: Program, args: Sequence[Any], donated: tuple[int, ...] = ()) -> list[Any]:
+    """Run the program of a jitted function on plain arrays, as `run` does, by the executor that is in use.
+
+    Args:
+        program, args: what to run.
+        donated: the numbers of the arguments whose memory may be used for the answers.
+    """
+    return evaluate(program, args) if observed() else _executor(program, donated)(*args)
 
 
-def prepare(program: Program) -> None:
+def prepare(program: Program, donated: tuple[int, ...] = ()) -> None:
     """Do now what `execute` does when a program is run for the first time."""
-    _executor(program)
+    _executor(program, donated)
 
 
 def run_loop(program: Program, consts: int, carry: int, args: Sequence[Any], length: int, reverse: bool) -> list[Any]:

@@ -114,6 +114,11 @@ def fit(
         raise ArgumentError(f"fit: epochs and max_steps must not be negative, got {epochs} and {max_steps}")
     if checkpoint_every is not None and checkpoint is None:
         raise ArgumentError("fit: checkpoint_every needs checkpoint=, the path of the file")
+    if getattr(step, "donates", False):
+        raise ArgumentError(
+            "fit: the step overwrites the state that it is given, and fit has to go back to it when a step goes wrong "
+            "or is interrupted; make the step without donate=True"
+        )
     if isinstance(loader, Iterator) and (epochs > 1 or checkpoint is not None):
         raise ArgumentError(
             "fit: the loader can be gone through only once; pass a DataLoader or a list of batches, no generator"

@@ -22,9 +22,15 @@ LossFn = Callable[[Any, Any, Any], Any]
 
 
 class GradientStep:
-    """A step down the gradient of a loss, as `make_step` makes it."""
+    """A step down the gradient of a loss, as `make_step` makes it.
 
-    def __init__(self, loss_fn: LossFn, optimizer: optim.GradientTransformation, grad_norm: bool, jit: bool) -> None:
+    Attributes:
+        donates: whether it may overwrite the parameters and the optimiser's state that it is given.
+    """
+
+    def __init__(
+        self, loss_fn: LossFn, optimizer: optim.GradientTransformation, grad_norm: bool, jit: bool, donate: bool
+    ) -> None:
         def loss_and_metrics(params: Any, batch: Any, key: Any) -> Any:
             out = loss_fn(params, batch, key)
             return out if isinstance(out, tuple) else (out, {})
@@ -40,7 +46,8 @@ class GradientStep:
 
         train_step.__qualname__ = train_step.__name__  # as messages name it
         self._value_and_grad = transforms.value_and_grad(loss_and_metrics, has_aux=True)
-        self._run = transforms.jit(train_step) if jit else train_step
+        self._run = transforms.jit(train_step, donate_argnums=(0, 1) if donate else ()) if jit else train_step
+        self.donates = donate
         self._names, self._jit = names, jit
 
     def __call__(self, params: Any, opt_state: Any, batch: Any, key: Any = None) -> tuple[Any, Any, dict[str, Any]]:
@@ -70,7 +77,12 @@ def _check_metrics(aux: Any, own: Sequence[str]) -> None:
 
 
 def make_step(
-    loss_fn: LossFn, optimizer: optim.GradientTransformation, *, grad_norm: bool = False, jit: bool = False
+    loss_fn: LossFn,
+    optimizer: optim.GradientTransformation,
+    *,
+    grad_norm: bool = False,
+    jit: bool = False,
+    donate: bool = False,
 ) -> GradientStep:
     """The standard train step: a gradient of the loss, an update of the parameters.
 
@@ -85,14 +97,17 @@ def make_step(
             consist of arrays, the loss does not depend on their values in a Python ``if``, and what it does besides
             array operations, printing say, happens once. Without it the step runs operation by operation, as it is
             written, on batches of anything: that is for nets that follow their data, over trees for instance.
+        donate: whether the program may write the new parameters and state into the memory of those it is given, which
+            are then not to be used any more (`donate_argnums` of `fnflare.jit`): for loops of your own over large
+            models. `fit` keeps the state before a step, to go back to it, and takes no such step.
 
     Returns:
-        ``step(params, opt_state, batch, key=None) -> (params, opt_state, metrics)``; a pure function. With or without
-        `jit` its answers are the same, up to rounding.
+        ``step(params, opt_state, batch, key=None) -> (params, opt_state, metrics)``; a pure function, unless it
+        may `donate`. With or without `jit` its answers are the same, up to rounding.
 
     Raises:
-        ArgumentError: by the step, if the metrics are no dict, or have a name of the step's own; with `jit` also if
-            something in a batch is no array.
+        ArgumentError: `donate` without `jit`; by the step, if the metrics are no dict, or have a name of the step's
+            own; with `jit` also if something in a batch is no array.
         ConcretizationError: by the step, with `jit`, if the loss needs the value of an array.
 
     >>> import numpy as np
@@ -102,4 +117,6 @@ def make_step(
     >>> params, float(metrics["loss"])
     (array([0.5, 1. ]), 5.0)
     """
-    return GradientStep(loss_fn, optimizer, grad_norm, jit)
+    if donate and not jit:
+        raise ArgumentError("make_step: donate=True is for programs; pass jit=True too")
+    return GradientStep(loss_fn, optimizer, grad_norm, jit, donate)

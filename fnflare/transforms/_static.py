@@ -1,4 +1,4 @@
-"""Which arguments of a function are static: it gets them as they are, not as tracers.
+"""Which arguments of a function are static, which it gets as they are, not as tracers, and which are donated.
 
 What a user writes as `static_argnums` and `static_argnames` goes in, with the function; positions and names come
 out, each argument under both where the function's signature tells them, since a caller may use either.
@@ -18,7 +18,7 @@ _POSITIONAL = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def static_arguments(
-    what: str, fun: Callable[..., Any], static_argnums: Argnums | None, static_argnames: Argnames
+    what: str, fun: Callable[..., Any], static_argnums: Argnums | None, static_argnames: Argnames, kind: str = "static"
 ) -> tuple[frozenset[int], frozenset[str]]:
     """The positions, counted from 0, and the names of the static arguments.
 
@@ -27,6 +27,7 @@ def static_arguments(
         fun: the function.
         static_argnums: as the user wrote them; negative ones count from the last positional argument.
         static_argnames: as the user wrote them.
+        kind: what such arguments are called, for messages: "static" or "donate".
 
     Raises:
         ArgumentError: the function has no such argument.
@@ -39,7 +40,7 @@ def static_arguments(
     if parameters is None or _Parameter.VAR_POSITIONAL in kinds:
         if min(numbers, default=0) < 0:
             raise ArgumentError(
-                f"{what}: the number of arguments of {name_of(fun)} is open; count static_argnums from 0, "
+                f"{what}: the number of arguments of {name_of(fun)} is open; count {kind}_argnums from 0, "
                 f"got {static_argnums}"
             )
         if parameters is None:
@@ -49,11 +50,11 @@ def static_arguments(
     has = f"{name_of(fun)} has {', '.join([p.name for p in parameters]) or 'none'}"
     for n in numbers:
         if not -count <= n < count and _Parameter.VAR_POSITIONAL not in kinds:
-            raise ArgumentError(f"{what}: there is no argument static_argnums={n}; {has}")
+            raise ArgumentError(f"{what}: there is no argument {kind}_argnums={n}; {has}")
     by_keyword = {p.name for p in parameters if p.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)}
     for name in names:
         if name not in by_keyword and _Parameter.VAR_KEYWORD not in kinds:
-            raise ArgumentError(f"{what}: there is no argument static_argnames={name!r}; {has}")
+            raise ArgumentError(f"{what}: there is no argument {kind}_argnames={name!r}; {has}")
     places = {n + count if n < 0 else n for n in numbers} | {i for i, name in enumerate(positional) if name in names}
     return frozenset(places), frozenset(names) | ({positional[n] for n in places if n < count} & by_keyword)
 

@@ -54,30 +54,38 @@ class _Entry:
         consts: tracers of enclosing transforms that it reads; such an entry is not kept.
         structure: of the answer.
         closure: what the function closed over, kept so that its identity stays its own.
+        donated: the leaves of the arguments whose memory may be used for the answer.
         calls: how often it was called by the general way, up to two.
         quick: how it is called by the shortest way, if there is one; looked for in the second call, since many
             functions are called once.
     """
 
-    __slots__ = ("calls", "closure", "consts", "program", "quick", "structure")
+    __slots__ = ("calls", "closure", "consts", "donated", "program", "quick", "structure")
 
-    def __init__(self, program: Program, consts: list[Any], structure: tree.TreeDef, closure: list[Any]) -> None:
+    def __init__(
+        self, program: Program, consts: list[Any], structure: tree.TreeDef, closure: list[Any], donated: tuple[int, ...]
+    ) -> None:
         self.program = program
         self.consts = consts
         self.structure = structure
         self.closure = closure
+        self.donated = donated
         self.calls = 0
         self.quick: Quick | None = None
+
+
+#: Arguments of a function, by position and by name.
+_Chosen = tuple[frozenset[int], frozenset[str]]
 
 
 class Jitted:
     """A function that runs as a program; made by `jit`."""
 
-    def __init__(self, fun: Callable[..., Any], static_nums: frozenset[int], static_names: frozenset[str]) -> None:
+    def __init__(self, fun: Callable[..., Any], static: _Chosen, donated: _Chosen) -> None:
         self._fun = fun
-        self._static_nums = static_nums
-        self._static_names = static_names
-        self._plain = not static_nums and not static_names
+        self._static_nums, self._static_names = static
+        self._donated = donated
+        self._plain = not self._static_nums and not self._static_names
         self._entries: dict[Any, _Entry] = {}
         self._quick: Quick | None = None  # of the entry that was used last
         self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
@@ -98,7 +106,7 @@ class Jitted:
         if traced or entry.consts or observed():
             out = call_program(entry.program, [*entry.consts, *leaves])
         else:
-            out = execute(entry.program, leaves)
+            out = execute(entry.program, leaves, entry.donated)
             self._shorten(entry, structure, statics)
         return out[0] if entry.structure.kind is None else tree.unflatten(entry.structure, out)
 
@@ -113,20 +121,14 @@ class Jitted:
     def _quick_of(self, entry: _Entry, structure: tree.TreeDef, statics: Any) -> Quick | None:
         from fnflare.compiler.native import checked
 
-        native = checked(entry.program)
+        native = checked(entry.program, entry.donated)
         if native is None:
             return None
-        args, kwargs = (structure, None) if statics is False else structure.children
         by_number, by_name = ((), ()) if self._plain else statics
-        positional: list[tree.TreeDef | None] = list(args.children)
-        for i, _, _ in by_number:
-            positional.insert(i, None)
-        keywords: list[tuple[str, tree.TreeDef | None]] = []
-        keywords += [] if kwargs is None else list(zip(cast(tuple[str, ...], kwargs.aux), kwargs.children, strict=True))
-        keywords += [(name, None) for name, _, _ in by_name]
+        positional, keywords = self._structures(structure, statics)
         cells = self._cells or ()
         return quick_call(
-            Shape(tuple(positional), tuple(keywords), entry.structure, len(cells)),
+            Shape(tuple(positional), (*keywords, *[(k, None) for k, _, _ in by_name]), entry.structure, len(cells)),
             [value for _, _, value in (*by_number, *by_name)],
             cells,
             entry.closure,
@@ -157,7 +159,7 @@ class Jitted:
         names = [*captured, *self._names(leaves, structure, len(args), bool(kwargs))]
 
         def compiled() -> Jitted:
-            prepare(entry.program)
+            prepare(entry.program, entry.donated)
             return self
 
         return Stage(entry.program.replace(input_names=names), compiled)
@@ -170,6 +172,27 @@ class Jitted:
         called = argument_names(self._fun, count)
         dynamic = [name for i, name in enumerate(called) if i not in self._static_nums]
         return [tree.path_str((dynamic[first] if kind == 0 else first, *rest)) for kind, first, *rest in paths]
+
+    def peak_bytes(self, *args: Any, **kwargs: Any) -> int | None:
+        """The memory that a call with such arguments needs beside them: scratch memory and the answer.
+
+        Args:
+            *args, **kwargs: arguments of the function.
+
+        Returns:
+            The bytes, without those of constants; None where the function is not native as a whole. An answer in the
+            memory of a donated argument needs none.
+
+        >>> jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000))
+        8000
+        >>> jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000))
+        0
+        """
+        from fnflare.compiler.native import peak_bytes
+
+        leaves, structure, statics = self._signature(args, kwargs)
+        entry, _ = self._entry(leaves, structure, statics)
+        return peak_bytes(entry.program, entry.donated)
 
     def _entry(self, leaves: list[Any], structure: Any, statics: Any) -> tuple[_Entry, bool]:
         """The program for arguments, and whether one of them is a tracer."""
@@ -198,6 +221,28 @@ class Jitted:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
+
+    def _structures(
+        self, structure: tree.TreeDef, statics: Any
+    ) -> tuple[list[tree.TreeDef | None], list[tuple[str, tree.TreeDef]]]:
+        """The structures of the positional arguments, None for static ones, and of the others by name."""
+        args, kwargs = (structure, None) if statics is False else structure.children
+        positional: list[tree.TreeDef | None] = list(args.children)
+        for i, _, _ in () if self._plain else statics[0]:
+            positional.insert(i, None)
+        if kwargs is None:
+            return positional, []
+        return positional, list(zip(cast(tuple[str, ...], kwargs.aux), kwargs.children, strict=True))
+
+    def _donated_leaves(self, structure: tree.TreeDef, statics: Any) -> tuple[int, ...]:
+        """The numbers of the leaves of donated arguments."""
+        numbers, names = self._donated
+        if not numbers and not names:
+            return ()
+        positional, keywords = self._structures(structure, statics)
+        named = [*[(i in numbers, s) for i, s in enumerate(positional)], *[(k in names, s) for k, s in keywords]]
+        whether = [donated for donated, s in named if s is not None for _ in range(s.num_leaves)]
+        return tuple([i for i, donated in enumerate(whether) if donated])
 
     # -- tracing --------------------------------------------------------------------------------
 
@@ -267,7 +312,7 @@ class Jitted:
         traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
         program = simplify(traced.program)
         closure = [cell_content(c) for c in self._cells or ()]
-        return _Entry(program, list(traced.captured), out_structure, closure)
+        return _Entry(program, list(traced.captured), out_structure, closure, self._donated_leaves(structure, statics))
 
     def _output(self, x: Any) -> Any:
         if _is_array(x):
@@ -332,6 +377,8 @@ def jit(
     fun: Callable[..., Any] | None = None,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Sequence[str] = (),
 ) -> Any:
     """A function that is traced once and then runs as a program.
 
@@ -342,6 +389,13 @@ def jit(
         static_argnums: positions of arguments whose value the program may depend on; they must be hashable, and each
             new value is traced anew.
         static_argnames: names of such arguments. Arguments named here are found by position too, and those
+            numbered above by name.
+        donate_argnums: positions of arguments that the caller does not need any more: native code writes answers of the
+            same shape and dtype into their memory where it can, and no memory is needed for those. Such an answer is
+            the very array that was passed. What is in a donated array after the call is undefined; NumPy's arrays
+            cannot be made to say so. Arrays that are read-only, that do not own their memory, or of which another
+            argument shares a part, are copied and not overwritten; no view of a donated array may be in use elsewhere.
+        donate_argnames: names of such arguments. Arguments named here are found by position too, and those
             numbered above by name.
 
     Returns:
@@ -357,16 +411,33 @@ def jit(
 
     Raises:
         ConcretizationError: the function needs the value of an array, in a Python ``if`` say.
-        ArgumentError: an argument is no array and not static, or a static one is not hashable.
+        ArgumentError: an argument is no array and not static, a static one is not hashable, or is to be donated too.
 
     >>> @jit
     ... def loss(w, x):
     ...     return np.sum(np.tanh(x @ w))
     >>> float(loss(np.zeros(3), np.ones((2, 3))))
     0.0
+
+    The memory of parameters can be used for those of the next step:
+
+    >>> step = jit(lambda w, x: w - 0.1 * x, donate_argnums=0)
+    >>> step(np.ones(2), np.ones(2))
+    array([0.9, 0.9])
     """
     if fun is None:
-        return functools.partial(jit, static_argnums=static_argnums, static_argnames=static_argnames)
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+        )
     if not callable(fun):
         raise ArgumentError(f"jit: expected a function, got a {type(fun).__name__}")
-    return Jitted(fun, *static_arguments("jit", fun, static_argnums, static_argnames))
+    static = static_arguments("jit", fun, static_argnums, static_argnames)
+    donated = static_arguments("jit", fun, donate_argnums, donate_argnames, "donate")
+    both = [*sorted(static[0] & donated[0]), *sorted(static[1] & donated[1])]
+    if both:
+        raise ArgumentError(f"jit: argument {both[0]!r} of {name_of(fun)} is static, so that it cannot be donated")
+    return Jitted(fun, static, donated)

@@ -20,7 +20,9 @@ from fnflare.core import Source, aval_of, cell_name, observing, overhead, run_ob
 from fnflare.core.observe import Call
 from fnflare.errors import ArgumentError
 from fnflare.transforms._call import copy_name, name_of
+from fnflare.transforms._mode import is_disabled
 from fnflare.transforms._report import Bar, bar_chart, html_table, show_bytes, show_count, show_seconds, text_table
+from fnflare.transforms.jit import Jitted
 
 __all__ = ["LayerCost", "LineCost", "OpCost", "Profile", "profile"]
 
@@ -144,11 +146,16 @@ class Profile:
         outside: of these, the seconds outside of all operations: Python's own, tracing, and plain NumPy on
             arrays that were not arguments.
         calls, flops, nbytes: the sums over all operations; `flops` over those that tell.
+        peak_bytes: of a jitted function the memory that a call of it as native code needs beside its arguments, for
+            its answer and all that it stores on the way; None of other functions, and where it is not native.
     """
 
-    def __init__(self, name: str, out: Any, seconds: float, sums: dict[_Key, _Sum]) -> None:
+    def __init__(
+        self, name: str, out: Any, seconds: float, sums: dict[_Key, _Sum], peak_bytes: int | None = None
+    ) -> None:
         self.name = name
         self.out = out
+        self.peak_bytes = peak_bytes
         self._sums = sums
         total = _Sum()
         for entry in sums.values():
@@ -189,9 +196,10 @@ class Profile:
     # -- how it is shown --------------------------------------------------------------------------
 
     def _headline(self) -> str:
+        peak = "" if self.peak_bytes is None else f", peak memory {show_bytes(self.peak_bytes)} as native code"
         return (
             f"profile of {self.name}: {show_seconds(self.seconds)}, {self.calls:,} operations, "
-            f"{show_count(self.flops)} FLOP, {show_bytes(self.nbytes)} read and written"
+            f"{show_count(self.flops)} FLOP, {show_bytes(self.nbytes)} read and written{peak}"
         )
 
     def _tables(self, limit: int) -> list[tuple[list[str], list[list[str]], int]]:
@@ -281,6 +289,9 @@ def profile(fun: Callable[..., Any], *, repeat: int = 1) -> Callable[..., Profil
     arrays alone, which `fun` takes from elsewhere, is NumPy's own business and counts as time outside of
     operations. Only the thread that calls is looked at.
 
+    The operations of a jitted function are shown one by one, as the interpreter runs them. Where it runs as native
+    code otherwise, the peak memory of that is told beside.
+
     Showing an operation costs some microseconds in Python, which are left out of the times as far as they can be
     told apart: the share outside of operations is an upper bound.
 
@@ -301,6 +312,12 @@ def profile(fun: Callable[..., Any], *, repeat: int = 1) -> Callable[..., Profil
     (3, 2)
     >>> sorted((c.op, c.phase, c.calls, c.flops) for c in report.by_op() if c.op == "matmul")
     [('matmul', 'backward', 1, 48), ('matmul', 'forward', 1, 48)]
+
+    The memory that a jitted function needs, for its answer alone if it stores nothing on the way:
+
+    >>> from fnflare import jit
+    >>> profile(jit(lambda x: np.tanh(x) * 2))(np.ones(1000)).peak_bytes
+    8000
     """
     if repeat < 1:
         raise ArgumentError(f"profile: repeat must be at least 1, got {repeat}")
@@ -321,4 +338,5 @@ def _once(fun: Callable[..., Any], args: Any, kwargs: Any) -> Profile:
         start = perf_counter()
         out = run_observed(fun, *args, **kwargs)
         seconds = perf_counter() - start - (overhead() - spent)
-    return Profile(name_of(fun), out, seconds, ledger.sums)
+    peak = fun.peak_bytes(*args, **kwargs) if isinstance(fun, Jitted) and not is_disabled() else None
+    return Profile(name_of(fun), out, seconds, ledger.sums, peak)
