@@ -51,6 +51,10 @@ class Workload:
         """The others, as far as they ran."""
         return [row for row in self.rows if not row.own and row.milliseconds is not None]
 
+    def part_of_limit(self, row: Row) -> float | None:
+        """How much of a row's time the arithmetic alone would take: 1 is the limit of any library."""
+        return self.floor_milliseconds / row.milliseconds if self.floor_milliseconds and row.milliseconds else None
+
     @property
     def best_peer(self) -> Row | None:
         """The fastest of the others."""
@@ -81,18 +85,24 @@ def _number(x: float | None, digits: int = 3) -> str:
     return "-" if x is None else f"{x:.{digits}g}" if x < 100 else f"{x:.0f}"
 
 
+def _percent(x: float | None) -> str:
+    return "-" if x is None else f"{100 * x:.0f} %"
+
+
 def table(workload: Workload) -> str:
     """All contestants of a workload, with a column of ratios for each of fnflare's modes."""
     modes = [row.mode for row in workload.own]
-    heads = "".join(f"{f'{mode}/it':>10s}" for mode in modes)
-    lines = [f"\n{workload.name:18s}{'ms a unit':>10s}{heads}{'first call s':>14s}{'import s':>10s}"]
+    width = max([10, *(len(mode) + 5 for mode in modes)])
+    heads = "".join(f"{f'{mode}/it':>{width}s}" for mode in modes)
+    lines = [f"\n{workload.name:18s}{'ms a unit':>10s}{'of limit':>10s}{heads}{'first call s':>14s}{'import s':>10s}"]
     for row in workload.rows:
         if row.error:
             lines.append(f"  {row.contestant:16s}{row.error}")
             continue
-        ratios = "".join(f"{'' if row.own else _number(row.ratios.get(mode)):>10s}" for mode in modes)
+        ratios = "".join(f"{'' if row.own else _number(row.ratios.get(mode)):>{width}s}" for mode in modes)
         lines.append(
-            f"  {row.contestant:16s}{_number(row.milliseconds, 4):>10s}{ratios}"
+            f"  {row.contestant:16s} {_number(row.milliseconds, 4):>9s}"
+            f"{_percent(workload.part_of_limit(row)):>10s}{ratios}"
             f"{_number(row.first_call_seconds):>14s}{_number(row.import_seconds):>10s}"
         )
     if workload.floor_milliseconds is not None:
@@ -103,16 +113,17 @@ def table(workload: Workload) -> str:
 
 
 def summary(workloads: list[Workload]) -> str:
-    """One line for each workload and mode of fnflare: beside the best of the peers and beside the arithmetic."""
-    lines = [f"\n{'workload':10s}{'fnflare':8s}{'ms':>10s}{'/ best peer':>13s}  {'best peer':16s}{'/ arithmetic':>12s}"]
+    """One line for each workload and mode of fnflare: beside the best peer and the arithmetic's limit."""
+    lines = [
+        f"\n{'workload':10s}{'fnflare':10s}{'ms':>10s}{'/ best peer':>13s}  {'best peer':16s}{'of the limit':>12s}"
+    ]
     for workload in workloads:
-        best, floor = workload.best_peer, workload.floor_milliseconds
+        best = workload.best_peer
         for row in workload.own:
-            above = row.milliseconds / floor if row.milliseconds and floor else None
             ratio = _number(best.ratios[row.mode] if best else None)
             lines.append(
-                f"{workload.name:10s}{row.mode:8s}{_number(row.milliseconds, 4):>10s}"
-                f"{ratio:>13s}  {best.contestant if best else '-':16s}{_number(above):>12s}"
+                f"{workload.name:10s}{row.mode:10s}{_number(row.milliseconds, 4):>10s}"
+                f"{ratio:>13s}  {best.contestant if best else '-':16s}{_percent(workload.part_of_limit(row)):>12s}"
             )
     broken = [f"{workload.name}: {what}" for workload in workloads for what in missed(workload)]
     return "\n".join(lines + [f"MISSED {what}" for what in broken])

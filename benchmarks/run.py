@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple
 from benchmarks import report
 from benchmarks.arithmetic import SGEMM_GFLOP
 from benchmarks.contestants import CONTESTANTS, OWN, SGEMM, Contestant
+from benchmarks.processes import environment, pin
 from benchmarks.sizes import FLOOR_GFLOP, NAMES
 
 TURN_SECONDS = 0.25
@@ -42,21 +43,16 @@ class Worker:
     """A contestant's process, seen from outside."""
 
     def __init__(self, workload: str, contestant: Contestant, threads: int, log: IO[str]) -> None:
-        count = str(threads)
-        variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        # JAX and NumPy's loops take what the scheduler gives: the same cores for everyone.
-        cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
-        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
         self._log = log
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", workload, *contestant],
-            env=os.environ | dict.fromkeys(variables, count),
+            env=os.environ | environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             start_new_session=True,
-            preexec_fn=pin,  # noqa: PLW1509 (this process has one thread)
+            preexec_fn=pin(threads),  # noqa: PLW1509 (this process has one thread)
         )
         self.ready = self._read()
         self._signal("SIGSTOP")
@@ -144,7 +140,8 @@ def race(workload: str, contestants: list[Contestant], seconds: float, threads: 
         }
 
 
-def _quotient(a: Outcome, b: Outcome) -> float:
+def quotient(a: Outcome, b: Outcome) -> float:
+    """The median, over the rounds, of what one took divided by what the other took."""
     return statistics.median(x / y for x, y in zip(a.turns, b.turns, strict=True))
 
 
@@ -161,7 +158,7 @@ def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Work
             library=c.library,
             mode=c.mode,
             milliseconds=statistics.median(o.turns) * 1e3 if o.turns else None,
-            ratios={mode: _quotient(mine, o) for mode, mine in own.items()} if o.turns and c.library != OWN else {},
+            ratios={mode: quotient(mine, o) for mode, mine in own.items()} if o.turns and c.library != OWN else {},
             first_call_seconds=o.first_call,
             import_seconds=o.imported,
             error=o.error,

@@ -118,9 +118,23 @@ class TextCnn:
     dropout: float = 0.5
 
 
+@dataclass(frozen=True)
+class Recurrent:
+    """A recurrent layer in one direction, and a classifier of its last state."""
+
+    units: int
+    features: int
+    batch: int = 32
+    length: int = 200
+    classes: int = 2
+
+
 BILSTM, MLP, LENET, TREE, TINY, GPT, TEXTCNN = Bilstm(), Mlp(), Lenet(), TreeLstm(), Tiny(), Gpt(), TextCnn()
 
 NAMES = ("bilstm", "mlp", "lenet", "tree", "tiny", "gpt", "textcnn", "pergrad")
+
+CELLS = {"cell25": Recurrent(25, 300), "cell128": Recurrent(128, 128)}
+"""Beside the workloads: what `benchmarks.unseen_cell` trains. The first is of the size of `bilstm`."""
 
 FLOOR_GFLOP = {
     # The floating-point work alone, forward and backward: what the yardstick counts as the least time at 330 GFLOP/s.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from fnflare import nn, optim
 Loss = Callable[..., Any]
 
 
-def _train(mode: str, loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
+def train_step(mode: str, loss: Loss, params: Any, optimizer: optim.GradientTransformation, *batch: Any) -> Step:
     """A train step of ``loss(params, key, *batch)``, run again and again on its own result, the parameters.
 
     It is run as it is written ("eager") or as one program ("jit").
@@ -51,7 +52,7 @@ def _train(mode: str, loss: Loss, params: Any, optimizer: optim.GradientTransfor
     return step
 
 
-def _classifier(model: nn.Layer) -> Loss:
+def classifier_loss(model: nn.Layer) -> Loss:
     """The mean cross-entropy of a model's logits."""
 
     def loss(params: Any, key: Any, x: Any, y: Any) -> Any:
@@ -63,31 +64,82 @@ def _classifier(model: nn.Layer) -> Loss:
 
 def _train_classifier(mode: str, model: nn.Layer, shape: tuple[int, ...], optimizer: Any, x: Any, y: Any) -> Step:
     _, params = model.init(ff.random.key(1), shape)
-    return _train(mode, _classifier(model), params, optimizer, x, y)
+    return train_step(mode, classifier_loss(model), params, optimizer, x, y)
 
 
-def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
+def _train_by_sentence(
+    parts: int, loss: Loss, params: Any, optimizer: optim.GradientTransformation, xs: Sequence[np.ndarray], ys: Any
+) -> Step:
+    """A train step of the mean of ``loss(params, key, x, y)`` over sentences, each with a length of its own.
+
+    One program adds the gradient of a sentence to the sum of those before it. The sentences are dealt to so many
+    threads of Python, the longest first; native code runs without the interpreter's lock.
+    """
+    order = np.argsort([-len(x) for x in xs], kind="stable")
+    hands = [order[part::parts] for part in range(parts)]
+    zeros = ff.tree.map(np.zeros_like, params)
+    state, key, count = optimizer.init(params), ff.random.key(0), 0
+
+    @ff.jit
+    def add_gradient(total: Any, params: Any, key: Any, count: Any, number: Any, x: Any, y: Any) -> Any:
+        key = ff.random.fold_in(ff.random.fold_in(key, count), number)
+        return ff.tree.map(np.add, total, ff.grad(loss)(params, key, x, y))
+
+    @ff.jit
+    def update(params: Any, state: Any, totals: Any) -> tuple[Any, Any]:
+        grads = ff.tree.map(lambda *each: sum(each) / len(xs), *totals)
+        updates, state = optimizer.update(grads, state, params)
+        return optim.apply_updates(params, updates), state
+
+    def total_of(hand: np.ndarray) -> Any:
+        total = zeros
+        for number in hand:
+            total = add_gradient(total, params, key, count, number, xs[number], ys[number])
+        return total
+
+    run = map if parts == 1 else ThreadPoolExecutor(parts).map
+
+    def step() -> Any:
+        nonlocal params, state, count
+        params, state = update(params, state, list(run(total_of, hands)))
+        count += 1
+        return params
+
+    return step
+
+
 def bilstm(mode: str) -> Step:
-    """All sentences in one padded batch."""
+    """All sentences in one padded batch ("eager", "jit"), or each by itself without padding: one after the other
+    ("sentences"), or two at a time, with one thread for each ("threads")."""
     c, rng, lengths = BILSTM, generator(), sentence_lengths()
-    values = np.zeros((len(lengths), int(lengths.max()), c.features), np.float32)
-    for i, t in enumerate(lengths):
-        values[i, :t] = _normal(rng, int(t), c.features)
-    labels = rng.integers(0, c.classes, len(lengths))
+    xs = [normal(rng, int(t), c.features) for t in lengths]
+    ys = rng.integers(0, c.classes, len(lengths))
     model = nn.serial(
         lstm=nn.LSTM(c.hidden, bidirectional=True, last=True), drop=nn.Dropout(c.dropout), head=nn.Dense(c.classes)
     )
-    return _train_classifier(mode, model, (-1, -1, c.features), optim.adadelta(), nn.Padded(values, lengths), labels)
+    shape, optimizer = (-1, -1, c.features), optim.adadelta()
+    if mode in ("eager", "jit"):
+        return _train_classifier(mode, model, shape, optimizer, nn.pad(xs), ys)
+    if mode == "threads":
+        ff.config.set_num_threads(1)
+    batch_loss = classifier_loss(model)
+    _, params = model.init(ff.random.key(1), shape)
+
+    def loss(params: Any, key: Any, x: Any, y: Any) -> Any:
+        return batch_loss(params, key, x[None], y[None])
+
+    return _train_by_sentence(2 if mode == "threads" else 1, loss, params, optimizer, xs, ys)
 
 
 def mlp(mode: str) -> Step:
     """Dense, relu, dropout, dense."""
     c, rng = MLP, generator()
     model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dropout(c.dropout), nn.Dense(c.classes))
-    x, y = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
+    x, y = normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
     return _train_classifier(mode, model, (-1, c.inputs), optim.adam(1e-3), x, y)
 
 
@@ -107,7 +159,7 @@ def lenet(mode: str) -> Step:
         nn.Relu,
         nn.Dense(c.classes),
     )
-    x, y = _normal(rng, c.batch, c.side, c.side, 1), rng.integers(0, c.classes, c.batch)
+    x, y = normal(rng, c.batch, c.side, c.side, 1), rng.integers(0, c.classes, c.batch)
     return _train_classifier(mode, model, (-1, c.side, c.side, 1), optim.adam(1e-3), x, y)
 
 
@@ -118,10 +170,10 @@ def tree(mode: str) -> Step:
     labels = rng.integers(0, c.classes, c.trees)
     logistic = ff.ops.logistic
     params = {
-        "embedding": _normal(rng, c.tokens, c.features),
-        "leaf": {"W": 0.1 * _normal(rng, c.features, 3 * c.hidden), "b": np.zeros(3 * c.hidden, np.float32)},
-        "compose": {"W": 0.1 * _normal(rng, 2 * c.hidden, 5 * c.hidden), "b": np.zeros(5 * c.hidden, np.float32)},
-        "head": {"W": 0.1 * _normal(rng, c.hidden, c.classes), "b": np.zeros(c.classes, np.float32)},
+        "embedding": normal(rng, c.tokens, c.features),
+        "leaf": {"W": 0.1 * normal(rng, c.features, 3 * c.hidden), "b": np.zeros(3 * c.hidden, np.float32)},
+        "compose": {"W": 0.1 * normal(rng, 2 * c.hidden, 5 * c.hidden), "b": np.zeros(5 * c.hidden, np.float32)},
+        "head": {"W": 0.1 * normal(rng, c.hidden, c.classes), "b": np.zeros(c.classes, np.float32)},
     }
 
     def dense(p: Any, x: Any) -> Any:
@@ -141,7 +193,7 @@ def tree(mode: str) -> Step:
         logits = np.stack([dense(p["head"], encode(p, t)[0]) for t in trees])
         return np.mean(nn.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    return _train(mode, loss, params, optim.adam(1e-3), trees, labels)
+    return train_step(mode, loss, params, optim.adam(1e-3), trees, labels)
 
 
 def tiny(mode: str) -> Step:
@@ -200,7 +252,7 @@ def textcnn(mode: str) -> Step:
     model = nn.serial(
         nn.FanOut(len(branches)), nn.parallel(*branches), nn.FanInConcat(), nn.Dropout(c.dropout), nn.Dense(c.classes)
     )
-    x, y = _normal(rng, c.batch, c.length, c.features), rng.integers(0, c.classes, c.batch)
+    x, y = normal(rng, c.batch, c.length, c.features), rng.integers(0, c.classes, c.batch)
     return _train_classifier(mode, model, (-1, c.length, c.features), optim.adadelta(), x, y)
 
 
@@ -209,7 +261,7 @@ def pergrad(mode: str) -> Step:
     c, rng = MLP, generator()
     model = nn.serial(nn.Dense(c.hidden), nn.Relu, nn.Dense(c.classes))
     _, params = model.init(ff.random.key(1), (-1, c.inputs))
-    xs, ys = _normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
+    xs, ys = normal(rng, c.batch, c.inputs), rng.integers(0, c.classes, c.batch)
 
     def loss(p: Any, x: Any, y: Any) -> Any:
         return nn.softmax_cross_entropy_with_integer_labels(model.apply(p, x), y)

@@ -41,7 +41,8 @@ __all__ = [
     "use_native",
 ]
 
-_native_wanted = os.environ.get("FNFLARE_NATIVE", "1") != "0"
+#: Whether native code is switched on: what `use_native` tells where llvmlite is known to be there.
+native_wanted = os.environ.get("FNFLARE_NATIVE", "1") != "0"
 
 
 def num_threads() -> int:
@@ -110,7 +111,7 @@ def use_native() -> bool:
     >>> use_native() in (True, False)
     True
     """
-    return _native_wanted and _has_llvmlite()
+    return native_wanted and _has_llvmlite()
 
 
 @functools.cache
@@ -129,8 +130,8 @@ def set_use_native(on: bool) -> None:
     ...     use_native()
     False
     """
-    global _native_wanted  # noqa: PLW0603
-    _native_wanted = bool(on)
+    global native_wanted  # noqa: PLW0603
+    native_wanted = bool(on)
 
 
 def mkl_version() -> str | None:
@@ -158,7 +159,7 @@ def override(
     >>> with override(use_mkl=False):
     ...     set_use_mkl(True)
     """
-    before, native = mkl.requested(), _native_wanted
+    before, native = mkl.requested(), native_wanted
     try:
         if num_threads is not None:
             set_num_threads(num_threads)

@@ -51,11 +51,12 @@ IsLeaf = Callable[[Any], bool]
 
 
 class _Node(NamedTuple):
-    """How a container type is taken apart and rebuilt."""
+    """How a container type is taken apart and rebuilt; whether it is a tuple of its children, made of these."""
 
     flatten: Callable[[Any], tuple[Sequence[Any], Hashable]]
     unflatten: Callable[[Any, Sequence[Any]], Any]
     keys: Callable[[Any], Sequence[Any]]
+    is_tuple: bool = False
 
 
 _registry: dict[type, _Node] = {}
@@ -155,6 +156,7 @@ def _named_tuple_node(cls: type) -> _Node:
         flatten=lambda t: (t, None),
         unflatten=lambda aux, children: cls(*children),
         keys=lambda treedef: cls._fields,  # type: ignore[attr-defined]
+        is_tuple=True,
     )
 
 
@@ -164,6 +166,11 @@ def _node_of(cls: type) -> _Node | None:
     if node is None and issubclass(cls, tuple) and hasattr(cls, "_fields"):
         node = _registry[cls] = _named_tuple_node(cls)
     return node
+
+
+def node_of(kind: type) -> _Node:
+    """How instances of a registered class, the kind of a structure, are taken apart."""
+    return _registry[kind]
 
 
 def _flatten(tree: Any, out: list[Any], is_leaf: IsLeaf | None) -> TreeDef:

@@ -29,6 +29,15 @@ def close(got, expected, rtol=1e-12, atol=1e-13):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
+def agree(got, expected):
+    """Two trees agree as `close` has it, but for float32, in which the functions of native code and NumPy's may each
+    be some units in the last place away from the true value."""
+    assert tree.structure(got) == tree.structure(expected)
+    for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
+        single = np.asarray(a).dtype in (np.float32, np.complex64)
+        close(a, b, **({"rtol": 1e-6, "atol": 1e-6} if single else {}))
+
+
 def same_as_numpy(f, *args, order=2):
     """`f` on tracers gives NumPy's values, shapes and dtypes, in float64 and float32; `eval_shape` foretells them;
     gradients have the dtypes of the arguments and are right to the given order; `vmap` gives the stack."""

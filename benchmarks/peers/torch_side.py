@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.sizes import (
     BILSTM,
+    CELLS,
     GPT,
     LENET,
     MLP,
@@ -100,6 +102,18 @@ def lenet(mode: str) -> Step:
     )
     x, y = torch.randn(c.batch, 1, c.side, c.side), torch.randint(0, c.classes, (c.batch,))
     return _train(model, torch.optim.Adam(model.parameters()), mode, x, y)
+
+
+def _recurrent(name: str, mode: str) -> Step:
+    """The last state of `nn.LSTM`, classified; batch first."""
+    c = CELLS[name]
+    lstm, head = nn.LSTM(c.features, c.units, batch_first=True), nn.Linear(c.units, c.classes)
+    optimizer = torch.optim.Adam(_parameters(lstm, head))
+    x, y = torch.randn(c.batch, c.length, c.features), torch.randint(0, c.classes, (c.batch,))
+    return _train(lambda x: head(lstm(x)[0][:, -1]), optimizer, mode, x, y)
+
+
+cell25, cell128 = partial(_recurrent, "cell25"), partial(_recurrent, "cell128")
 
 
 def tree(mode: str) -> Step:

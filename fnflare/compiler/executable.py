@@ -8,6 +8,7 @@ interpreter returns: arrays of the caller's own, NumPy scalars where there are n
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from fnflare.compiler.arena import pool
 from fnflare.compiler.layout import Layouts, is_tiny, keep_newest
 from fnflare.compiler.llvm.engine import Code
 from fnflare.compiler.lowered import Lowered
+from fnflare.core import ShapeDtypeStruct
 from fnflare.nest import DTYPES, Buffer
 
 __all__ = ["ENTRY", "Action", "Executable", "actions"]
@@ -34,13 +36,13 @@ class Action(NamedTuple):
     """What is to be done for an answer.
 
     Attributes:
-        kind: "make" an array that the code fills; "pass" an argument on; "copy" an argument, as `again` an answer that
-            was made already, or a constant; a Python "number".
-        which: the number of the buffer, the argument or the earlier answer; the constant itself.
+        kind: "make" an array that the code fills; "pass" an argument on; the same "object" in each call; a "copy" of a
+            constant; "again" what an earlier answer is, as an array of its own.
+        which: the number of the buffer, the argument or the earlier answer; the object or the constant itself.
         dtype: of the answer.
     """
 
-    kind: Literal["make", "pass", "copy", "again", "constant", "number"]
+    kind: Literal["make", "pass", "object", "copy", "again"]
     which: Any
     dtype: np.dtype[Any]
 
@@ -64,7 +66,7 @@ class Executable:
         self.lowered = lowered
         self._plain = _Plain(lowered, code)
         self.call: Callable[..., list[Any]] = self._plain
-        if fastcall.available() and all(a.kind in ("make", "pass") for a in self._plain.actions):
+        if fastcall.available():
             self.call = _by_sizes(self._plain) if lowered.sizes else _fast(self._plain, ())
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -75,6 +77,21 @@ class Executable:
         """
         return self.call(*args)
 
+    def checked(self, avals: Sequence[ShapeDtypeStruct]) -> Callable[..., list[Any] | None] | None:
+        """The same function for arguments of which it is not known what they are.
+
+        Args:
+            avals: what they should be.
+
+        Returns:
+            A function that returns None, and has done nothing, where the arguments are not as `avals` say, lie in
+            memory in an unusual way, or are otherwise not to its liking. None in place of it with another Python.
+        """
+        if not fastcall.available():
+            return None
+        sizes = tuple([avals[i].shape[axis] for _, i, axis in self.lowered.sizes])
+        return _fast(self._plain, sizes, avals)
+
     def peak_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """The memory that a call needs beside its arguments and constants: scratch memory and the answers.
 
@@ -83,7 +100,9 @@ class Executable:
         """
         found = self._plain.layouts.find(tuple([shapes[i][axis] for _, i, axis in self.lowered.sizes]))
         made = zip(self._plain.actions, found.shapes, strict=True)
-        return found.total + sum([int(np.prod(s)) * a.dtype.itemsize for a, s in made if a.kind != "pass"])
+        return found.total + sum(
+            [int(np.prod(s)) * a.dtype.itemsize for a, s in made if a.kind not in ("pass", "object")]
+        )
 
 
 class _Plain:
@@ -122,25 +141,34 @@ class _Plain:
         if block is not None:
             pool.give(block)
         for n, action in enumerate(self.actions):
-            out[n] = _answer(action, out, n, args)
+            out[n] = _answer(action, out, args, out[n])
         return out
 
 
-def _fast(plain: _Plain, sizes: tuple[int, ...]) -> Callable[..., list[Any]]:
-    """A program for certain sizes by the shortest way that there is."""
+def _fast(
+    plain: _Plain, sizes: tuple[int, ...], avals: Sequence[ShapeDtypeStruct] | None = None
+) -> Callable[..., list[Any]]:
+    """A program for certain sizes by the shortest way that there is; with avals one that checks its arguments."""
     lowered, found = plain.lowered, plain.layouts.find(sizes)
+    arguments = [fastcall.Argument(plain.places.get(b), DTYPES[b.dtype]) for b in lowered.inputs]
+    if avals is not None:
+        arguments = [
+            a._replace(shape=aval.shape, weak=aval.weak, dtype=aval.dtype)
+            for a, aval in zip(arguments, avals, strict=True)
+        ]
     return fastcall.function(
         plain.entry,
-        [fastcall.Argument(plain.places.get(b), DTYPES[b.dtype]) for b in lowered.inputs],
-        [
-            fastcall.Answer("make" if a.kind == "make" else "pass", a.which, a.dtype, shape)
-            for a, shape in zip(plain.actions, found.shapes, strict=True)
-        ],
+        arguments,
+        [fastcall.Answer(*action, shape) for action, shape in zip(plain.actions, found.shapes, strict=True)],
         found,
         pool,
-        plain,
+        plain if avals is None else functools.partial(_no_answer, plain),
         release=not is_tiny(lowered, sizes),
     )
+
+
+def _no_answer(_kept: _Plain, *_args: Any) -> None:
+    """What a function that checks its arguments does where they are not as they should be."""
 
 
 def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
@@ -170,29 +198,31 @@ def actions(lowered: Lowered, places: dict[Buffer, int]) -> list[Action]:
     seen: dict[Any, int] = {}
     for n, o in enumerate(lowered.outputs):
         source = o.source
-        if isinstance(source, Buffer):
+        if isinstance(source, (Buffer, int)):
             first = seen.setdefault(source, n)
-            out.append(Action("make", places[source], o.dtype) if first == n else Action("again", first, o.dtype))
-        elif isinstance(source, int):
-            again = seen.setdefault(source, n) != n
-            out.append(Action("copy" if again and o.shape else "pass", source, o.dtype))
+            if first != n and (o.shape or isinstance(source, Buffer)):
+                out.append(Action("again", first, o.dtype))
+            elif isinstance(source, Buffer):
+                out.append(Action("make", places[source], o.dtype))
+            else:
+                out.append(Action("pass", source, o.dtype))
+        elif o.weak:
+            out.append(Action("object", source.item(), o.dtype))
         else:
-            out.append(Action("number" if o.weak else "constant", source.item() if o.weak else source, o.dtype))
+            out.append(Action("copy" if isinstance(source, np.ndarray) else "object", source, o.dtype))
     return out
 
 
-def _answer(action: Action, out: list[Any], number: int, args: tuple[Any, ...]) -> Any:
+def _answer(action: Action, out: list[Any], args: tuple[Any, ...], made: Any) -> Any:
     """An answer, when the code has run."""
     kind, which, _ = action
     if kind == "make":
-        return out[number][()] if not out[number].ndim else out[number]
+        return made if made.ndim else made[()]
     if kind == "pass":
         return args[which]
-    if kind == "number":
-        return which
     if kind == "again":
         return np.array(out[which]) if np.ndim(out[which]) else out[which]
-    return np.array(args[which] if kind == "copy" else which)
+    return which if kind == "object" else np.array(which)
 
 
 def _plain(x: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

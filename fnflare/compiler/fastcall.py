@@ -3,7 +3,8 @@
 What a call has to do is written down as a table of numbers, and one function, compiled once and for all programs, does
 it: a built-in function of CPython that reads the addresses of its arguments out of the array objects, makes the
 answers through NumPy's C interface, and runs the code. An argument that is not as it expects it sends the whole call
-to the `fallback`, which can do everything.
+to the `fallback`, which can do everything. It may look at the shapes of its arguments too, and is then a test of
+whether they have a certain signature that costs next to nothing.
 
 It relies on how objects lie in memory, as the stable binary interfaces of CPython's and NumPy's extension modules have
 it, and so is left out where there is another one (`available`). All it does besides running the code it does under the
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import struct
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -34,23 +37,46 @@ _MOST_BUFFERS = 4096
 #: Python's own numbers that an argument of one element may be, and how each is read: as it lies in the object, as an
 #: integer of any length, as a truth value.
 _NUMBERS: dict[Any, tuple[type, int]] = {np.float64: (float, 0), np.int64: (int, 1), np.bool_: (bool, 2)}
+#: Answers that are not made are numbered like this; one without axes that is made is 1.
+_KINDS = {"make": 0, "pass": 2, "object": 3, "copy": 4, "again": 5}
 #: The places of functions and types in NumPy's table, which never change.
-_ARRAY_TYPE, _SCALAR, _NEW = 2, 60, 93
+_ARRAY_TYPE, _SCALAR, _COPY, _NEW = 2, 60, 85, 93
+#: Flags of arrays as NumPy numbers them.
+_CONTIGUOUS, _OWN, _ALIGNED, _WRITEABLE = 0x1, 0x4, 0x100, 0x400
+_PLAIN = _CONTIGUOUS | _ALIGNED
 
 
 class Argument(NamedTuple):
-    """An argument: the number of its buffer, which is None where the code does not read it, and its dtype."""
+    """An argument.
+
+    Attributes:
+        buffer: the number of its buffer; None where the code does not read it.
+        dtype: its dtype.
+        shape: what its shape has to be; None where that is not looked at.
+        weak: where its shape is looked at, whether it has to be a Python number.
+        donated: whether the code writes into its memory, which then has to be its own and apart from that of all other
+            arguments; a shape is given, then, for all arguments.
+    """
 
     buffer: int | None
     dtype: np.dtype[Any]
+    shape: tuple[int, ...] | None = None
+    weak: bool = False
+    donated: bool = False
 
 
 class Answer(NamedTuple):
-    """An answer: the number of the buffer that is to be made for it, with its dtype and shape, or of an argument that
-    is passed on."""
+    """An answer.
 
-    kind: Literal["make", "pass"]
-    which: int
+    Attributes:
+        kind: "make" an array, or a NumPy scalar, for the code to fill; "pass" an argument on; the same "object" in
+            each call; a "copy" of that; "again" what an earlier answer is, as an array of its own.
+        which: the number of the buffer, of the argument or of the earlier answer; the object.
+        dtype, shape: of the answer.
+    """
+
+    kind: Literal["make", "pass", "object", "copy", "again"]
+    which: Any
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
@@ -100,9 +126,9 @@ def function(
     answers: Sequence[Answer],
     layout: Layout,
     pool: Pool,
-    fallback: Callable[..., list[Any]],
+    fallback: Callable[..., Any],
     release: bool,
-) -> Callable[..., list[Any]]:
+) -> Callable[..., Any]:
     """A program as a built-in function of its flat arguments.
 
     Args:
@@ -121,29 +147,47 @@ def function(
     given = {a.buffer for a in arguments} | {a.which for a in answers if a.kind == "make"}
     scratch = set(layout.scratch.tolist())
     shapes = [np.array(a.shape, np.intp) for a in answers]
-    rows = [number for a in arguments for number in _argument(a)]
+    wanted = [None if a.shape is None else np.array(a.shape, np.intp) for a in arguments]
+    nowhere = len(layout.addresses)  # for the address of what is looked at though the code does not read it
+    copied = {answers[a.which].which for a in answers if a.kind == "again" and answers[a.which].kind == "pass"}
+    arguments = [a._replace(buffer=nowhere) if i in copied and a.buffer is None else a for i, a in enumerate(arguments)]
+    rows = [number for a, shape in zip(arguments, wanted, strict=True) for number in _argument(a, shape, nowhere)]
     fixed_from = _HEADER + len(rows)
     fixed = [i for i in range(len(layout.addresses)) if i not in given]
     rows += [number for i in fixed for number in (i, int(layout.addresses[i]), -1 if i in scratch else 0)]
     answers_from = _HEADER + len(rows)
     rows += [number for a, shape in zip(answers, shapes, strict=True) for number in _answer(a, shape)]
     header = [
-        *(entry, id(fallback), id(np.ndarray), len(arguments), len(answers), len(layout.addresses), len(fixed)),
+        *(entry, id(fallback), id(np.ndarray), len(arguments), len(answers), nowhere + 1, len(fixed)),
         *(id(pool.free), layout.total, int(release), _address(layout.sizes), id(None), id(True)),
-        *(fixed_from, answers_from, 0),
+        *(fixed_from, answers_from, int(any(a.donated for a in arguments))),
     ]
     table = np.array([*header, *rows], np.int64).view(_Table)
-    table.kept = (fallback, arguments, answers, shapes, layout, pool)
+    table.kept = (fallback, arguments, answers, shapes, wanted, layout, pool)
     return _runtime().make(table)
 
 
-def _argument(a: Argument) -> list[int]:
+def _argument(a: Argument, shape: np.ndarray[Any, Any] | None, nowhere: int) -> list[int]:
     number, how = _NUMBERS.get(a.dtype.type, (None, 0))
-    return [-1 if a.buffer is None else a.buffer, id(a.dtype), id(a.dtype.type), id(number), how]
+    descriptor, scalar, python = id(a.dtype), id(a.dtype.type), id(number)
+    if shape is None:
+        return [-1 if a.buffer is None else a.buffer, descriptor, scalar, python, how, _PLAIN, -1, 0, 0]
+    if a.weak:
+        descriptor = scalar = 0
+    elif a.shape:
+        scalar = python = 0
+    elif a.dtype != np.bool_:  # Python's truth values are not weak
+        python = 0
+    flags = _PLAIN | (_OWN | _WRITEABLE if a.donated else 0)
+    size = math.prod(a.shape or ()) * a.dtype.itemsize
+    place = nowhere if a.buffer is None else a.buffer
+    return [place, descriptor, scalar, python, how, flags, len(shape), _address(shape), size]
 
 
 def _answer(a: Answer, shape: np.ndarray[Any, Any]) -> list[int]:
-    kind = 2 if a.kind == "pass" else 0 if a.shape else 1
+    if a.kind in ("object", "copy"):
+        return [_KINDS[a.kind], 0, 0, 0, 0, id(a.which)]
+    kind = 1 if a.kind == "make" and not a.shape else _KINDS[a.kind]
     return [kind, a.which, a.dtype.num, len(a.shape), _address(shape), id(a.dtype)]
 
 
@@ -175,7 +219,7 @@ class _Runtime:
             address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
             assert address is not None
             engine.add_symbol(f"fnflare_{name}", address)
-        for name, place in (("PyArray_New", _NEW), ("PyArray_Scalar", _SCALAR)):
+        for name, place in (("PyArray_New", _NEW), ("PyArray_Scalar", _SCALAR), ("PyArray_NewCopy", _COPY)):
             engine.add_symbol(f"fnflare_{name}", int(api[place] or 0))
         self._code = code_of(_TEXT, counted=False)
         fastcall = 0x0080
@@ -190,8 +234,17 @@ class _Runtime:
 
 
 @functools.cache
-def _runtime() -> _Runtime:
+def _only_runtime() -> _Runtime:
     return _Runtime()
+
+
+_making = threading.RLock()
+
+
+def _runtime() -> _Runtime:
+    # Two threads that come here first must not make two: the code of the one that is not kept would go away.
+    with _making:
+        return _only_runtime()
 
 
 # -- the function ----------------------------------------------------------------------------------
@@ -217,7 +270,7 @@ _PYTHON = (
 _HEADER = 16
 
 #: In an object its type is found 8 bytes from its beginning, the value of a number at 16; in an array the address of
-#: its data at 16, that of its shape at 32, its descriptor at 56 and its flags at 64.
+#: its data at 16, the number of its axes at 24, the address of its shape at 32, its descriptor at 56, its flags at 64.
 _TEXT = """
 declare ptr @fnflare_PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @fnflare_PyList_New(i64)
@@ -235,6 +288,7 @@ declare void @fnflare_Py_IncRef(ptr)
 declare void @fnflare_Py_DecRef(ptr)
 declare ptr @fnflare_PyArray_New(ptr, i32, ptr, i32, ptr, ptr, i32, i32, ptr)
 declare ptr @fnflare_PyArray_Scalar(ptr, ptr, ptr)
+declare ptr @fnflare_PyArray_NewCopy(ptr, i32)
 
 define private i64 @word(ptr %table, i64 %n) alwaysinline {
   %at = getelementptr i64, ptr %table, i64 %n
@@ -259,6 +313,87 @@ end:
   ret i32 0
 }
 
+; whether an array has a shape
+define private i1 @shaped(ptr %x, i64 %axes, ptr %shape) {
+  %axes.at = getelementptr i8, ptr %x, i64 24
+  %axes.there = load i32, ptr %axes.at
+  %axes.wide = sext i32 %axes.there to i64
+  %as.many = icmp eq i64 %axes.wide, %axes
+  br i1 %as.many, label %lengths, label %no
+lengths:
+  %there = call ptr @pointer(ptr %x, i64 4)
+  br label %head
+head:
+  %i = phi i64 [0, %lengths], [%next, %tail]
+  %more = icmp slt i64 %i, %axes
+  br i1 %more, label %body, label %yes
+body:
+  %a = call i64 @word(ptr %there, i64 %i)
+  %b = call i64 @word(ptr %shape, i64 %i)
+  %same = icmp eq i64 %a, %b
+  br i1 %same, label %tail, label %no
+tail:
+  %next = add i64 %i, 1
+  br label %head
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; whether each donated argument lies apart from all others
+define private i1 @apart(ptr %table, ptr %buffers, i64 %inputs) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [0, %entry], [%i.next, %tail]
+  %more = icmp slt i64 %i, %inputs
+  br i1 %more, label %body, label %yes
+body:
+  %i9 = mul i64 %i, 9
+  %i.number = add i64 %i9, 16
+  %i.row = getelementptr i64, ptr %table, i64 %i.number
+  %flags = call i64 @word(ptr %i.row, i64 5)
+  %own = and i64 %flags, 4
+  %donated = icmp ne i64 %own, 0
+  br i1 %donated, label %others, label %tail
+others:
+  %i.place = call i64 @word(ptr %i.row, i64 0)
+  %i.size = call i64 @word(ptr %i.row, i64 8)
+  %i.begin = call i64 @word(ptr %buffers, i64 %i.place)
+  %i.end = add i64 %i.begin, %i.size
+  br label %other.head
+other.head:
+  %j = phi i64 [0, %others], [%j.next, %other.tail]
+  %j.more = icmp slt i64 %j, %inputs
+  br i1 %j.more, label %other, label %tail
+other:
+  %itself = icmp eq i64 %i, %j
+  br i1 %itself, label %other.tail, label %compare
+compare:
+  %j9 = mul i64 %j, 9
+  %j.number = add i64 %j9, 16
+  %j.row = getelementptr i64, ptr %table, i64 %j.number
+  %j.place = call i64 @word(ptr %j.row, i64 0)
+  %j.size = call i64 @word(ptr %j.row, i64 8)
+  %j.begin = call i64 @word(ptr %buffers, i64 %j.place)
+  %j.end = add i64 %j.begin, %j.size
+  %before = icmp ule i64 %i.end, %j.begin
+  %behind = icmp ule i64 %j.end, %i.begin
+  %apart = or i1 %before, %behind
+  br i1 %apart, label %other.tail, label %no
+other.tail:
+  %j.next = add i64 %j, 1
+  br label %other.head
+tail:
+  %i.next = add i64 %i, 1
+  br label %head
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
 define ptr @fnflare_call(ptr %self, ptr %args, i64 %nargs) {
 entry:
   %table = call ptr @pointer(ptr %self, i64 2)
@@ -277,6 +412,7 @@ entry:
   %true = call ptr @pointer(ptr %table, i64 12)
   %fixed.from = call i64 @word(ptr %table, i64 13)
   %outputs.from = call i64 @word(ptr %table, i64 14)
+  %donates = call i64 @word(ptr %table, i64 15)
   %right = icmp eq i64 %nargs, %inputs
   br i1 %right, label %room, label %else
 
@@ -290,10 +426,10 @@ room:
 inputs.head:
   %i = phi i64 [0, %room], [%i.next, %inputs.tail]
   %more = icmp slt i64 %i, %inputs
-  br i1 %more, label %input, label %scratch
+  br i1 %more, label %input, label %inputs.end
 input:
-  %i5 = mul i64 %i, 5
-  %row.number = add i64 %i5, 16
+  %i9 = mul i64 %i, 9
+  %row.number = add i64 %i9, 16
   %row = getelementptr i64, ptr %table, i64 %row.number
   %place = call i64 @word(ptr %row, i64 0)
   %unread = icmp slt i64 %place, 0
@@ -310,10 +446,20 @@ array:
   %same.dtype = icmp eq ptr %descriptor, %expected
   %flags.at = getelementptr i8, ptr %x, i64 64
   %flags = load i32, ptr %flags.at
-  %plain.flags = and i32 %flags, 257
-  %plain = icmp eq i32 %plain.flags, 257
+  %flags.wide = zext i32 %flags to i64
+  %needed = call i64 @word(ptr %row, i64 5)
+  %found.flags = and i64 %flags.wide, %needed
+  %plain = icmp eq i64 %found.flags, %needed
   %fits = and i1 %same.dtype, %plain
-  br i1 %fits, label %array.data, label %else
+  br i1 %fits, label %array.shape, label %else
+array.shape:
+  %axes.wanted = call i64 @word(ptr %row, i64 6)
+  %any.shape = icmp slt i64 %axes.wanted, 0
+  br i1 %any.shape, label %array.data, label %array.lengths
+array.lengths:
+  %shape.wanted = call ptr @pointer(ptr %row, i64 7)
+  %is.shaped = call i1 @shaped(ptr %x, i64 %axes.wanted, ptr %shape.wanted)
+  br i1 %is.shaped, label %array.data, label %else
 array.data:
   %data = load ptr, ptr %x.value
   br label %input.done
@@ -355,6 +501,13 @@ input.done:
 inputs.tail:
   %i.next = add i64 %i, 1
   br label %inputs.head
+
+inputs.end:
+  %any.donated = icmp ne i64 %donates, 0
+  br i1 %any.donated, label %donated, label %scratch
+donated:
+  %are.apart = call i1 @apart(ptr %table, ptr %buffers, i64 %inputs)
+  br i1 %are.apart, label %scratch, label %else
 
 ; -- scratch memory: the block that was given back last, if it is large enough
 scratch:
@@ -421,7 +574,8 @@ output:
   %k.row = getelementptr i64, ptr %table, i64 %k.number
   %kind = call i64 @word(ptr %k.row, i64 0)
   %which = call i64 @word(ptr %k.row, i64 1)
-  switch i64 %kind, label %make [i64 1, label %later i64 2, label %pass]
+  switch i64 %kind, label %make [i64 1, label %later i64 2, label %pass i64 3, label %object i64 4, label %copy
+    i64 5, label %repeat]
 make:
   %number64 = call i64 @word(ptr %k.row, i64 2)
   %type.number = trunc i64 %number64 to i32
@@ -447,8 +601,21 @@ pass:
   %passed = call ptr @pointer(ptr %args, i64 %which)
   call void @fnflare_Py_IncRef(ptr %passed)
   br label %keep
+object:
+  %same.object = call ptr @pointer(ptr %k.row, i64 5)
+  call void @fnflare_Py_IncRef(ptr %same.object)
+  br label %keep
+copy:
+  %original = call ptr @pointer(ptr %k.row, i64 5)
+  %copied = call ptr @fnflare_PyArray_NewCopy(ptr %original, i32 0)
+  %copied.there = icmp ne ptr %copied, null
+  br i1 %copied.there, label %keep, label %failed
+repeat:  ; when the first one is there
+  call void @fnflare_Py_IncRef(ptr %none)
+  br label %keep
 keep:
-  %item = phi ptr [%new, %made], [%none, %later], [%passed, %pass]
+  %item = phi ptr [%new, %made], [%none, %later], [%passed, %pass], [%same.object, %object], [%copied, %copy],
+    [%none, %repeat]
   %ok = call i32 @fnflare_PyList_SetItem(ptr %list, i64 %k, ptr %item)
   %k.next = add i64 %k, 1
   br label %outputs.head
@@ -472,7 +639,7 @@ forget:  ; the next call makes another one
   call void @fnflare_PyErr_Clear()
   br label %scalars.head
 
-; -- answers without axes
+; -- answers without axes, and those that are there already
 scalars.head:
   %n = phi i64 [0, %ran], [0, %forget], [%n.next, %scalars.tail]
   %n.more = icmp slt i64 %n, %outputs
@@ -482,8 +649,24 @@ scalars.body:
   %n.number = add i64 %n6, %outputs.from
   %n.row = getelementptr i64, ptr %table, i64 %n.number
   %n.kind = call i64 @word(ptr %n.row, i64 0)
-  %is.later = icmp eq i64 %n.kind, 1
-  br i1 %is.later, label %wrap, label %scalars.tail
+  switch i64 %n.kind, label %scalars.tail [i64 1, label %wrap i64 5, label %again]
+again:
+  %n.first = call i64 @word(ptr %n.row, i64 1)
+  %first = call ptr @fnflare_PyList_GetItem(ptr %list, i64 %n.first)
+  %first.type = call ptr @pointer(ptr %first, i64 1)
+  %first.is.array = icmp eq ptr %first.type, %array.type
+  br i1 %first.is.array, label %again.array, label %again.number
+again.array:
+  %another = call ptr @fnflare_PyArray_NewCopy(ptr %first, i32 0)
+  %another.there = icmp ne ptr %another, null
+  br i1 %another.there, label %again.keep, label %failed.late
+again.number:
+  call void @fnflare_Py_IncRef(ptr %first)
+  br label %again.keep
+again.keep:
+  %repeated = phi ptr [%another, %again.array], [%first, %again.number]
+  %again.ok = call i32 @fnflare_PyList_SetItem(ptr %list, i64 %n, ptr %repeated)
+  br label %scalars.tail
 wrap:
   %n.descriptor = call ptr @pointer(ptr %n.row, i64 5)
   %n.at = getelementptr i64, ptr %scalars, i64 %n

@@ -75,16 +75,19 @@ class _Answer:
         self.place: Place | None = None
         shape = module.shape_of(atom)
         aval = atom.aval
-        source: Buffer | int | np.ndarray[Any, Any]
+        weak = False
+        source: Buffer | int | np.ndarray[Any, Any] | np.generic
         if type(atom) is Literal:
-            source = np.asarray(atom.value)
+            value = atom.value
+            weak = not isinstance(value, (np.ndarray, np.generic))
+            source = np.asarray(value) if weak else value
         elif atom in program.inputs:
             source = program.inputs.index(atom)
         else:
             dtype = machine_type(aval.dtype)
             source = module.buffer(dtype, product(shape), "output", "out")
             self.place = Place(source, index(0), strides_of(shape))
-        self.output = Output(source, shape, aval.dtype, type(atom) is Literal and aval.weak)
+        self.output = Output(source, shape, aval.dtype, weak)
 
 
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:

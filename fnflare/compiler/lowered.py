@@ -21,13 +21,14 @@ class Output:
     """Where an answer of a program is found.
 
     Attributes:
-        source: a buffer of role "output"; or the number of the program's input that it is; or a constant array.
+        source: a buffer of role "output"; or the number of the program's input that it is; or a constant: an
+            array, of which each answer is a copy, or a NumPy scalar.
         shape: its shape.
         dtype: its NumPy dtype.
-        weak: whether the constant is a Python number.
+        weak: whether the constant is a Python number, given as an array.
     """
 
-    source: Buffer | int | np.ndarray[Any, Any]
+    source: Buffer | int | np.ndarray[Any, Any] | np.generic
     shape: tuple[Index, ...]
     dtype: np.dtype[Any]
     weak: bool = False

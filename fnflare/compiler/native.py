@@ -11,11 +11,13 @@ from typing import Any
 
 from fnflare import config
 from fnflare.compiler.build import build
+from fnflare.compiler.executable import Executable
+from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.segments import Segment, chained, segments
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
 
-__all__ = ["function_of"]
+__all__ = ["checked", "function_of"]
 
 
 def function_of(program: Program) -> Callable[..., list[Any]]:
@@ -27,10 +29,29 @@ def function_of(program: Program) -> Callable[..., list[Any]]:
 
 def _function(program: Program) -> Callable[..., list[Any]]:
     parts = segments(program)
-    if len(parts) == 1:
+    if parts[0].program is program:
         return _part(parts[0])
-    return chained(program, parts, _part)
+    return chained(program, parts, _part)  # one part alone may still lack inputs and answers of the program
 
 
 def _part(part: Segment) -> Callable[..., list[Any]]:
-    return compiled(part.program) if part.lowered is None else build(part.lowered).call
+    return compiled(part.program) if part.lowered is None else _executable(part.program, part.lowered).call
+
+
+def _executable(program: Program, lowered: Lowered) -> Executable:
+    made: Executable = program.derived("executable", lambda: build(lowered))
+    return made
+
+
+def checked(program: Program) -> Callable[..., list[Any] | None] | None:
+    """A program as a function of anything, which returns None, and has done nothing, for what it is not made for.
+
+    Returns:
+        The function; None where the program is not one piece of native code, or this Python does not allow it.
+    """
+    if not config.use_native():
+        return None
+    part = segments(program)[0]
+    if part.program is not program or part.lowered is None:
+        return None
+    return _executable(program, part.lowered).checked(program.in_avals)

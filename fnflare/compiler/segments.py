@@ -46,8 +46,11 @@ def _segments(program: Program) -> tuple[Segment, ...]:
     reasons = {id(e): _obstacle(e) for e in program.equations}
     if not any(reasons.values()):
         return (Segment(program, None, (whole,)),)
+    runs = _runs(program, reasons)
+    if len(runs) == 1:
+        return (Segment(program, None, tuple(dict.fromkeys(filter(None, reasons.values())))),)
     out = []
-    for equations in _runs(program, reasons):
+    for equations in runs:
         part = _part(program, equations)
         why = tuple(dict.fromkeys([r for e in equations if (r := reasons[id(e)])]))
         out.append(_lowered(part) if not why else Segment(part, None, why))

@@ -12,11 +12,11 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fnflare import tree
+from fnflare import config, tree
 from fnflare.core import Tracer, aval_of, observed
 from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
@@ -28,6 +28,7 @@ from fnflare.program.simplify import simplify
 from fnflare.program.tracing import trace_program
 from fnflare.transforms._call import name_of, path_name
 from fnflare.transforms._mode import is_disabled
+from fnflare.transforms._quick import MISSED, Quick, Shape, quick_call
 from fnflare.transforms._static import argument_names, static_arguments
 
 if TYPE_CHECKING:
@@ -45,14 +46,28 @@ class RetracingWarning(UserWarning):
     """A jitted function is traced again and again, for new shapes."""
 
 
-class _Entry(NamedTuple):
-    """A function's program for one signature."""
+class _Entry:
+    """A function's program for one signature.
 
-    program: Program
-    consts: list[Any]  # tracers of enclosing transforms; such an entry is not kept
-    structure: tree.TreeDef
-    single: bool  # whether the function returns one array
-    closure: Any  # what the function closed over, kept so that its identity stays its own
+    Attributes:
+        program: the program.
+        consts: tracers of enclosing transforms that it reads; such an entry is not kept.
+        structure: of the answer.
+        closure: what the function closed over, kept so that its identity stays its own.
+        calls: how often it was called by the general way, up to two.
+        quick: how it is called by the shortest way, if there is one; looked for in the second call, since many
+            functions are called once.
+    """
+
+    __slots__ = ("calls", "closure", "consts", "program", "quick", "structure")
+
+    def __init__(self, program: Program, consts: list[Any], structure: tree.TreeDef, closure: list[Any]) -> None:
+        self.program = program
+        self.consts = consts
+        self.structure = structure
+        self.closure = closure
+        self.calls = 0
+        self.quick: Quick | None = None
 
 
 class Jitted:
@@ -64,6 +79,7 @@ class Jitted:
         self._static_names = static_names
         self._plain = not static_nums and not static_names
         self._entries: dict[Any, _Entry] = {}
+        self._quick: Quick | None = None  # of the entry that was used last
         self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
         self._lock = threading.RLock()
         self._warned = False
@@ -72,13 +88,50 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_disabled():
             return self._fun(*args, **kwargs)
+        quick = self._quick
+        if quick is not None and config.native_wanted and not observed():
+            out = quick(args, kwargs)
+            if out is not MISSED:
+                return out
         leaves, structure, statics = self._signature(args, kwargs)
         entry, traced = self._entry(leaves, structure, statics)
         if traced or entry.consts or observed():
-            out: Any = call_program(entry.program, [*entry.consts, *leaves])
+            out = call_program(entry.program, [*entry.consts, *leaves])
         else:
             out = execute(entry.program, leaves)
-        return out[0] if entry.single else tree.unflatten(entry.structure, out)
+            self._shorten(entry, structure, statics)
+        return out[0] if entry.structure.kind is None else tree.unflatten(entry.structure, out)
+
+    def _shorten(self, entry: _Entry, structure: tree.TreeDef, statics: Any) -> None:
+        """Let the next call go the shortest way if it is like this one."""
+        if entry.calls < 2:
+            entry.calls += 1
+            if entry.calls == 2 and config.native_wanted:
+                entry.quick = self._quick_of(entry, structure, statics)
+        self._quick = entry.quick
+
+    def _quick_of(self, entry: _Entry, structure: tree.TreeDef, statics: Any) -> Quick | None:
+        from fnflare.compiler.native import checked
+
+        native = checked(entry.program)
+        if native is None:
+            return None
+        args, kwargs = (structure, None) if statics is False else structure.children
+        by_number, by_name = ((), ()) if self._plain else statics
+        positional: list[tree.TreeDef | None] = list(args.children)
+        for i, _, _ in by_number:
+            positional.insert(i, None)
+        keywords: list[tuple[str, tree.TreeDef | None]] = []
+        keywords += [] if kwargs is None else list(zip(cast(tuple[str, ...], kwargs.aux), kwargs.children, strict=True))
+        keywords += [(name, None) for name, _, _ in by_name]
+        cells = self._cells or ()
+        return quick_call(
+            Shape(tuple(positional), tuple(keywords), entry.structure, len(cells)),
+            [value for _, _, value in (*by_number, *by_name)],
+            cells,
+            entry.closure,
+            native,
+        )
 
     def lower(self, *args: Any, **kwargs: Any) -> Stage:
         """How the function is run for such arguments: what of it is native code, and its text.
@@ -203,21 +256,18 @@ class Jitted:
             if not _is_array(x):
                 raise self._not_an_array(x, leaves, structure, statics)
         out_structure: Any = None
-        single = False
 
         def flat(*xs: Any) -> list[Any]:
-            nonlocal out_structure, single
+            nonlocal out_structure
             args, kwargs = self._arguments(xs, structure, statics)
-            out = self._fun(*args, **kwargs)
-            out_leaves, out_structure = tree.flatten(out)
-            single = len(out_leaves) == 1 and out_leaves[0] is out
+            out_leaves, out_structure = tree.flatten(self._fun(*args, **kwargs))
             return [self._output(x) for x in out_leaves]
 
         _use_native_code()
         traced = trace_program(flat, [aval_of(x) for x in leaves], name_of(self._fun), self._fun)
         program = simplify(traced.program)
         closure = [cell_content(c) for c in self._cells or ()]
-        return _Entry(program, list(traced.captured), out_structure, single, closure)
+        return _Entry(program, list(traced.captured), out_structure, closure)
 
     def _output(self, x: Any) -> Any:
         if _is_array(x):

@@ -129,7 +129,7 @@ class _Library:
                 source = self.inputs[o.source]
             else:
                 source = self.unit.names.fresh(f"{name}_value")
-                self.arrays.append((source, _machine_type(o.dtype), o.source))
+                self.arrays.append((source, _machine_type(o.dtype), np.asarray(o.source)))
             if source != name:
                 self.copies.append((name, source, product(o.shape)))
 

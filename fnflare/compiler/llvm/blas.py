@@ -16,7 +16,7 @@ from fnflare.nest import ContractLoop, Index, nonnegative
 __all__ = ["BLAS_LEAST", "BLAS_TURNS", "Product", "call", "pays", "product"]
 
 #: BLAS is worth its call where each of its three loops has at least so many turns, and all together so many.
-BLAS_LEAST, BLAS_TURNS = 32, 128**3
+BLAS_LEAST, BLAS_TURNS = 32, 200**3
 #: Its numbers have 32 bits.
 _MOST = 2**31 - 1
 

@@ -13,7 +13,7 @@ from typing import Any
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Place, Stored, Value
 from fnflare.compiler.naming import Places
-from fnflare.nest import Axis, Branch, Index, Part, Repeat, index, product
+from fnflare.nest import Axis, Branch, Buffer, Index, Part, Repeat, index, product
 from fnflare.program.ir import Equation, Program, Var
 
 __all__: list[str] = []
@@ -107,13 +107,22 @@ def _run_body(
     for a, place in zip(program.outputs[count:], targets, strict=True):
         body.store(_typed(body, body.value(a), a), place, e.source)
     moved = []
+    homes = {home.buffer for home in carries if home is not None}
     for a, home in zip(program.outputs[:count], carries, strict=True):
         assert home is not None
         x = _typed(body, body.value(a), a)
         if type(x.node) is Stored and x.plain and x.node.place is home:
             continue
-        moved.append((body.in_memory(x), home))
+        moved.append((_apart(body, x, homes), home))
     body.moves(moved, e.source)
+
+
+def _apart(body: Block, x: Value, homes: set[Buffer]) -> Value:
+    """A new carry in memory that no carry's move overwrites: an old carry, in another order maybe, is copied."""
+    place = x.node.place
+    if place is not None and place.buffer in homes:
+        return Value(body.copy(x))
+    return body.in_memory(x)
 
 
 def _typed(body: Block, x: Value, a: Any) -> Value:
