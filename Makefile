@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test check lint format bench notebooks wheel clean
+.PHONY: demo test check lint format bench bench-all notebooks wheel clean
 
 demo: $(VENV)/.installed  ## train the sentence classifier; DATA=dir takes IMDB and GloVe from there
 	$(PY) examples/sentiment.py $(if $(DATA),--data "$(DATA)")
@@ -27,6 +27,9 @@ format: $(VENV)/.developing
 
 bench: $(VENV)/.peers  ## fnflare beside PyTorch, JAX and autograd; ARGS="mlp tiny --seconds 3"
 	$(PY) -m benchmarks.run $(ARGS)
+
+bench-all: $(VENV)/.peers  ## times, first calls, memory and an unseen cell, as one table in out/performance.md
+	$(PY) -m benchmarks.everything --markdown out/performance.md $(ARGS)
 
 notebooks: $(VENV)/.developing  ## run the notebooks
 	$(PY) -m pytest tests/test_notebooks.py
@@ -55,6 +58,6 @@ $(VENV)/.developing: pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/.peers: pyproject.toml | $(PY)
-	@echo 'installing fnflare[bench] into $(VENV): a minute or so, once'
-	@$(PY) -m pip install -qq --editable '.[bench]'
+	@echo 'installing fnflare[bench,jit] into $(VENV): a minute or so, once'
+	@$(PY) -m pip install -qq --editable '.[bench,jit]'
 	@touch $@

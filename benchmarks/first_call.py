@@ -8,7 +8,6 @@ before the clock starts. Figures are medians over the runs, ratios are medians o
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -20,6 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchmarks import commandline
 from benchmarks.contestants import CONTESTANTS, FIRST_CALL, MODULES, OWN, SECOND_PROCESS, Contestant
 from benchmarks.processes import fresh
 
@@ -139,15 +139,10 @@ def line(workload: str, found: FirstCalls) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure; 1 if fnflare takes longer than it promises, else 0."""
-    parser = argparse.ArgumentParser("python -m benchmarks.first_call", description="first calls of compiled steps")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads, of {', '.join(NAMES)}; all by default")
+    parser = commandline.parser("first_call", "first calls of compiled steps", NAMES)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="threads and cores of each process (default 2)")
     parser.add_argument("--here", choices=(OURS.library, PEER.library), help="measure in this process, print JSON")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.names if name not in NAMES]
-    if unknown:
-        parser.error(f"unknown workloads {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if args.here:
         print(json.dumps(first_call(args.names[0], OURS if args.here == OURS.library else PEER)))
         return 0

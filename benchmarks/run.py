@@ -21,11 +21,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from benchmarks import report
+from benchmarks import commandline, report
 from benchmarks.arithmetic import SGEMM_GFLOP
 from benchmarks.contestants import CONTESTANTS, OWN, SGEMM, Contestant
 from benchmarks.processes import environment, pin
@@ -33,6 +33,7 @@ from benchmarks.sizes import FLOOR_GFLOP, NAMES
 
 TURN_SECONDS = 0.25
 LEAST_ROUNDS = 5
+ALL_LIBRARIES = ("torch", "jax", "autograd")
 
 
 class ContestantError(Exception):
@@ -169,30 +170,39 @@ def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Work
     return report.Workload(workload, rows, None if floor is None else floor * 1e3)
 
 
+def measure(
+    name: str, libraries: Collection[str] = ALL_LIBRARIES, *, seconds: float = 1.5, threads: int = 2
+) -> report.Workload:
+    """Race all contestants of a workload that are of some libraries, and of fnflare.
+
+    Args:
+        name: one of `benchmarks.sizes.NAMES`.
+        libraries: the peers.
+        seconds: how long each contestant works in all, about.
+        threads: how many threads, and cores, each may use.
+    """
+    contestants = [c for c in CONTESTANTS[name] if c.library == OWN or c.library in libraries]
+    extra = [SGEMM] if name in FLOOR_GFLOP else []
+    return summarize(name, race(name, contestants + extra, seconds, threads))
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks.run", description="fnflare beside its peers")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads, of {', '.join(NAMES)}; all by default")
-    parser.add_argument("--peers", default="torch,jax,autograd", help="libraries to run beside, joined by commas")
+    parser = commandline.parser("run", "fnflare beside its peers", NAMES)
+    parser.add_argument("--peers", default=",".join(ALL_LIBRARIES), help="libraries to run beside, joined by commas")
     parser.add_argument("--seconds", type=float, default=1.5, help="working time of each contestant (default 1.5)")
-    parser.add_argument("--threads", type=int, default=2, help="threads and cores of each contestant (default 2)")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--png", type=Path, help="draw the ratios here (with matplotlib)")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.names if name not in NAMES]
-    if unknown:
-        parser.error(f"unknown workloads {', '.join(unknown)}; there are {', '.join(NAMES)}")
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the workloads that the command line names; 1 if fnflare failed in one or missed a target, else 0."""
     args = _arguments(argv)
-    libraries = {OWN, *filter(None, args.peers.split(","))}
+    libraries = args.peers.split(",")
     results = []
     for name in args.names or NAMES:
-        contestants = [c for c in CONTESTANTS[name] if c.library in libraries]
-        extra = [SGEMM] if name in FLOOR_GFLOP else []
-        results.append(summarize(name, race(name, contestants + extra, args.seconds, args.threads)))
+        results.append(measure(name, libraries, seconds=args.seconds, threads=args.threads))
         print(report.table(results[-1]), flush=True)
     print(report.summary(results))
     about = {

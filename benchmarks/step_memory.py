@@ -10,7 +10,6 @@ beside the least of PyTorch's ways ("compile", which brings a compiler, apart).
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import commandline
 from benchmarks.contestants import CONTESTANTS, MODULES, OWN, PEAK_MEMORY, Contestant
 from benchmarks.memory import peak_above_baseline
 from benchmarks.processes import fresh
@@ -142,14 +142,9 @@ def table(workload: str, found: Peaks) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure; 1 if fnflare needs more than it promises, else 0."""
-    parser = argparse.ArgumentParser("python -m benchmarks.step_memory", description="peak memory of the workloads")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads, of {', '.join(NAMES)}; all by default")
-    parser.add_argument("--threads", type=int, default=2, help="threads and cores of each process (default 2)")
+    parser = commandline.parser("step_memory", "peak memory of the workloads", NAMES)
     parser.add_argument("--here", nargs=2, metavar=("LIBRARY", "MODE"), help="measure in this process, print JSON")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.names if name not in NAMES]
-    if unknown:
-        parser.error(f"unknown workloads {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if args.here:
         print(json.dumps(peak(args.names[0], Contestant(*args.here))))
         return 0

@@ -8,7 +8,6 @@ each in a process of its own, as `benchmarks.run` does it. PyTorch's `nn.LSTM` r
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnflare as ff
+from benchmarks import commandline
 from benchmarks.contestants import UNSEEN_CELL, Contestant
 from benchmarks.run import quotient, race
 from benchmarks.sizes import CELLS, Recurrent, Step, generator
@@ -133,9 +133,8 @@ def line(name: str, found: Times) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure; 1 if the cell is slower than is promised, else 0."""
-    parser = argparse.ArgumentParser("python -m benchmarks.unseen_cell", description="an unseen cell beside nn.LSTM")
+    parser = commandline.parser("unseen_cell", "an unseen cell beside nn.LSTM")
     parser.add_argument("--seconds", type=float, default=1.5, help="working time of each contestant (default 1.5)")
-    parser.add_argument("--threads", type=int, default=2, help="threads and cores of each contestant (default 2)")
     args = parser.parse_args(argv)
     print(HEADING)
     missed = False

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from laws import close
 
 import fnflare as ff
 
@@ -22,8 +23,11 @@ def names(program):
 
 
 def same(fun, *args):
-    for a, b in zip(ff.tree.leaves(ff.jit(fun)(*args)), ff.tree.leaves(fun(*args)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-14)
+    expected = fun(*args)
+    with ff.config.override(use_native=False):
+        close(ff.jit(fun)(*args), expected, rtol=1e-14, atol=0)
+    # A last bit of a tanh near 1 counts for much more in its derivative, 1 - h * h.
+    close(ff.jit(fun)(*args), expected, rtol=1e-11, atol=0)
 
 
 def test_stacks_of_a_scan():

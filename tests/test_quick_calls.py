@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import importlib
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -25,7 +26,11 @@ jit_module = importlib.import_module("fnflare.transforms.jit")
 pytestmark = pytest.mark.skipif(not fastcall.available(), reason="not with this Python")
 
 A, B = np.arange(6.0).reshape(2, 3), np.linspace(-1.0, 1.0, 6).reshape(2, 3)
-Pair = collections.namedtuple("Pair", "first second")
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
 
 
 @dataclasses.dataclass
@@ -183,13 +188,8 @@ def test_python_numbers_are_weak():
 
 def test_keys_and_lengths_of_containers():
     f = warm(ff.jit(doubled), {"a": A, "b": B})
-    for t in (
-        {"a": A, "c": B},
-        {"a": A},
-        {"a": A, "b": B, "c": A},
-        collections.OrderedDict(a=A, b=B),
-        {"a": A, "b": None},
-    ):
+    others = [{"a": A, "c": B}, {"a": A}, {"a": A, "b": B, "c": A}, {"a": A, "b": None}]
+    for t in (*others, collections.OrderedDict(a=A, b=B)):
         same(f(t), doubled(t))
     same(f({"b": B, "a": A}), {"a": A * 2, "b": B * 2})
     g = warm(ff.jit(doubled), (A, [B]))
@@ -281,18 +281,6 @@ def test_closures_are_looked_at(general):
     close(jitted(A), A * 2)
 
 
-def test_methods():
-    class Model:
-        def __init__(self):
-            self.calls = 0
-
-        @ff.jit
-        def run(x, y):
-            return x + y
-
-    assert warm(Model.run, A, B)(A, B).shape == A.shape
-
-
 # -- what stands around ---------------------------------------------------------------------------------
 
 
@@ -334,8 +322,13 @@ def test_answers_are_the_callers_own():
     np.testing.assert_array_equal(second[2], constant)
     np.testing.assert_array_equal(second[3], A + 1)
     assert (type(first[4]), type(first[5]), first[6:]) == (np.float32, float, (1.0, (1.0,)))
-    g = warm(ff.jit(lambda x: (lambda y: (y, y, np.sum(y), np.sum(y)))(x * 2)), A)
-    a, b, s, t = g(A)
+
+    @ff.jit
+    def twice(x):
+        y = x * 2
+        return y, y, np.sum(y), np.sum(y)
+
+    a, b, s, t = warm(twice, A)(A)
     assert not np.shares_memory(a, b) and s == t == 2 * A.sum()
     np.testing.assert_array_equal(a, b)
     b[...] = 0

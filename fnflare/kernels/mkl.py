@@ -126,12 +126,12 @@ _NATIVE = (
     "cblas_dgemm",
     "cblas_sgemm_batch_strided",
     "cblas_dgemm_batch_strided",
+    "MKL_Get_Max_Threads",
 )
 _NATIVE_OPENMP = (
     "__kmpc_fork_call",
     "__kmpc_global_thread_num",
     "__kmpc_push_num_threads",
-    "omp_get_max_threads",
     "omp_get_num_threads",
     "omp_get_thread_num",
     "omp_in_parallel",

@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -290,6 +291,29 @@ def test_scratch_memory_is_aligned_and_shared_by_lifetimes():
 
 
 # -- threads and processes -------------------------------------------------------------------------
+
+
+def test_threads_that_make_a_first_function_at_once_share_what_functions_point_into(fast, monkeypatch):
+    if not fast:
+        pytest.skip("the long way has nothing that functions point into")
+    barrier, found = threading.Barrier(3), []
+
+    class Slow(fastcall._Runtime):
+        def __init__(self):
+            super().__init__()
+            time.sleep(0.05)  # so that the others come while the first is being made
+
+    def first():
+        barrier.wait(60)
+        found.append(fastcall._runtime())
+
+    monkeypatch.setattr(fastcall, "_only_runtime", functools.cache(Slow))
+    threads = [threading.Thread(target=first) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(found) == 3 and len({id(runtime) for runtime in found}) == 1
 
 
 @pytest.mark.parametrize("shape", [(4,), (300, 100)])

@@ -1,7 +1,6 @@
 """Bodies of modules compiled to native code: kernels on parts of buffers, loops over time, branches, threads."""
 
 import contextlib
-import ctypes
 import re
 
 import numpy as np
@@ -227,11 +226,8 @@ def test_threads_give_the_same_bits(known, count, monkeypatch):
 
 @contextlib.contextmanager
 def with_threads(count):
-    library = mkl._openmp()
-    before = library.omp_get_max_threads()
-    library.omp_set_num_threads(ctypes.c_int(count))
-    yield
-    library.omp_set_num_threads(ctypes.c_int(before))
+    with config.override(num_threads=count, use_mkl=True):
+        yield
 
 
 # Three pieces, the last one first, one after the other.

@@ -100,11 +100,10 @@ class Code:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        if ending():  # then llvmlite may be gone already
-            return
-        with _lock:
-            self._engine.close()
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():  # LLVM's library may be gone then; the process gives its memory back
+            with _lock:
+                self._engine.close()
 
     def address(self, name: str) -> int:
         """Where a function begins."""

@@ -1,7 +1,9 @@
 """How the turns of a loop are shared out among OpenMP threads.
 
 The text of one function, ``@share``, that the module's body calls with a loop's outlined body. It uses the OpenMP
-runtime that MKL uses, so that there is one pool of threads: the entry points are those that C compilers call.
+runtime that MKL uses, so that there is one pool of threads: the entry points are those that C compilers call. How many
+threads there are is asked of MKL, which has one number for the whole process, where OpenMP has one for each thread that
+calls it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ define internal void @share(ptr %body, ptr %context, i64 %extent, i64 %least) {
   br i1 %one, label %alone, label %ask
 ask:
   %inside = call i32 @omp_in_parallel()
-  %there = call i32 @omp_get_max_threads()
+  %there = call i32 @MKL_Get_Max_Threads()
   %wide = sext i32 %there to i64
   %count = call i64 @llvm.umin.i64(i64 %most, i64 %wide)
   %some = icmp ugt i64 %count, 1
@@ -65,7 +67,7 @@ done:
 """
 _RUNTIME = (
     "i32 @omp_in_parallel()",
-    "i32 @omp_get_max_threads()",
+    "i32 @MKL_Get_Max_Threads()",
     "i32 @omp_get_thread_num()",
     "i32 @omp_get_num_threads()",
     "i32 @__kmpc_global_thread_num(ptr)",

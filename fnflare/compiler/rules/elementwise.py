@@ -14,7 +14,7 @@ from fnflare.core.aval import resolvable
 from fnflare.nest import ARITHMETIC, COMPARISONS, FUNCTIONS, Scalar, apply, cast, constant, select
 from fnflare.program.ir import Equation
 
-__all__ = ["elementwise"]
+__all__ = ["elementwise", "has_rule"]
 
 _EXPENSIVE = frozenset({"divide", "sqrt", "floor_divide", "remainder", "fmod"})
 
@@ -108,7 +108,7 @@ def elementwise(block: Block, e: Equation, *args: Value, **params: Any) -> Value
     rule, types = _scalar_rule(name, e)
     cost = 1 if rule is not None else 15 if name in FUNCTIONS else 4 if name in _EXPENSIVE else 1
     if rule is None:
-        if name not in ARITHMETIC and name not in COMPARISONS and name not in FUNCTIONS:
+        if not has_rule(name):
             raise NotLowered(f"{name} has no lowering")
         if name in FUNCTIONS and types[0][0] != "f":
             raise NotLowered(f"{name} of {types[0]}")
@@ -121,6 +121,11 @@ def elementwise(block: Block, e: Equation, *args: Value, **params: Any) -> Value
         return cast(final(*[cast(x, t) for x, t in zip(xs, types, strict=True)]), out)
 
     return block.elementwise(out, args, computed, cost, e.source)
+
+
+def has_rule(name: str) -> bool:
+    """Whether there is a scalar operation for an elementwise primitive."""
+    return name in _RULES or name in ARITHMETIC or name in COMPARISONS or name in FUNCTIONS
 
 
 def _scalar_rule(name: str, e: Equation) -> tuple[Callable[..., Scalar] | None, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
-from fnflare.compiler.graph import Value
+from fnflare.compiler.graph import Value, indices
 from fnflare.nest import (
     Axis,
     Buffer,
@@ -137,7 +137,7 @@ def _(block: Block, e: Equation, x: Value, *, axis: int) -> Value:
         write = Buffer("y", dtype, index(0), "parameter")
         axes = [Axis(f"i{k}", n) for k, n in enumerate(x.shape)]
         step = Axis("t", x.shape[axis] - 1)
-        first = tuple([index(0) if k == axis else index(i) for k, i in enumerate(axes)])
+        first = tuple([index(0) if k == axis else i for k, i in enumerate(indices(axes))])
         here = tuple([index(step) + 1 if k == axis else i for k, i in enumerate(first)])
         before = tuple([index(step) if k == axis else i for k, i in enumerate(first)])
 
