@@ -7,7 +7,6 @@ comes out, or the reason why there is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -18,11 +17,11 @@ from fnflare.compiler.independence import buffers_of, side_by_side, touched
 from fnflare.compiler.lowered import Lowered, Output
 from fnflare.compiler.naming import of_input
 from fnflare.compiler.sizes import Sizes, symbolic_shapes
-from fnflare.nest import Buffer, Statement, index, product
+from fnflare.nest import Buffer, Index, Statement, index, product
 from fnflare.nest import Module as Nests
 from fnflare.program.ir import Atom, Literal, Program, Var
 
-__all__ = ["NotLowered", "lower"]
+__all__ = ["NotLowered", "constant_output", "lower", "sizes_of"]
 
 
 def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str] | None = None) -> Lowered:
@@ -36,7 +35,7 @@ def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str]
     Raises:
         NotLowered: an equation of it has no lowering.
     """
-    sizes = symbolic_shapes(program) if sizes is None else sizes
+    sizes = sizes_of(program) if sizes is None else sizes
     module = Module(sizes, names)
     block = Block(module)
     inputs = []
@@ -67,6 +66,12 @@ def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str]
     return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, sizes.sizes)
 
 
+def sizes_of(program: Program) -> Sizes:
+    """The sizes of a program as `symbolic_shapes` finds them, looked for once."""
+    found: Sizes = program.derived("sizes", lambda: symbolic_shapes(program))
+    return found
+
+
 class _Answer:
     """Where an output of the program goes."""
 
@@ -75,19 +80,24 @@ class _Answer:
         self.place: Place | None = None
         shape = module.shape_of(atom)
         aval = atom.aval
-        weak = False
-        source: Buffer | int | np.ndarray[Any, Any] | np.generic
+        source: Buffer | int
         if type(atom) is Literal:
-            value = atom.value
-            weak = not isinstance(value, (np.ndarray, np.generic))
-            source = np.asarray(value) if weak else value
-        elif atom in program.inputs:
+            self.output = constant_output(atom, shape)
+            return
+        if atom in program.inputs:
             source = program.inputs.index(atom)
         else:
             dtype = machine_type(aval.dtype)
             source = module.buffer(dtype, product(shape), "output", "out")
             self.place = Place(source, index(0), strides_of(shape))
-        self.output = Output(source, shape, aval.dtype, weak)
+        self.output = Output(source, shape, aval.dtype)
+
+
+def constant_output(atom: Literal, shape: tuple[Index, ...]) -> Output:
+    """An answer that is a constant."""
+    value = atom.value
+    weak = not isinstance(value, (np.ndarray, np.generic))
+    return Output(np.asarray(value) if weak else value, shape, atom.aval.dtype, weak)
 
 
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:

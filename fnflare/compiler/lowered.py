@@ -47,6 +47,7 @@ class Lowered:
         lifetimes: for each buffer of role "scratch", the numbers of the first and the last statement of the module's
             body in which it is in use; two that are never in use in one statement may share memory.
         sizes: for each size of the module, the input and the axis of it where it is found.
+        work: about how many scalar operations it takes, where the module has no body that says so.
     """
 
     module: Module
@@ -55,3 +56,4 @@ class Lowered:
     outputs: tuple[Output, ...]
     lifetimes: dict[Buffer, tuple[int, int]]
     sizes: tuple[tuple[Size, int, int], ...]
+    work: Index | None = None

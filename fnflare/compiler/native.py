@@ -1,7 +1,7 @@
 """Programs as native functions: lowered, rendered, compiled and ready to be called.
 
-A program goes in, a function of its flat arguments comes out. What cannot be lowered as a whole runs in native segments
-around the operations that cannot, which the interpreter runs.
+A program goes in, a function of its flat arguments comes out. Code of an equal program is used where there is some.
+What cannot be lowered as a whole runs in native segments around the operations that cannot, which the interpreter runs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fnflare import config
+from fnflare.compiler import reuse
 from fnflare.compiler.build import build
 from fnflare.compiler.executable import Executable
-from fnflare.compiler.lowered import Lowered
+from fnflare.compiler.lower import sizes_of
 from fnflare.compiler.segments import Segment, chained, segments
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
@@ -28,19 +29,34 @@ def function_of(program: Program) -> Callable[..., list[Any]]:
 
 
 def _function(program: Program) -> Callable[..., list[Any]]:
+    whole = _executable(program)
+    if whole is not None:
+        return whole.call
     parts = segments(program)
     if parts[0].program is program:
-        return _part(parts[0])
+        return compiled(program)
     return chained(program, parts, _part)  # one part alone may still lack inputs and answers of the program
 
 
 def _part(part: Segment) -> Callable[..., list[Any]]:
-    return compiled(part.program) if part.lowered is None else _executable(part.program, part.lowered).call
+    return compiled(part.program) if part.lowered is None else build(part.lowered).call
 
 
-def _executable(program: Program, lowered: Lowered) -> Executable:
-    made: Executable = program.derived("executable", lambda: build(lowered))
+def _executable(program: Program) -> Executable | None:
+    """A program as one piece of native code; None where it is not one."""
+    made: Executable | None = program.derived("executable", lambda: _made(program))
     return made
+
+
+def _made(program: Program) -> Executable | None:
+    key = reuse.key(program, sizes_of(program))
+    made = None if key is None else reuse.found(key, program)
+    if made is not None:
+        return made
+    part = segments(program)[0]
+    if part.program is not program or part.lowered is None:
+        return None
+    return reuse.built(key, program, part.lowered)
 
 
 def checked(program: Program) -> Callable[..., list[Any] | None] | None:
@@ -49,9 +65,5 @@ def checked(program: Program) -> Callable[..., list[Any] | None] | None:
     Returns:
         The function; None where the program is not one piece of native code, or this Python does not allow it.
     """
-    if not config.use_native():
-        return None
-    part = segments(program)[0]
-    if part.program is not program or part.lowered is None:
-        return None
-    return _executable(program, part.lowered).checked(program.in_avals)
+    whole = _executable(program) if config.use_native() else None
+    return None if whole is None else whole.checked(program.in_avals)
