@@ -11,7 +11,6 @@ import functools
 
 from fnflare.compiler.executable import ENTRY, Executable
 from fnflare.compiler.llvm import engine
-from fnflare.compiler.llvm.render import render
 from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.object_code import code_of
 from fnflare.kernels import mkl
@@ -35,6 +34,8 @@ def text_of(lowered: Lowered) -> str:
     Raises:
         TypeError: an operation of it is not defined for the type of its arguments.
     """
+    from fnflare.compiler.llvm.render import render  # not needed where code is found
+
     threads, blas = abilities()
     return render(lowered.module, ENTRY, threads=threads, blas=blas)
 

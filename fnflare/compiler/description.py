@@ -1,8 +1,8 @@
 """What is needed of a lowered program to call its code, as text: the program without its loop nests.
 
-A `Lowered` goes in, JSON comes out, and of that and an equal program (`fnflare.compiler.generic_key`) a `Lowered` again,
-whose module has buffers and sizes and an empty body. Constants and what becomes of answers are those of the program
-at hand.
+A `Lowered` goes in, JSON comes out, and of that and an equal program (`fnflare.compiler.generic_key`) a `Lowered`
+again, whose module has buffers and sizes and an empty body. Constants and what becomes of answers are those of the
+program at hand.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.compiler.layout import work_of
-from fnflare.compiler.lower import constant_output
-from fnflare.compiler.lowered import Lowered, Output
+from fnflare.compiler.lowered import Lowered, Output, constant_output
 from fnflare.nest import Atom, Buffer, Index, Module, Quotient, Remainder, Size
 from fnflare.program.ir import Literal, Program
 

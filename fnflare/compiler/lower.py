@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 import fnflare.compiler.rules  # noqa: F401 -- registers the rules
 from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
 from fnflare.compiler.independence import buffers_of, side_by_side, touched
-from fnflare.compiler.lowered import Lowered, Output
+from fnflare.compiler.lowered import Lowered, Output, constant_output
 from fnflare.compiler.naming import of_input
-from fnflare.compiler.sizes import Sizes, symbolic_shapes
-from fnflare.nest import Buffer, Index, Statement, index, product
+from fnflare.compiler.sizes import Sizes, sizes_of
+from fnflare.nest import Buffer, Statement, index, product
 from fnflare.nest import Module as Nests
 from fnflare.program.ir import Atom, Literal, Program, Var
 
-__all__ = ["NotLowered", "constant_output", "lower", "sizes_of"]
+__all__ = ["NotLowered", "lower"]
 
 
 def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str] | None = None) -> Lowered:
@@ -66,12 +64,6 @@ def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str]
     return Lowered(nests, tuple(inputs), constants, tuple([a.output for a in outputs]), lifetimes, sizes.sizes)
 
 
-def sizes_of(program: Program) -> Sizes:
-    """The sizes of a program as `symbolic_shapes` finds them, looked for once."""
-    found: Sizes = program.derived("sizes", lambda: symbolic_shapes(program))
-    return found
-
-
 class _Answer:
     """Where an output of the program goes."""
 
@@ -91,13 +83,6 @@ class _Answer:
             source = module.buffer(dtype, product(shape), "output", "out")
             self.place = Place(source, index(0), strides_of(shape))
         self.output = Output(source, shape, aval.dtype)
-
-
-def constant_output(atom: Literal, shape: tuple[Index, ...]) -> Output:
-    """An answer that is a constant."""
-    value = atom.value
-    weak = not isinstance(value, (np.ndarray, np.generic))
-    return Output(np.asarray(value) if weak else value, shape, atom.aval.dtype, weak)
 
 
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:

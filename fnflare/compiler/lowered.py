@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fnflare.nest import Buffer, Index, Module, Size
+from fnflare.program.ir import Literal
 
-__all__ = ["Lowered", "Output"]
+__all__ = ["Lowered", "Output", "constant_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,10 @@ class Lowered:
     lifetimes: dict[Buffer, tuple[int, int]]
     sizes: tuple[tuple[Size, int, int], ...]
     work: Index | None = None
+
+
+def constant_output(atom: Literal, shape: tuple[Index, ...]) -> Output:
+    """An answer that is a constant."""
+    value = atom.value
+    weak = not isinstance(value, (np.ndarray, np.generic))
+    return Output(np.asarray(value) if weak else value, shape, atom.aval.dtype, weak)

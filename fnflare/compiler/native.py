@@ -7,16 +7,18 @@ What cannot be lowered as a whole runs in native segments around the operations 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fnflare import config
 from fnflare.compiler import reuse
 from fnflare.compiler.build import build
 from fnflare.compiler.executable import Executable
-from fnflare.compiler.lower import sizes_of
-from fnflare.compiler.segments import Segment, chained, segments
+from fnflare.compiler.sizes import sizes_of
 from fnflare.program.interpreter import compiled
 from fnflare.program.ir import Program
+
+if TYPE_CHECKING:
+    from fnflare.compiler.segments import Segment
 
 __all__ = ["checked", "function_of"]
 
@@ -32,6 +34,8 @@ def _function(program: Program) -> Callable[..., list[Any]]:
     whole = _executable(program)
     if whole is not None:
         return whole.call
+    from fnflare.compiler.segments import chained, segments  # lowering is not needed where code is found
+
     parts = segments(program)
     if parts[0].program is program:
         return compiled(program)
@@ -53,6 +57,8 @@ def _made(program: Program) -> Executable | None:
     made = None if key is None else reuse.found(key, program)
     if made is not None:
         return made
+    from fnflare.compiler.segments import segments
+
     part = segments(program)[0]
     if part.program is not program or part.lowered is None:
         return None
