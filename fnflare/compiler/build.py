@@ -11,12 +11,11 @@ import functools
 
 from fnflare.compiler.executable import ENTRY, Executable
 from fnflare.compiler.llvm import engine
-from fnflare.compiler.llvm.render import render
 from fnflare.compiler.lowered import Lowered
 from fnflare.compiler.object_code import code_of
 from fnflare.kernels import mkl
 
-__all__ = ["build"]
+__all__ = ["abilities", "build", "text_of"]
 
 
 def build(lowered: Lowered) -> Executable:
@@ -26,11 +25,25 @@ def build(lowered: Lowered) -> Executable:
         RuntimeError: LLVM does not accept the program's text.
         TypeError: an operation of it is not defined for the type of its arguments.
     """
+    return Executable(lowered, code_of(text_of(lowered)))
+
+
+def text_of(lowered: Lowered) -> str:
+    """A lowered program in LLVM's language.
+
+    Raises:
+        TypeError: an operation of it is not defined for the type of its arguments.
+    """
+    from fnflare.compiler.llvm.render import render  # not needed where code is found
+
+    threads, blas = abilities()
+    return render(lowered.module, ENTRY, threads=threads, blas=blas)
+
+
+def abilities() -> tuple[bool, bool]:
+    """Whether there are OpenMP's threads, and whether there is a BLAS."""
     symbols = _symbols()
-    text = render(
-        lowered.module, ENTRY, threads="__kmpc_fork_call" in symbols, blas=mkl.enabled() and "cblas_sgemm" in symbols
-    )
-    return Executable(lowered, code_of(text))
+    return "__kmpc_fork_call" in symbols, mkl.enabled() and "cblas_sgemm" in symbols
 
 
 @functools.cache

@@ -28,14 +28,18 @@ from fnflare.nest import (
     Sections,
     Size,
     Statement,
+    index,
+    product,
 )
 
-__all__ = ["Layout", "Layouts", "evaluate", "is_tiny", "keep_newest"]
+__all__ = ["Layout", "Layouts", "evaluate", "is_tiny", "keep_newest", "work_of"]
 
 #: A program is laid out for as many combinations of sizes.
 _MOST_KEPT = 1024
 #: So many scalar operations take a few microseconds.
 _TINY = 10_000
+#: The work of a loop of which nobody knows how long it runs.
+_ENDLESS = Index({(): 1 << 62})
 
 
 class Layout(NamedTuple):
@@ -137,28 +141,33 @@ def _rounded(size: int) -> int:
 
 def is_tiny(lowered: Lowered, sizes: tuple[int, ...]) -> bool:
     """Whether a program takes so little time that letting other threads run meanwhile costs more."""
-    try:
-        return _operations(lowered.module.body, values_of(lowered, sizes)) <= _TINY
-    except (KeyError, TypeError):  # the work depends on what is computed
-        return False
+    return evaluate(work_of(lowered), values_of(lowered, sizes)) <= _TINY
 
 
-def _operations(statements: Sequence[Statement], sizes: Mapping[Size, int]) -> int:
+def work_of(lowered: Lowered) -> Index:
+    """About how many scalar operations a program takes; more than any where that depends on what is computed."""
+    if lowered.work is not None:
+        return lowered.work
+    work = _operations(lowered.module.body)
+    known = all(isinstance(a, (Size, Quotient, Remainder)) for a in work.atoms())
+    return work if known else _ENDLESS
+
+
+def _operations(statements: Sequence[Statement]) -> Index:
     """About how many scalar operations statements of a module's body take."""
-    total = 0
+    total = index(0)
     for s in statements:
         if isinstance(s, Run):
-            own = {size: evaluate(n, sizes) for size, n in zip(s.kernel.sizes, s.sizes, strict=True)}
-            turns = 1 if s.kernel.axis is None else evaluate(s.kernel.axis.extent, own)
-            total += turns * evaluate(s.kernel.work, own)
+            own: dict[Atom, Index] = dict(zip(s.kernel.sizes, s.sizes, strict=True))
+            turns = index(1) if s.kernel.axis is None else s.kernel.axis.extent
+            total = total + (turns * s.kernel.work).replace(own)
         elif isinstance(s, Contract):
-            total += math.prod([evaluate(loop.extent, sizes) for loop in s.loops])
-        elif isinstance(s, Repeat) and s.condition is None:
-            total += evaluate(s.axis.extent, sizes) * _operations(s.body, sizes)
+            total = total + product([loop.extent for loop in s.loops])
+        elif isinstance(s, Repeat):
+            total = total + (s.axis.extent * _operations(s.body) if s.condition is None else _ENDLESS)
         elif isinstance(s, (Branch, Sections)):
-            total += sum([_operations(body, sizes) for body in s.bodies])
-        else:
-            raise TypeError(f"the work of a {type(s).__name__} is not known")
+            for body in s.bodies:
+                total = total + _operations(body)
     return total
 
 

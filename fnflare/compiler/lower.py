@@ -7,17 +7,14 @@ comes out, or the reason why there is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import numpy as np
 
 import fnflare.compiler.rules  # noqa: F401 -- registers the rules
 from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
 from fnflare.compiler.independence import buffers_of, side_by_side, touched
-from fnflare.compiler.lowered import Lowered, Output
+from fnflare.compiler.lowered import Lowered, Output, constant_output
 from fnflare.compiler.naming import of_input
-from fnflare.compiler.sizes import Sizes, symbolic_shapes
+from fnflare.compiler.sizes import Sizes, sizes_of
 from fnflare.nest import Buffer, Statement, index, product
 from fnflare.nest import Module as Nests
 from fnflare.program.ir import Atom, Literal, Program, Var
@@ -36,7 +33,7 @@ def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str]
     Raises:
         NotLowered: an equation of it has no lowering.
     """
-    sizes = symbolic_shapes(program) if sizes is None else sizes
+    sizes = sizes_of(program) if sizes is None else sizes
     module = Module(sizes, names)
     block = Block(module)
     inputs = []
@@ -75,19 +72,17 @@ class _Answer:
         self.place: Place | None = None
         shape = module.shape_of(atom)
         aval = atom.aval
-        weak = False
-        source: Buffer | int | np.ndarray[Any, Any] | np.generic
+        source: Buffer | int
         if type(atom) is Literal:
-            value = atom.value
-            weak = not isinstance(value, (np.ndarray, np.generic))
-            source = np.asarray(value) if weak else value
-        elif atom in program.inputs:
+            self.output = constant_output(atom, shape)
+            return
+        if atom in program.inputs:
             source = program.inputs.index(atom)
         else:
             dtype = machine_type(aval.dtype)
             source = module.buffer(dtype, product(shape), "output", "out")
             self.place = Place(source, index(0), strides_of(shape))
-        self.output = Output(source, shape, aval.dtype, weak)
+        self.output = Output(source, shape, aval.dtype)
 
 
 def _lifetimes(body: Iterable[Statement], scratch: set[Buffer]) -> dict[Buffer, tuple[int, int]]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fnflare.nest import Buffer, Index, Module, Size
+from fnflare.program.ir import Literal
 
-__all__ = ["Lowered", "Output"]
+__all__ = ["Lowered", "Output", "constant_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Lowered:
         lifetimes: for each buffer of role "scratch", the numbers of the first and the last statement of the module's
             body in which it is in use; two that are never in use in one statement may share memory.
         sizes: for each size of the module, the input and the axis of it where it is found.
+        work: about how many scalar operations it takes, where the module has no body that says so.
     """
 
     module: Module
@@ -55,3 +57,11 @@ class Lowered:
     outputs: tuple[Output, ...]
     lifetimes: dict[Buffer, tuple[int, int]]
     sizes: tuple[tuple[Size, int, int], ...]
+    work: Index | None = None
+
+
+def constant_output(atom: Literal, shape: tuple[Index, ...]) -> Output:
+    """An answer that is a constant."""
+    value = atom.value
+    weak = not isinstance(value, (np.ndarray, np.generic))
+    return Output(np.asarray(value) if weak else value, shape, atom.aval.dtype, weak)

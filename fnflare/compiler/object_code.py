@@ -15,7 +15,7 @@ import weakref
 from fnflare.compiler import cache
 from fnflare.compiler.llvm import engine
 
-__all__ = ["code_of", "compilations"]
+__all__ = ["code_at", "code_of", "compilations", "key_of", "surroundings"]
 
 _lock = threading.RLock()
 #: Code in memory, as long as something may call it.
@@ -42,18 +42,41 @@ def code_of(text: str, counted: bool = True) -> engine.Code:
     Raises:
         RuntimeError: LLVM does not accept the text.
     """
+    code = code_at(key_of(text), text, counted)
+    assert code is not None
+    return code
+
+
+def key_of(text: str) -> str:
+    """What the code of a module is kept under."""
+    return cache.fingerprint(text, *surroundings())
+
+
+def code_at(key: str, text: str | None = None, counted: bool = True) -> engine.Code | None:
+    """The code that is kept under a key, in memory.
+
+    Args:
+        key: the key.
+        text: what to compile if there is none.
+        counted: as for `code_of`.
+
+    Returns:
+        The code; None where there is none, nor a text.
+    """
     with _lock:
-        key = cache.fingerprint(text, *_surroundings())
         code = _loaded.get(key)
         if code is None:
-            code = _loaded[key] = engine.load(_object_code(key, text, counted))
+            found = _object_code(key, text, counted)
+            if found is None:
+                return None
+            code = _loaded[key] = engine.load(found)
         return code
 
 
-def _object_code(key: str, text: str, counted: bool) -> bytes:
+def _object_code(key: str, text: str | None, counted: bool) -> bytes | None:
     global _compilations  # noqa: PLW0603
     found = cache.lookup(key)
-    if found is None:
+    if found is None and text is not None:
         found = engine.compile_text(text)
         _compilations += counted
         cache.store(key, found)
@@ -61,7 +84,7 @@ def _object_code(key: str, text: str, counted: bool) -> bytes:
 
 
 @functools.cache
-def _surroundings() -> tuple[str, ...]:
+def surroundings() -> tuple[str, ...]:
     """What object code depends on besides the text."""
     version = sys.modules["fnflare"].__version__  # the package imports all rooms, so none imports it
     return version, sys.implementation.cache_tag or sys.version, *engine.machine(), *engine.versions()

@@ -20,7 +20,7 @@ from fnflare.nest import Atom, Index, Size, index
 from fnflare.program.ir import Atom as ProgramAtom
 from fnflare.program.ir import Equation, Literal, Program, Var
 
-__all__ = ["Iota", "Sizes", "symbolic_shapes"]
+__all__ = ["Iota", "Sizes", "sizes_of", "symbolic_shapes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,12 @@ def symbolic_shapes(program: Program, numbers: bool = False) -> Sizes:
         walk.dims.pin_others(kept)
         if not walk.dims.changed:
             return walk.answer(kept)
+
+
+def sizes_of(program: Program) -> Sizes:
+    """What `symbolic_shapes` finds, looked for once."""
+    found: Sizes = program.derived("sizes", lambda: symbolic_shapes(program))
+    return found
 
 
 class _Walk:

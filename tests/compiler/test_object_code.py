@@ -85,7 +85,7 @@ def test_code_of_another_processor_is_not_taken(monkeypatch):
     text = scale((8,))[1]
     build.code_of(text)
     forget()
-    monkeypatch.setattr(build, "_surroundings", lambda: ("another", "processor"))
+    monkeypatch.setattr(build, "surroundings", lambda: ("another", "processor"))
     assert compiled_by(lambda: build.code_of(text)) == 1
 
 
@@ -171,4 +171,4 @@ def test_a_child_compiles_what_its_parent_was_compiling():
 
 def test_the_versions_are_part_of_the_key():
     assert all(isinstance(v, str) and v for v in engine.versions())
-    assert set(engine.versions()) <= set(build._surroundings())
+    assert set(engine.versions()) <= set(build.surroundings())
