@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from benchmarks import commandline, report
-from benchmarks.arithmetic import SGEMM_GFLOP
+from benchmarks.arithmetic import SGEMM_GFLOP, gflop
 from benchmarks.contestants import CONTESTANTS, OWN, SGEMM, Contestant
 from benchmarks.processes import environment, pin
-from benchmarks.sizes import FLOOR_GFLOP, NAMES
+from benchmarks.sizes import NAMES
 
 TURN_SECONDS = 0.25
 LEAST_ROUNDS = 5
@@ -150,10 +150,9 @@ def summarize(workload: str, outcomes: dict[Contestant, Outcome]) -> report.Work
     """The medians and ratios of a race."""
     own = {c.mode: o for c, o in outcomes.items() if c.library == OWN and o.turns}
     sgemm = outcomes.get(SGEMM)
-    gflop = FLOOR_GFLOP.get(workload)
-    floor = None
-    if gflop is not None and sgemm is not None and sgemm.turns:
-        floor = statistics.median(sgemm.turns) * gflop / SGEMM_GFLOP
+    work, floor = gflop(workload), None
+    if work is not None and sgemm is not None and sgemm.turns:
+        floor = statistics.median(sgemm.turns) * work / SGEMM_GFLOP
     rows = [
         report.Row(
             library=c.library,
@@ -182,7 +181,7 @@ def measure(
         threads: how many threads, and cores, each may use.
     """
     contestants = [c for c in CONTESTANTS[name] if c.library == OWN or c.library in libraries]
-    extra = [SGEMM] if name in FLOOR_GFLOP else []
+    extra = [] if gflop(name) is None else [SGEMM]
     return summarize(name, race(name, contestants + extra, seconds, threads))
 
 

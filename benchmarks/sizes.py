@@ -136,20 +136,6 @@ NAMES = ("bilstm", "mlp", "lenet", "tree", "tiny", "gpt", "textcnn", "pergrad")
 CELLS = {"cell25": Recurrent(25, 300), "cell128": Recurrent(128, 128)}
 """Beside the workloads: what `benchmarks.unseen_cell` trains. The first is of the size of `bilstm`."""
 
-FLOOR_GFLOP = {
-    # The floating-point work alone, forward and backward: what the yardstick counts as the least time at 330 GFLOP/s.
-    name: milliseconds * 1e-3 * 330
-    for name, milliseconds in {
-        "bilstm": 9.0,
-        "mlp": 0.25,
-        "lenet": 4.0,
-        "tree": 1.5,
-        "gpt": 17.0,
-        "textcnn": 12.4,
-        "pergrad": 5.0,
-    }.items()
-}
-
 
 def generator() -> np.random.Generator:
     """The source of every workload's inputs."""

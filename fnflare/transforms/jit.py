@@ -407,6 +407,11 @@ def jit(
         is compiled when it is first run, as far as its operations can be (see `fnflare.config.use_native`); without it
         NumPy runs it. The function's ``lower(*args)`` tells what is native and what is not, and shows the code as C.
 
+        Where llvmlite is installed it runs as native code, which agrees with NumPy to rounding. That looks at nothing
+        but numbers: it gives no warnings of divisions by zero and the like, and an index in an array of indices that
+        is out of bounds means the nearest element there is. Under `disable_jit`, and with ``use_native=False`` in
+        `fnflare.config`, NumPy warns and raises as ever.
+
     Raises:
         ConcretizationError: the function needs the value of an array, in a Python ``if`` say.
         ArgumentError: an argument is no array and not static, a static one is not hashable, or is to be donated too.

@@ -424,3 +424,109 @@ def test_random_programs_in_single_precision(program):
     args = [np.float32(a) if not np.ndim(a) else a.astype(np.float32) for a in args]
     # Where an argument is a hair from a kink both answers are right, and close.
     both(f, *args, ulps=1e3, atol=1e-4)
+
+
+# -- what NumPy decides elsewhere -------------------------------------------------------------------------------
+
+
+def test_parts_that_have_no_native_code_run_in_numpy():
+    def f(x, h):
+        order = np.sort(np.tanh(x), axis=-1)
+        spectrum = (order + 1j * order) * 2
+        return order * 2, spectrum, np.abs(spectrum) + 1, h * 2 + h, (h + 1).astype(np.float32) * x
+
+    x, h = RNG.standard_normal((3, 4)), np.arange(4, dtype=np.float16)
+    both(f, x, h)
+    stage = ff.jit(f).lower(x, h)
+    assert not stage.is_native
+    assert any(s.lowered is not None for s in stage.segments)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: np.sort(x), lambda x: (x, np.sort(x), x), lambda x: (2.5, np.sort(x) * 1j, np.array([1, 2])),
+     lambda x: x[:, :0], lambda x: np.sum(x[:0], axis=0) + 1, lambda x: (x[:0] * 2, x * 2)],
+)  # fmt: skip
+def test_programs_with_little_or_nothing_to_compile(f):
+    both(f, RNG.standard_normal((3, 4)))
+
+
+def test_random_bits_are_the_same():
+    def f(key):
+        a, b = ff.random.split(key)
+        c = ff.random.fold_in(b, 3)
+        return (
+            ff.random.uniform(a, (5, 3)),
+            ff.random.uniform(a, (7,), np.float32),
+            ff.random.bernoulli(b, 0.3, (9,)),
+            ff.random.randint(c, (11,), -5, 17),
+            ff.random.permutation(c, 6),
+            c,
+        )
+
+    key = ff.random.key(7)
+    got, expected = ff.jit(f)(key), f(key)
+    assert described(got) == described(expected)
+    for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_indices_out_of_bounds_are_the_nearest():
+    """NumPy raises; native code reads no foreign memory, and says nothing."""
+    x, i = np.arange(5.0), np.array([-7, -5, -1, 4, 5, 99])
+    np.testing.assert_array_equal(ff.jit(lambda x, i: x[i])(x, i), [0, 0, 4, 4, 4, 4])
+    with pytest.raises(IndexError), ff.config.override(use_native=False):
+        ff.jit(lambda x, i: x[i])(x, i)
+    with pytest.raises(IndexError), ff.disable_jit():
+        ff.jit(lambda x, i: x[i])(x, i)
+
+
+def test_native_code_does_not_warn():
+    x = np.array([-1.0, 0.0, 1.0])
+
+    def f(x):
+        return np.log(x)
+
+    with pytest.warns(RuntimeWarning), ff.config.override(use_native=False):
+        ff.jit(f)(x)
+    np.testing.assert_array_equal(ff.jit(f)(x), [np.nan, -np.inf, 0.0])
+
+
+def test_integers_wrap_around_and_divide_by_zero_to_zero():
+    x = np.array([np.iinfo(np.int64).min, -7, 7], np.int64)
+    both(lambda x: (x // 0, x % 0, x // -1, abs(x), x * x, -x), x)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+def test_loops_of_any_length(length):
+    def cell(carry, x):
+        h, n = carry
+        h = np.tanh(h * 0.5 + x @ W)
+        return (h, n + 1), (h[::-1], n)
+
+    W = RNG.standard_normal((3, 3))
+    xs, h = RNG.standard_normal((length, 3)), np.zeros(3)
+    both(lambda h, xs: ff.scan(cell, (h, 0), xs), h, xs, sums=8)
+    both(ff.grad(lambda h, xs: np.sum(ff.scan(cell, (h, 0), xs, reverse=True)[1][0]), argnums=(0, 1)), h, xs, sums=8)
+    both(lambda n, h: ff.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, np.sin(c[1]) + c[1][::-1]), (0, h)),
+         length, h + 1)  # fmt: skip
+
+
+def test_carries_may_change_places():
+    def cell(carry, x):
+        a, b, c, d = carry
+        return (b, c[::-1], a.T, d[::-1] + 0), a[0] + x
+
+    carry = tuple(RNG.standard_normal((4, 3, 3)))
+    both(lambda carry, xs: ff.scan(cell, carry, xs), carry, RNG.standard_normal((5, 3)))
+    both(lambda n, carry: ff.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, cell(c[1], 0.0)[0]), (0, carry)),
+         3, carry)  # fmt: skip
+
+
+def test_branches_that_hand_on_their_operands():
+    def f(i, x, y):
+        return ff.switch(i, [lambda x, y: (y, x), lambda x, y: (x, x), lambda x, y: (x.T, y[::-1] * 2)], x, y)
+
+    x, y = RNG.standard_normal((2, 3, 3))
+    for i in (-1, 0, 1, 2, 5):
+        both(f, i, x, y)
