@@ -13,7 +13,9 @@ From the environment, before Python starts:
   one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
 
 From a program, the functions below. Settings are of the process, not of a thread: change them while nothing else is
-computing. Computations themselves may run in any number of Python threads at once. Products that NumPy's own BLAS
+computing. Computations themselves may run in any number of Python threads at once. The number of threads counts for MKL
+and for compiled code alike, which share OpenMP's runtime; without MKL compiled code runs in the thread that calls it. A
+child of ``os.fork`` computes with as many threads, of its own. Products that NumPy's own BLAS
 does (the small ones; all of them without MKL) obey its variable, ``OPENBLAS_NUM_THREADS``, which it reads when NumPy is
 imported.
 """

@@ -358,3 +358,17 @@ def test_threads_that_call_one_function_with_arguments_of_all_kinds():
     for t in threads:
         t.join()
     assert wrong == []
+
+
+def test_signatures_in_turn(general):
+    f = ff.jit(doubled)
+    trees = [A, A[0], (A, B), {"a": A}]
+    for t in trees * 2:
+        f(t)
+    count = len(general)
+    for t in trees * 3:
+        same(f(t), doubled(t))
+    assert len(general) == count
+    more = [np.ones(n) for n in range(1, 8)]
+    for t in more * 4:
+        same(f(t), doubled(t))

@@ -40,6 +40,8 @@ __all__ = ["Jitted", "RetracingWarning", "jit"]
 _MANY_TRACES = 20
 #: How many programs a function keeps; the oldest goes first.
 _MOST_ENTRIES = 1024
+#: For how many signatures calls go the shortest way at a time: each one is tried.
+_MOST_QUICK = 4
 
 
 class RetracingWarning(UserWarning):
@@ -87,7 +89,7 @@ class Jitted:
         self._donated = donated
         self._plain = not self._static_nums and not self._static_names
         self._entries: dict[Any, _Entry] = {}
-        self._quick: Quick | None = None  # of the entry that was used last
+        self._quick: tuple[Quick, ...] = ()  # of the entries that went that way last
         self._cells = getattr(fun, "__closure__", None) if isinstance(fun, FunctionType) else None
         self._lock = threading.RLock()
         self._warned = False
@@ -96,11 +98,11 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_disabled():
             return self._fun(*args, **kwargs)
-        quick = self._quick
-        if quick is not None and config.native_wanted and not observed():
-            out = quick(args, kwargs)
-            if out is not MISSED:
-                return out
+        if self._quick and config.native_wanted and not observed():
+            for quick in self._quick:
+                out = quick(args, kwargs)
+                if out is not MISSED:
+                    return out
         leaves, structure, statics = self._signature(args, kwargs)
         entry, traced = self._entry(leaves, structure, statics)
         if traced or entry.consts or observed():
@@ -111,12 +113,13 @@ class Jitted:
         return out[0] if entry.structure.kind is None else tree.unflatten(entry.structure, out)
 
     def _shorten(self, entry: _Entry, structure: tree.TreeDef, statics: Any) -> None:
-        """Let the next call go the shortest way if it is like this one."""
+        """Let later calls that are like this one go the shortest way."""
         if entry.calls < 2:
             entry.calls += 1
             if entry.calls == 2 and config.native_wanted:
                 entry.quick = self._quick_of(entry, structure, statics)
-        self._quick = entry.quick
+        if entry.quick is not None and entry.quick not in self._quick:
+            self._quick = (entry.quick, *self._quick[: _MOST_QUICK - 1])
 
     def _quick_of(self, entry: _Entry, structure: tree.TreeDef, statics: Any) -> Quick | None:
         from fnflare.compiler.native import checked
