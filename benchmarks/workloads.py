@@ -41,7 +41,7 @@ def train_step(mode: str, loss: Loss, params: Any, optimizer: optim.GradientTran
         updates, state = optimizer.update(grads, state, params)
         return optim.apply_updates(params, updates), state
 
-    run = ff.jit(update) if mode == "jit" else update
+    run = ff.jit(update, donate_argnums=(0, 1)) if mode == "jit" else update
 
     def step() -> Any:
         nonlocal params, state, count
