@@ -166,18 +166,19 @@ def test_sections_in_a_loop(threads):
 def test_sections_after_a_loop_in_a_branch(threads):
     """They are handed the variables of the loops around them, not of one that may not even have run."""
     which, x, left, right = buffer("which", "i64"), buffer("x"), buffer("left"), buffer("right")
-    add, t, s = combining("add"), Axis("t", index(3)), Axis("s", index(2))
-    twice = [(run_of(add, [(x, index(t) * 2), (x, index(t) * 2), (b, index(t) * 2)], 2),) for b in (left, right)]
+    add, t, s = combining("add"), Axis("t", index(T)), Axis("s", index(2))
+    row = index(t) * index(N)
+    twice = [(run_of(add, [(x, row), (x, row), (b, row)], N),) for b in (left, right)]
     loop = Repeat(s, (run_of(add, [(x, index(s)), (x, index(s)), (left, 0)], 1),))
     branch = Branch(Part(which, index(0)), ((), (loop,)))
-    call = compiled(
-        module_of([which, x, left, right], [Repeat(t, (branch, Sections(tuple(twice))))], [add]), threads=threads
-    )
+    body = (branch, Sections(tuple(twice)), run_of(add, [(x, row), (x, row), (left, row + row)], N))
+    buffers = [which, x, left, right]
+    call = compiled(module_of(buffers, [Repeat(t, body)], [add], [T, N]), threads=threads)
     for number in (0, 1):
-        a, b, c = generator.standard_normal(6), np.zeros(6), np.zeros(6)
-        call([np.array([number]), a, b, c])
+        a, b, c = generator.standard_normal(6), np.zeros(12), np.zeros(6)
+        call([np.array([number]), a, b, c], [3, 2])
         np.testing.assert_array_equal(c, a + a)
-        np.testing.assert_array_equal(b[2:], (a + a)[2:])
+        np.testing.assert_array_equal(b[8:10], (a + a)[4:])
 
 
 def test_parts_are_read_as_the_parameters_type():

@@ -92,7 +92,8 @@ class _Sizes(dict[Size | Axis, str]):
     def __missing__(self, size: Size | Axis) -> str:
         if isinstance(size, Axis):
             raise KeyError(f"the variable {size.name} is used outside of its loop")
-        number, name = self._program.sizes[size], f"%s{len(self)}"
+        number = self._program.sizes[size]
+        name = f"%s{number}"
         self._entry.append(f"  {name}.at = getelementptr inbounds i64, ptr {self._base}, i64 {number}")
         self._entry.append(f"  {name} = load i64, ptr {name}.at")
         self[size] = name
