@@ -163,6 +163,23 @@ def test_sections_in_a_loop(threads):
     np.testing.assert_array_equal(d[1], (a + a) * (a * a))
 
 
+def test_sections_after_a_loop_in_a_branch(threads):
+    """They are handed the variables of the loops around them, not of one that may not even have run."""
+    which, x, left, right = buffer("which", "i64"), buffer("x"), buffer("left"), buffer("right")
+    add, t, s = combining("add"), Axis("t", index(3)), Axis("s", index(2))
+    twice = [(run_of(add, [(x, index(t) * 2), (x, index(t) * 2), (b, index(t) * 2)], 2),) for b in (left, right)]
+    loop = Repeat(s, (run_of(add, [(x, index(s)), (x, index(s)), (left, 0)], 1),))
+    branch = Branch(Part(which, index(0)), ((), (loop,)))
+    call = compiled(
+        module_of([which, x, left, right], [Repeat(t, (branch, Sections(tuple(twice))))], [add]), threads=threads
+    )
+    for number in (0, 1):
+        a, b, c = generator.standard_normal(6), np.zeros(6), np.zeros(6)
+        call([np.array([number]), a, b, c])
+        np.testing.assert_array_equal(c, a + a)
+        np.testing.assert_array_equal(b[2:], (a + a)[2:])
+
+
 def test_parts_are_read_as_the_parameters_type():
     """The bits of a float buffer as integers; the start counts integers."""
     x, out, p, q = buffer("x", "f32"), buffer("out", "u32"), parameter("p", "u32"), parameter("q", "u32")

@@ -205,6 +205,7 @@ class _Body(Expressions):
         def turn(i: str) -> None:
             self._bind(s.axis, i)
             self.write(s.body)
+            self._release(s.axis)
 
         if extent.constant != 0:
             end = self.index(extent)
@@ -214,6 +215,10 @@ class _Body(Expressions):
     def _bind(self, axis: Axis, i: str) -> None:
         self.sizes[axis] = self.axes[axis] = i
         self.depths[axis] = len(self.axes)
+
+    def _release(self, axis: Axis) -> None:
+        """Forget a loop's variable: what sections are handed after the loop must not name it."""
+        del self.sizes[axis], self.axes[axis], self.depths[axis]
 
     def _while(self, s: Repeat, condition: Part) -> None:
         self.forget()
@@ -230,6 +235,7 @@ class _Body(Expressions):
         self.lines.append(f"  br i1 {self.emit(f'icmp ne i8 {held}, 0')}, label %{turn}, label %{after}")
         self.start(turn)
         self.write(s.body)
+        self._release(s.axis)
         self.leave()
         following = self.emit(f"add nuw nsw i64 {i}, 1")
         self.lines[hole] = f"  {i} = phi i64 [ 0, %{before} ], [ {following}, %{self.block} ]"
