@@ -4,7 +4,17 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-from fnflare.ops import methods  # noqa: F401  (gives tracers their operators and methods)
+from fnflare.ops import (  # noqa: F401  (these fill NumPy's tables, and give tracers their operators and methods)
+    apply,
+    differences,
+    einsum,
+    interp,
+    methods,
+    pad,
+    polynomials,
+    products,
+    windows_1d,
+)
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient

@@ -16,7 +16,7 @@ from fnflare.core.tracer import ValueTracer, implements
 from fnflare.errors import ConcretizationError, UnsupportedError
 from fnflare.ops.reduce import axes_of
 
-__all__ = ["argsort", "nonzero", "searchsorted", "sort"]
+__all__ = ["argsort", "concrete", "nonzero", "searchsorted", "sort"]
 
 
 def _argsort_shape(x: ShapeDtypeStruct, *, axis: int, kind: Any) -> ShapeDtypeStruct:
@@ -115,14 +115,19 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     return bind(_searchsorted, [x if hasattr(x, "dtype") else np.asarray(x) for x in (a, v)], {"side": side})
 
 
-@implements(np.nonzero)
-def nonzero(a: Any) -> Any:
-    """NumPy's ``nonzero``: of concrete tracers only, since its answer has no static size."""
+def concrete(name: str, a: Any) -> Any:
+    """The value of a tracer, of which function `name` needs to know it."""
     value = a
     while isinstance(value, ValueTracer):
         value = value.value
     if isinstance(value, Tracer):
         raise ConcretizationError(
-            f"np.nonzero of {a!r} has an answer of unknown size; write np.where(condition, x, y) instead"
+            f"{name} of {a!r} has an answer of unknown size; write np.where(condition, x, y) instead"
         )
-    return np.nonzero(value)
+    return value
+
+
+@implements(np.nonzero)
+def nonzero(a: Any) -> Any:
+    """NumPy's ``nonzero``: of concrete tracers only, since its answer has no static size."""
+    return np.nonzero(concrete("np.nonzero", a))
