@@ -13,6 +13,7 @@ from fnflare.ops import (  # noqa: F401  (these fill NumPy's tables, and give tr
     pad,
     polynomials,
     products,
+    ranges,
     windows_1d,
 )
 from fnflare.ops.at import at

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
-from fnflare.core.tracer import UFUNCS, implements
+from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.index import in_front
 from fnflare.ops.reduce import axes_of
@@ -139,8 +139,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
-    """NumPy's ``vdot``: the first argument conjugate."""
-    a = np.conj(a) if np.iscomplexobj(a) else a
+    """NumPy's ``vdot`` of real arrays."""
     return np.matmul(np.reshape(a, -1), np.reshape(b, -1))
 
 
@@ -161,6 +160,9 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
     if out is not None:
         raise UnsupportedError("np.outer: out= cannot take a tracer; use what the function returns")
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
+
+
+UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(x * y, axis=-1)
 
 
 @implements(np.tensordot)

@@ -165,8 +165,9 @@ def _statistic(reduce: Callable[..., Any]) -> Callable[..., Any]:
 def _median(x: Any, axis: int) -> Any:
     n = x.shape[axis]
     x = np.sort(x, axis=axis)
-    low, high = [x[along(axis, slice(i, i + 1))] for i in ((n - 1) // 2, n // 2)]
-    return (low + high) / 2
+    low, high, last = [x[along(axis, slice(i, i + 1))] for i in ((n - 1) // 2, n // 2, n - 1)]
+    middle = (low + high) / 2
+    return np.where(np.isnan(last), last, middle)  # what is not a number is sorted to the end
 
 
 def _mirrored(mode: str) -> Callable[..., Any]:

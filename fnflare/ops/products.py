@@ -1,6 +1,6 @@
-"""Products of vectors and matrices beside those of `fnflare.ops.linalg`: cross, kron, vecdot, matvec, vecmat.
+"""Products of vectors and matrices beside those of `fnflare.ops.linalg`: cross and kron.
 
-Each is elementwise products, or one `matmul`, of its arguments with axes moved and added.
+Each is an elementwise product of its arguments, with axes moved and added.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core.tracer import UFUNC_FUNCTIONS, implements
+from fnflare.core.tracer import implements
 from fnflare.ops.shape import as_arrays, axes_in_order, reshape
 
 __all__ = ["cross", "kron"]
@@ -66,28 +66,3 @@ def kron(a: Any, b: Any) -> Any:
     right = (1,) * (rank - b.ndim) + tuple(b.shape)
     spread = reshape(a, [k for n in left for k in (n, 1)]) * reshape(b, [k for n in right for k in (1, n)])
     return reshape(spread, [n * m for n, m in zip(left, right, strict=True)])
-
-
-def _conjugate(x: Any) -> Any:
-    return np.conj(x) if x.dtype.kind == "c" else x
-
-
-def _vecdot(x: Any, y: Any) -> Any:
-    x, y = as_arrays([x, y])
-    return np.sum(_conjugate(x) * y, axis=-1)
-
-
-def _matvec(x: Any, y: Any) -> Any:
-    x, y = as_arrays([x, y])
-    return np.matmul(x, y[..., None])[..., 0]
-
-
-def _vecmat(x: Any, y: Any) -> Any:
-    x, y = as_arrays([x, y])
-    return np.matmul(_conjugate(x)[..., None, :], y)[..., 0, :]
-
-
-UFUNC_FUNCTIONS[np.vecdot] = _vecdot
-if hasattr(np, "matvec"):  # NumPy 2.2
-    UFUNC_FUNCTIONS[np.matvec] = _matvec
-    UFUNC_FUNCTIONS[np.vecmat] = _vecmat

@@ -47,6 +47,18 @@ DIFFERENCES = [
     Case("interp", lambda x, p, v: np.interp(x, p[:1], v[:1]), (WIDE, POINTS, VALUES)),
 ]
 
+RANGES = [
+    Case("linspace", lambda s, w: np.linspace(s, w, 4), (S, W)),
+    Case("linspace", lambda s: np.linspace(0, s, num=5, endpoint=False, retstep=True, axis=-1), (S,)),
+    Case("linspace", lambda w: np.linspace(w, 2.0, 3, axis=1, dtype=np.float64), (W,)),
+    Case("linspace", lambda s: np.linspace(s, 2.0, 1), (S,)),
+    Case("linspace", lambda s: np.linspace(s, 2.0, 0) + s, (S,)),
+    Case("logspace", lambda s, w: np.logspace(s, w, 3, base=2), (S, W)),
+    Case("logspace", lambda w, v: np.logspace(0.0, w, 4, base=v), (W, between(1, 3, 3))),
+    Case("geomspace", lambda s: np.geomspace(s, 9.0, num=4), (S,)),
+    Case("geomspace", lambda w: np.geomspace(-w, -0.5, 4, endpoint=False, axis=1), (between(1, 3, 3),)),
+]
+
 WINDOWS = [
     Case(name, lambda a, v, f=f, mode=mode: f(a, v, mode), args)
     for name, f in (("convolve", np.convolve), ("correlate", np.correlate))
@@ -92,8 +104,6 @@ PRODUCTS = [
     Case("tensordot", lambda x, y: np.tensordot(x, y, 0), (W, W)),
     Case("vecdot", np.vecdot, (X, Y)),
     Case("vecdot", np.vecdot, (CUBE, W)),
-    Case("matvec", np.matvec, (CUBE, W)),
-    Case("vecmat", np.vecmat, (normal(2, 3), CUBE)),
     Case("matmul", np.matmul, (CUBE, SQUARE)),
     Case("vander", np.vander, (W,)),
     Case("vander", lambda v: np.vander(v, 4, increasing=True), (np.array([0.0, 1.5, -2.0]),)),
@@ -173,4 +183,4 @@ CHOICES = [
     Case("apply_over_axes", lambda x: np.apply_over_axes(lambda a, i: np.cumsum(a, i), x, 1), (CUBE,)),
 ]
 
-CASES = [*DIFFERENCES, *WINDOWS, *PRODUCTS, *EINSUMS, *CHOICES]
+CASES = [*DIFFERENCES, *RANGES, *WINDOWS, *PRODUCTS, *EINSUMS, *CHOICES]
