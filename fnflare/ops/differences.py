@@ -180,4 +180,5 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * mat
     jumps = np.where(smooth, 0, wrapped - steps)
     p = p.astype(dtype)
     first = p[along(axis, slice(0, 1))]
-    return concatenate([first, p[along(axis, slice(1, None))] + np.cumsum(jumps, axis=axis)], axis)
+    rest = p[along(axis, slice(1, None))] + np.cumsum(jumps, axis=axis)
+    return concatenate([first, rest.astype(dtype)], axis)

@@ -21,7 +21,7 @@ __all__ = ["interp"]
 @implements(np.interp)
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """NumPy's ``interp``, which is float64 or complex128 whatever goes in; at a point itself the slope is that of the
-    line to its right."""
+    line to its right, at the last one of the line to its left."""
     x, xp, fp = as_arrays([x, xp, fp])
     if xp.ndim != 1 or fp.ndim != 1 or xp.shape != fp.shape or not xp.shape[0]:
         raise ValueError(f"np.interp: xp and fp must be vectors of one length, got shapes {xp.shape} and {fp.shape}")
@@ -54,4 +54,5 @@ def _on_lines(x: Any, xp: Any, fp: Any) -> Any:
     width = x1 - x0
     step = width == 0  # two points at one place: the later one's value
     slope = (f1 - f0) / np.where(step, 1.0, width)
-    return np.where(step, f1, np.where(x == x1, f1, f0 + slope * (x - x0)))
+    line = np.where(x == x1, f1 + slope * (x - x1), f0 + slope * (x - x0))  # at a point its own value to the last bit
+    return np.where(step, f1, line)

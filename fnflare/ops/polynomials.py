@@ -76,7 +76,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
         raise ValueError(f"np.polyint: the order must be positive, got {m}")
     (p,) = _coefficients("np.polyint", p)
     constants = np.atleast_1d(*as_arrays([0 if k is None else k]))
-    if constants.shape[0] not in (1, m):
+    if constants.shape[0] < m and constants.shape[0] != 1:
         raise ValueError(f"np.polyint: k must be one number or {m} of them, got {constants.shape[0]}")
     for i in range(m):
         constant = constants[i if constants.shape[0] > 1 else 0]

@@ -270,8 +270,9 @@ def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
 @implements(np.broadcast_arrays)
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     """NumPy's ``broadcast_arrays``."""
-    shape = np.broadcast_shapes(*[np.shape(a) for a in args])
-    return tuple([a if np.shape(a) == shape else broadcast_to(a, shape) for a in args])
+    arrays = as_arrays(args)
+    shape = np.broadcast_shapes(*[a.shape for a in arrays])
+    return tuple([a if a.shape == shape else broadcast_to(a, shape) for a in arrays])
 
 
 # -- concatenate, stack, split ------------------------------------------------------------------
