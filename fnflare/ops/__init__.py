@@ -11,6 +11,7 @@ from fnflare.ops import (  # noqa: F401  (these fill NumPy's tables, and give tr
     interp,
     methods,
     pad,
+    places,
     polynomials,
     products,
     ranges,

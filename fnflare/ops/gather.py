@@ -67,6 +67,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
         index = index % n
     elif mode == "clip":
         index = np.clip(index, 0, n - 1)
+    elif mode != "raise":
+        raise ValueError(f"np.take: mode must be 'raise', 'wrap' or 'clip', got {mode!r}")
     return getitem(a, (*[slice(None)] * axis, index))
 
 

@@ -144,36 +144,3 @@ def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
 def common_type(*arrays: Any) -> Any:
     """NumPy's ``common_type``."""
     return np.common_type(*[np.zeros((), a.dtype) for a in arrays])
-
-
-# -- the places of parts of an array of this shape ----------------------------------------------
-
-
-@implements(np.tril_indices_from)
-def tril_indices_from(arr: Any, k: int = 0) -> Any:
-    """NumPy's ``tril_indices_from``: plain indices."""
-    return np.tril_indices_from(_stand_in(arr), k)
-
-
-@implements(np.triu_indices_from)
-def triu_indices_from(arr: Any, k: int = 0) -> Any:
-    """NumPy's ``triu_indices_from``: plain indices."""
-    return np.triu_indices_from(_stand_in(arr), k)
-
-
-@implements(np.diag_indices_from)
-def diag_indices_from(arr: Any) -> Any:
-    """NumPy's ``diag_indices_from``: plain indices."""
-    return np.diag_indices_from(_stand_in(arr))
-
-
-def _stand_in(x: Any) -> Any:
-    """An array of the tracer's shape and dtype, without memory of its own."""
-    return np.broadcast_to(np.zeros((), x.dtype), x.shape)
-
-
-@implements(np.einsum_path)
-def einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: Any = False) -> Any:
-    """NumPy's ``einsum_path``: it depends on shapes alone."""
-    plain = [_stand_in(x) if hasattr(x, "shape") else x for x in operands]
-    return np.einsum_path(*plain, optimize=optimize, einsum_call=einsum_call)

@@ -1,7 +1,8 @@
 """Calls of NumPy's functions that arrange elements: copies, turns, stacks, splits, borders."""
 
 import numpy as np
-from surface_cases import Case, apart, normal
+from numpy.lib.stride_tricks import sliding_window_view
+from surface_cases import Case, apart, known, normal
 
 X, CUBE, V, W, S = normal(2, 3), normal(2, 3, 2), normal(4), normal(3), np.array(0.7)
 SQUARE, EMPTY = normal(3, 3), np.zeros((0, 3))
@@ -74,7 +75,6 @@ TURNS = [
 SHAPES = [
     Case("reshape", lambda x: np.reshape(x, (3, -1)), (CUBE,)),
     Case("reshape", lambda x: np.reshape(x, (3, -1), order="F"), (CUBE,)),
-    Case("reshape", lambda x: np.reshape(x, -1, order="F", copy=True), (CUBE,)),
     Case("reshape", lambda x: np.reshape(x, (2, 2), "A"), (V,)),
     Case("reshape", lambda x: np.reshape(x, (0, 5)), (EMPTY,)),
     Case("ndarray.reshape", lambda x: x.reshape(3, 2, 2, order="F"), (CUBE,)),
@@ -107,12 +107,29 @@ SHAPES = [
     Case("full_like", lambda x: x * np.full_like(x, 2.5), (X,)),
     Case("full_like", lambda x: np.full_like(x, np.sum(x), np.float64, shape=(2, 1)), (X,)),
     Case("copy", lambda x: np.copy(x, order="C") * x.copy(), (X,)),
-    Case("astype", lambda x: np.astype(x, np.float32, copy=False), (X,), 0),
-    Case("astype", lambda x: np.astype(x, np.float64), (X,)),
     Case("ndarray.astype", lambda x: x.astype(np.float64, copy=False), (X,)),
     Case("result_type", lambda x: x.astype(np.result_type(x, np.int8)), (X,)),
     Case("tril_indices_from", lambda x: x[np.tril_indices_from(x)] * x[np.triu_indices_from(x)], (SQUARE,)),
     Case("triu_indices_from", lambda x: x[np.triu_indices_from(x, 1)], (SQUARE,)),
+    Case("ix_", lambda x: x[np.ix_(np.argsort(x[:, 0]), [0, 2])], (apart(3, 3),)),
+    Case("unravel_index", lambda x: x[np.unravel_index(np.argmax(x), x.shape)], (X,)),
+    Case("unravel_index", lambda x: np.unravel_index(np.argsort(x, None), (3, 2, 1), order="F"), (X,), 0),
+    Case("unravel_index", lambda x: np.unravel_index(np.argmax(x), 6), (X,), 0),
+    Case(
+        "ravel_multi_index",
+        lambda x: np.ravel_multi_index((np.argmax(x, 0), np.argmin(x, 0)), (2, 2)),
+        (X,),
+        0,
+    ),
+    Case(
+        "ravel_multi_index",
+        lambda x: np.ravel_multi_index([np.argmax(x, 0) + 5, np.argmin(x, 0) - 7], (3, 2), ("clip", "wrap"), "F"),
+        (X,),
+        0,
+    ),
+    Case("lib.stride_tricks.sliding_window_view", lambda v: sliding_window_view(v, 3), (V,)),
+    Case("lib.stride_tricks.sliding_window_view", lambda x: sliding_window_view(x, (2, 1)), (X,)),
+    Case("lib.stride_tricks.sliding_window_view", lambda x: sliding_window_view(x, (2, 2), axis=(1, 1)), (X,)),
     Case("diag_indices_from", lambda x: x[np.diag_indices_from(x)], (SQUARE,)),
 ]
 
@@ -145,7 +162,6 @@ STACKS = [
     Case("hsplit", lambda v: np.hsplit(v, 2), (V,)),
     Case("vsplit", lambda x: np.vsplit(x, 2), (X,)),
     Case("dsplit", lambda x: np.dsplit(x, np.array([1])), (CUBE,)),
-    Case("unstack", lambda x: np.unstack(x, axis=-2), (CUBE,)),
 ]
 
 PARTS = [
@@ -162,7 +178,6 @@ PARTS = [
     Case("insert", lambda x, a: np.insert(x, [0, -1], a, axis=1), (X, A)),
     Case("insert", lambda x, a: np.insert(x, slice(1, 3), a, axis=1), (X, A)),
     Case("insert", lambda x, w: np.insert(x, 0, w, axis=0), (X, W)),
-    Case("insert", lambda x, w: np.insert(x, MASK, w[:2], axis=1), (X, W)),
     Case("insert", lambda x, s: np.insert(x, 3, s), (X, S)),
     Case("insert", lambda w: np.insert(np.ones(3), 1, w), (W,)),
     Case("compress", lambda x: np.compress([True, False, True], x, axis=1), (X,)),
@@ -196,9 +211,8 @@ PADS = [
     Case("pad", lambda x: np.pad(x, 1), (X,)),
     Case("pad", lambda v: np.pad(v, 2, constant_values=v[1]), (V,)),
     Case("pad", lambda v: np.pad(v, 2, "linear_ramp", end_values=(v[1], 0)), (V,)),
-    Case("pad", lambda x: np.pad(x, {-1: 2, 0: (1, 0)}, "edge"), (X,)),
     Case("pad", lambda x: np.pad(x, 1, mode="empty")[1:-1, 1:-1], (X,)),
-    *pads("constant", (X, (1, 2), {"constant_values": 2.5}), (V, {0: (1, 2)}, {})),
+    *pads("constant", (X, (1, 2), {"constant_values": 2.5})),
     *pads("constant", (X, ((1, 0), (0, 2)), {"constant_values": (1, 2)}), (EMPTY, 1, {"constant_values": (1, 2)})),
     *pads("constant", (X, ((1, 2), (2, 1)), {"constant_values": ((1, 2), (3, 4))})),
     *pads("constant", (X, ((1,), (2,)), {"constant_values": [[1], [2]]})),
@@ -216,4 +230,15 @@ PADS = [
     *pads("wrap", (X, 2, {}), (V, (3, 6), {})),
 ]
 
-CASES = [*TILES, *TURNS, *SHAPES, *STACKS, *PARTS, *PADS]
+#: Calls that the oldest releases of NumPy do not know.
+LATER = [
+    Case("reshape", lambda x: np.reshape(x, -1, order="F", copy=True), (CUBE,)),
+    Case("astype", lambda x: np.astype(x, np.float32, copy=False), (X,), 0),
+    Case("astype", lambda x: np.astype(x, np.float64), (X,)),
+    Case("unstack", lambda x: np.unstack(x, axis=-2), (CUBE,)),
+    Case("insert", lambda x, w: np.insert(x, MASK, w[:2], axis=1), (X, W)),
+    Case("pad", lambda x: np.pad(x, {-1: 2, 0: (1, 0)}, "edge"), (X,)),
+    Case("pad", lambda v: np.pad(v, {0: (1, 2)}), (V,)),
+]
+
+CASES = [*TILES, *TURNS, *SHAPES, *STACKS, *PARTS, *PADS, *filter(known, LATER)]
