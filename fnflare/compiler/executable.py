@@ -179,8 +179,8 @@ def _no_answer(_kept: _Plain, *_args: Any) -> None:
 def _shorter(plain: _Plain) -> Callable[..., list[Any]]:
     """A program for any sizes, which goes by the arguments' shapes to a function for theirs.
 
-    That function is made in the second call with such sizes: many programs are called once, and what hands arguments
-    over takes a twentieth of a second to compile where it is not found on disk.
+    The first such function of a process takes a compiler, for a twentieth of a second unless its code is found on disk.
+    Until there is one, that is left to the second call with the same sizes: many programs are called once.
     """
     functions: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
     where = [(i, axis) for _, i, axis in plain.lowered.sizes]
@@ -191,7 +191,8 @@ def _shorter(plain: _Plain) -> Callable[..., list[Any]]:
         sizes = tuple([args[i].shape[axis] for i, axis in where])
         function = functions.get(sizes)
         if function is None or function is plain:
-            functions[sizes] = function = plain if function is None else _fast(plain, sizes)
+            later = function is None and not fastcall.is_ready()
+            functions[sizes] = function = plain if later else _fast(plain, sizes)
             keep_newest(functions)
         return function(*args)
 

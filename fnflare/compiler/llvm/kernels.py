@@ -19,6 +19,7 @@ from fnflare.nest import (
     Accumulator,
     Apply,
     Atom,
+    Buffer,
     Element,
     Index,
     Integer,
