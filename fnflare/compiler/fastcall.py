@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import math
+import os
 import struct
 import sys
 import sysconfig
