@@ -27,13 +27,15 @@ from fnflare.nn.activations import (
     Tanh,
     elementwise,
 )
+from fnflare.nn.adaptive import AdaptiveAvgPool, AdaptiveMaxPool
 from fnflare.nn.attention import MultiHeadAttention
 from fnflare.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from fnflare.nn.combinators import FanInConcat, FanInSum, FanOut, parallel, residual, serial, shape_dependent
-from fnflare.nn.conv import Conv
-from fnflare.nn.dense import Dense, Flatten
-from fnflare.nn.dropout import Dropout
-from fnflare.nn.embedding import Embedding, FixedEmbedding
+from fnflare.nn.combinators import FanInConcat, FanInSum, FanOut, parallel, residual, serial, shape_dependent, skip
+from fnflare.nn.conv import Conv, DepthwiseConv
+from fnflare.nn.conv_transpose import ConvTranspose
+from fnflare.nn.dense import Bilinear, Dense, Flatten, Maxout, Scale
+from fnflare.nn.dropout import AlphaDropout, Dropout, GaussianDropout, SpatialDropout, VariationalDropout
+from fnflare.nn.embedding import Embedding, EmbeddingBag, FixedEmbedding
 from fnflare.nn.functions import (
     elu,
     gelu,
@@ -81,57 +83,84 @@ from fnflare.nn.losses import (
     squared_error,
 )
 from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
-from fnflare.nn.norm import BatchNorm, LayerNorm
-from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from fnflare.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
+from fnflare.nn.positions import SinusoidalPositions, rotary, sinusoidal_positions
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
+from fnflare.nn.reparametrized import SpectralNorm, WeightNorm
 from fnflare.nn.scoping import scope
 from fnflare.nn.state import StatefulLayer, with_state
 from fnflare.nn.summarize import Summary, summary
+from fnflare.nn.unpool import MaxUnpool
+from fnflare.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample, pixel_shuffle, pixel_unshuffle, upsample
 from fnflare.padded import Padded, pad
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
+    "AlphaDropout",
     "AvgPool",
     "BatchNorm",
+    "Bilinear",
     "Cell",
     "Conv",
+    "ConvTranspose",
     "Dense",
+    "DepthwiseConv",
     "Dropout",
     "Elu",
     "Embedding",
+    "EmbeddingBag",
     "FanInConcat",
     "FanInSum",
     "FanOut",
     "FixedEmbedding",
     "Flatten",
     "GRUCell",
+    "GaussianDropout",
     "Gelu",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "Identity",
     "Initializer",
+    "InstanceNorm",
     "LSTMCell",
     "Layer",
     "LayerNorm",
     "LeakyRelu",
     "LogSigmoid",
     "LogSoftmax",
+    "LpPool",
     "MaxPool",
+    "MaxUnpool",
+    "Maxout",
     "MultiHeadAttention",
     "Padded",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "RMSNorm",
     "RNNCell",
     "Recurrent",
     "Relu",
+    "Scale",
     "Selu",
     "Sigmoid",
     "Silu",
+    "SinusoidalPositions",
     "Softmax",
     "Softplus",
+    "SpatialDropout",
+    "SpectralNorm",
     "StatefulLayer",
     "Summary",
     "Tanh",
+    "Upsample",
+    "VariationalDropout",
+    "WeightNorm",
     "absolute_error",
     "accuracy",
     "confusion_matrix",
@@ -161,10 +190,13 @@ __all__ = [
     "orthogonal",
     "pad",
     "parallel",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "precision",
     "recall",
     "relu",
     "residual",
+    "rotary",
     "scope",
     "selu",
     "serial",
@@ -172,6 +204,8 @@ __all__ = [
     "sigmoid",
     "sigmoid_binary_cross_entropy",
     "silu",
+    "sinusoidal_positions",
+    "skip",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
@@ -182,6 +216,7 @@ __all__ = [
     "top_k_accuracy",
     "truncated_normal",
     "uniform",
+    "upsample",
     "variance_scaling",
     "with_state",
     "zeros",
