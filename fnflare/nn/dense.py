@@ -17,6 +17,7 @@ from fnflare.nn.layer import (
     Shape,
     checked_shape,
     function,
+    is_pair_of_shapes,
     known_features,
     layer,
     mismatch,
@@ -174,7 +175,7 @@ def Bilinear(
     function(kind, "b_init", b_init)
 
     def init(key: Any, input_shape: Any) -> tuple[Shape, Any]:
-        if not (isinstance(input_shape, (tuple, list)) and len(input_shape) == 2):
+        if not is_pair_of_shapes(input_shape):
             raise _not_a_pair(input_shape)
         first, second = [checked_shape(kind, s) for s in input_shape]
         m, n = known_features(kind, first), known_features(kind, second)

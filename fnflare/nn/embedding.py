@@ -11,7 +11,17 @@ from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, normal
-from fnflare.nn.layer import Layer, Shape, checked_shape, function, layer, positive_int, require_key, units_of
+from fnflare.nn.layer import (
+    Layer,
+    Shape,
+    checked_shape,
+    function,
+    is_pair_of_shapes,
+    layer,
+    positive_int,
+    require_key,
+    units_of,
+)
 from fnflare.nn.windows import clear
 from fnflare.ops.at import at
 from fnflare.padded import Padded
@@ -121,7 +131,7 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
         raise ArgumentError(f"{kind}: mode must be one of 'mean', 'sum', 'max', got {mode!r}")
 
     def init(key: Any, input_shape: Any) -> tuple[Shape, Any]:
-        pair = len(input_shape) == 2 and all(isinstance(s, (tuple, list)) for s in input_shape)
+        pair = is_pair_of_shapes(input_shape)
         shape = checked_shape(kind, input_shape[1] if pair else input_shape)
         if len(shape) != (1 if pair else 2):
             raise _not_bags(input_shape)
@@ -147,7 +157,7 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
         return total if mode == "sum" else total / np.maximum(count, 1).astype(total.dtype)
 
     def flops(shape: Any, out: Shape, params: Any) -> int:
-        return units_of((1, *shape[1:])) * dim if not isinstance(shape[0], (tuple, list)) else units_of(out)
+        return units_of(out) if is_pair_of_shapes(shape) else units_of(shape) * dim
 
     return layer(kind, init, apply, flops, several=True)
 

@@ -108,6 +108,11 @@ def mismatch(kind: str, wanted: str, inputs: Any) -> ShapeError:
     return ShapeError(f"{scoping.where()}{kind} expected inputs {wanted}, got {got}")
 
 
+def is_pair_of_shapes(shape: Any) -> bool:
+    """Whether this is the shapes of two inputs, and not that of one."""
+    return isinstance(shape, (tuple, list)) and len(shape) == 2 and all(isinstance(s, (tuple, list)) for s in shape)
+
+
 def positive_int(kind: str, name: str, value: Any, least: int = 1) -> int:
     """A setting that is an integer, at least `least`."""
     try:

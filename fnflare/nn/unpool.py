@@ -9,7 +9,7 @@ import numpy as np
 
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, checked_shape, layer, positive_int
+from fnflare.nn.layer import Layer, Shape, checked_shape, is_pair_of_shapes, layer, positive_int
 from fnflare.nn.windows import Padding, Window
 from fnflare.ops.at import at
 
@@ -66,7 +66,7 @@ def MaxUnpool(
         return tuple([-1 if n < 0 else (n - 1) * s + k - low - high for n, s, k, (low, high) in axes])
 
     def init(key: Any, input_shape: Any) -> tuple[Shape, Any]:
-        shapes = [checked_shape(_KIND, s) for s in input_shape] if _is_pair(input_shape) else []
+        shapes = [checked_shape(_KIND, s) for s in input_shape] if is_pair_of_shapes(input_shape) else []
         if not shapes or len(shapes[0]) != win.rank + 2:
             raise _not_a_pair(win, input_shape)
         shape = shapes[0]
