@@ -324,6 +324,7 @@ def test_the_summary_counts_the_products_of_each_group():
     [
         (nn.Conv(4, 3, groups=2), (-1, -1, 4), (2, 9, 6), r"Conv expected inputs \(N, T, C\) with C = 4, got"),
         (nn.DepthwiseConv(3, 2), (-1, -1, 4), (2, 9, 6), r"DepthwiseConv expected .* with C = 4, got \(2, 9, 6\)"),
+        (nn.Conv(4, 3, groups=2), (-1, -1, 4), (2, 9, 5), r"Conv expected inputs \(N, T, C\) with C = 4, got"),
         (nn.ConvTranspose(4, 3), (-1, -1, 4), (2, 9, 6), r"ConvTranspose expected .* with C = 4, got \(2, 9, 6\)"),
         (nn.ConvTranspose(4, (3, 3)), (-1, 5, 5, 4), (2, 9), r"ConvTranspose expected inputs \(N, H, W, C\)"),
         (nn.ConvTranspose(4, 3, padding=((4, 4),)), (-1, -1, 4), (2, 6, 4), "cuts everything off"),

@@ -119,6 +119,11 @@ def test_rotary_attention_sees_distances_alone():
     np.testing.assert_allclose(out.values[1, :3], layer.apply(params, alone(batch, 1))[0], rtol=1e-10, atol=1e-12)
 
 
+def test_the_summary_counts_turns():
+    flops = [nn.summary(nn.MultiHeadAttention(2, rotary=r), (-1, 5, 8)).flops for r in (False, True)]
+    assert flops[1] - flops[0] == 2 * 5 * 8 * 3
+
+
 # -- the weights of attention ---------------------------------------------------------------------
 
 

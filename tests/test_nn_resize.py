@@ -125,6 +125,13 @@ def test_indices_of_maxima_are_torchs(pool):
     assert shapes == ((-1, *values.shape[1:]),) * 2
 
 
+def test_windows_of_the_least_number_have_an_index_within():
+    layer = nn.MaxPool(3, padding=((1, 1),), return_indices=True)
+    values, indices = layer.apply((), np.full((1, 4, 1), -np.inf))
+    np.testing.assert_array_equal(values.ravel(), [-np.inf, -np.inf])
+    np.testing.assert_array_equal(indices.ravel(), [0, 2])
+
+
 def test_maxima_with_indices_have_the_gradient_of_the_maxima():
     x = normal(2, 6, 5, 3)
     plain, told = nn.MaxPool((2, 2), strides=1), nn.MaxPool((2, 2), strides=1, return_indices=True)

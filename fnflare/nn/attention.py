@@ -135,7 +135,7 @@ def MultiHeadAttention(
         features, inner = params["query"]["W"].shape
         steps = units_of((*shape[:2], 1))
         projections = steps * 4 * (2 * features * inner) + steps * (3 * inner + features) * bias
-        return projections + steps * steps * (4 * inner + 6 * heads)
+        return projections + rotary * 6 * steps * inner + steps * steps * (4 * inner + 6 * heads)
 
     return layer(kind, init, apply, flops)
 

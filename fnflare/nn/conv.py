@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from fnflare import ops, random
-from fnflare.errors import ArgumentError, ShapeError
-from fnflare.nn import scoping
+from fnflare.errors import ArgumentError
 from fnflare.nn.initializers import Initializer, glorot_uniform, zeros
 from fnflare.nn.layer import (
     Layer,
     Shape,
+    check_channels,
     function,
     known_features,
     layer,
@@ -77,16 +76,7 @@ def Conv(
     filters, groups = positive_int("Conv", "filters", filters), positive_int("Conv", "groups", groups)
     win = Window("Conv", window, strides, padding, dilation)
     check_divides("Conv", "filters", filters, groups)
-
-    def parted(channels: int) -> tuple[int, int]:
-        if channels % groups:
-            raise ShapeError(
-                f"{scoping.where()}Conv: {channels} channels do not divide among {groups} groups; "
-                f"choose groups= that divides {channels}"
-            )
-        return groups, filters
-
-    return _conv(win, parted, pad_mode("Conv", padding_mode), bias, W_init, b_init)
+    return _conv(win, filters, groups, padding_mode, bias, W_init, b_init)
 
 
 def DepthwiseConv(
@@ -128,44 +118,43 @@ def DepthwiseConv(
     kind = "DepthwiseConv"
     multiplier = positive_int(kind, "multiplier", multiplier)
     win = Window(kind, window, strides, padding, dilation)
-    mode = pad_mode(kind, padding_mode)
-    return _conv(win, lambda channels: (channels, channels * multiplier), mode, bias, W_init, b_init)
+    return _conv(win, multiplier, None, padding_mode, bias, W_init, b_init)
 
 
 def _conv(
     win: Window,
-    parted: Callable[[int], tuple[int, int]],
-    mode: str,
+    filters: int,
+    groups: int | None,
+    padding_mode: str,
     bias: bool,
     W_init: Initializer,
     b_init: Initializer,
 ) -> Layer:
-    """A convolution with the groups and filters that the number of channels asks for."""
+    """A convolution in groups; None for one for each channel, each of as many filters then."""
     kind = win.kind
+    mode = pad_mode(kind, padding_mode)
     function(kind, "W_init", W_init)
     function(kind, "b_init", b_init)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         win.output_shape(input_shape, 0)  # the number of axes is the first thing to be wrong
         channels = known_features(kind, input_shape)
-        groups, filters = parted(channels)
+        count, outputs = (channels, channels * filters) if groups is None else (groups, filters)
+        check_channels(kind, channels, count)
         require_key(kind, key)
-        return win.output_shape(input_shape, filters), drawn(
-            key, (*win.size, channels // groups, filters), bias, W_init, b_init
-        )
+        params = drawn(key, (*win.size, channels // count, outputs), bias, W_init, b_init)
+        return win.output_shape(input_shape, outputs), params
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, 0)
         w = params["W"]
-        channels = x.shape[-1]
-        groups, filters = parted(channels)
-        if w.shape[-2] * groups != channels or w.shape[-1] != filters:
-            wanted = w.shape[-2] * groups if w.shape[-1] == filters else w.shape[-1] * channels // filters
-            raise mismatch(kind, f"{win.wanted} with C = {wanted}", x)
+        channels = w.shape[-1] // filters if groups is None else w.shape[-2] * groups
+        if x.shape[-1] != channels:
+            raise mismatch(kind, f"{win.wanted} with C = {channels}", x)
         if mode != "constant" and any(map(any, pads)):
             x = bordered(kind, inputs, x, pads, mode)
             pads = ((0, 0),) * win.rank
-        y = ops.conv(x, w, win.strides, pads, win.dilation, groups)
+        y = ops.conv(x, w, win.strides, pads, win.dilation, groups or channels)
         return rewrap(y + params["b"] if bias else y, lengths)
 
     def flops(shape: Shape, out: Shape, params: Any) -> int:

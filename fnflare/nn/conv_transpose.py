@@ -16,6 +16,7 @@ from fnflare.nn.initializers import Initializer, zeros
 from fnflare.nn.layer import (
     Layer,
     Shape,
+    check_channels,
     function,
     known_features,
     layer,
@@ -96,11 +97,7 @@ def ConvTranspose(
         sizes = _sizes(win, added, [max(n, 1) for n in input_shape[1:-1]])
         out = [-1 if n < 0 else _positive(win, m, input_shape) for n, m in zip(input_shape[1:-1], sizes, strict=True)]
         channels = known_features(_KIND, input_shape)
-        if channels % groups:
-            raise ShapeError(
-                f"{scoping.where()}{_KIND}: {channels} channels do not divide among {groups} groups; "
-                f"choose groups= that divides {channels}"
-            )
+        check_channels(_KIND, channels, groups)
         require_key(_KIND, key)
         params = drawn(key, (*win.size, channels // groups, filters), bias, W_init, b_init)
         return (input_shape[0], *out, filters), params

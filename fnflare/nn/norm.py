@@ -8,7 +8,17 @@ import numpy as np
 
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, fraction, known_features, layer, mismatch, positive_int, units_of
+from fnflare.nn.layer import (
+    Layer,
+    Shape,
+    check_channels,
+    fraction,
+    known_features,
+    layer,
+    mismatch,
+    positive_int,
+    units_of,
+)
 from fnflare.nn.state import running_state
 from fnflare.padded import Padded
 
@@ -161,11 +171,7 @@ def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool) -> Lay
 
 def _check_groups(kind: str, channels: int, groups: int | None) -> int:
     count = channels if groups is None else groups
-    if channels % count:
-        raise ShapeError(
-            f"{scoping.where()}{kind}: {channels} channels do not divide among {count} groups; "
-            f"choose groups= that divides {channels}"
-        )
+    check_channels(kind, channels, count)
     return count
 
 

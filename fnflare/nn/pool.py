@@ -72,7 +72,8 @@ def _max_with_indices(win: Window, x: Any, pads: Any) -> tuple[Any, Any]:
     for k, n in enumerate(spatial):
         within = best // math.prod(win.size[k + 1 :]) % win.size[k]
         starts = np.arange(view.shape[1 + k]).reshape((-1, *[1] * (win.rank - k))) * win.strides[k] - pads[k][0]
-        index = index * n + starts + within
+        # A window of -inf alone has its first element, which may be padding, and then means the one next to that.
+        index = index * n + np.clip(starts + within, 0, n - 1)
     return np.take_along_axis(flat, best[..., None], -1)[..., 0], index
 
 
