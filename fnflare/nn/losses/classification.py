@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn.losses.checks import array, check_float, float_pair
 
@@ -96,7 +97,7 @@ def softmax_cross_entropy_with_integer_labels(
     losses = -_at_labels(log_p, used)
     weights = None if class_weights is None else _weights(who, class_weights, logits)
     if weights is not None:
-        losses = losses * np.take(weights, used)
+        losses = losses * ops.at(weights)[used].get()
     if label_smoothing:
         spread = np.mean(log_p if weights is None else log_p * weights, axis=-1)
         losses = (1 - label_smoothing) * losses - label_smoothing * spread
@@ -127,7 +128,8 @@ def _weights(who: str, class_weights: Any, logits: Any) -> Any:
 def _at_labels(log_p: Any, labels: Any) -> Any:
     """The element of each row of the last axis that a label names."""
     rows = np.reshape(log_p, (-1, log_p.shape[-1])) if log_p.ndim != 2 else log_p
-    picked = rows[np.arange(rows.shape[0]), np.reshape(labels, -1)]
+    at = np.arange(rows.shape[0]), np.reshape(labels, -1)
+    picked = ops.at(rows)[at].get() if is_tracer(labels) else rows[at]
     return picked if log_p.ndim == 2 else np.reshape(picked, labels.shape)
 
 
@@ -284,7 +286,7 @@ def softmax_focal_loss_with_integer_labels(
     log_p = _at_labels(ops.log_softmax(logits, axis=-1), used)
     losses = -_focus(who, -np.expm1(log_p), gamma) * log_p
     if class_weights is not None:
-        losses = losses * np.take(_weights(who, class_weights, logits), used)
+        losses = losses * ops.at(_weights(who, class_weights, logits))[used].get()
     return losses if ignore_index is None else np.where(labels == ignore_index, 0.0, losses)
 
 
