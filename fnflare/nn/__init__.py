@@ -136,6 +136,7 @@ from fnflare.nn.losses import (
     triplet_margin_loss,
     tversky_loss,
 )
+from fnflare.nn.lstm_cells import LayerNormLSTMCell, PeepholeLSTMCell
 from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
 from fnflare.nn.norm import BatchNorm, LayerNorm
 from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
@@ -178,6 +179,7 @@ __all__ = [
     "LSTMCell",
     "Layer",
     "LayerNorm",
+    "LayerNormLSTMCell",
     "LeakyRelu",
     "Lisht",
     "LogCosh",
@@ -188,6 +190,7 @@ __all__ = [
     "MultiHeadAttention",
     "PRelu",
     "Padded",
+    "PeepholeLSTMCell",
     "RNNCell",
     "RRelu",
     "Recurrent",
