@@ -137,7 +137,7 @@ from fnflare.nn.losses import (
     tversky_loss,
 )
 from fnflare.nn.lstm_cells import LayerNormLSTMCell, PeepholeLSTMCell
-from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
+from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, roc_auc, top_k_accuracy
 from fnflare.nn.norm import BatchNorm, LayerNorm
 from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
@@ -265,6 +265,7 @@ __all__ = [
     "relu",
     "relu6",
     "residual",
+    "roc_auc",
     "scope",
     "selu",
     "serial",
