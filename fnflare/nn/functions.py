@@ -124,7 +124,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
 
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
-    """``x`` where it is positive, `slope` times ``x`` elsewhere (Maas et al. 2013).
+    """``x`` where it is positive, `slope` times ``x`` elsewhere (Maas et al. 2013). At 0 its derivative is the slope.
 
     >>> leaky_relu(np.array([-1.0, 2.0]))
     array([-0.01,  2.  ])
@@ -133,7 +133,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere (Clevert et al. 2015).
+    """``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere (Clevert et al. 2015); derivative alpha at 0.
 
     >>> elu(np.array([-np.inf, 2.0]))
     array([-1.,  2.])
@@ -144,7 +144,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 
 def selu(x: Any) -> Any:
-    """The scaled `elu` that keeps activations normalised (Klambauer et al. 2017).
+    """The scaled `elu` that keeps activations normalised (Klambauer et al. 2017). At 0 its derivative is that of below.
 
     >>> round(float(selu(np.float64(1.0))), 4)
     1.0507
@@ -175,13 +175,13 @@ def prelu(x: Any, slope: Any) -> Any:
     return np.where(x > 0, x, slope * x)
 
 
-def hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Any:
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """`x` kept between two bounds. The derivative is 1 between them, and 0 at a bound and beyond.
 
     >>> hardtanh(np.array([-3.0, 0.5, 1e4]))
     array([-1. ,  0.5,  1. ])
     """
-    return np.where(x <= low, low, np.where(x >= high, high, x))
+    return np.where(x <= min_val, min_val, np.where(x >= max_val, max_val, x))
 
 
 def relu6(x: Any) -> Any:
