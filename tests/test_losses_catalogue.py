@@ -170,6 +170,11 @@ CASES: dict[str, Loss] = {
             s > 0, ((x - y) ** 2).sum(-1), (2.5 - ((x - y) ** 2).sum(-1).sqrt()).clamp(min=0) ** 2
         ),
     ),
+    "info nce": Loss(
+        lambda x, y: losses.info_nce_loss(x, y, temperature=0.5),
+        (X, Y),
+        lambda t, f, x, y: f.cross_entropy(f.normalize(x) @ f.normalize(y).T / 0.5, t.arange(len(x)), reduction="none"),
+    ),
     "dice": Loss(
         losses.dice_loss,
         (P, BITS),
@@ -246,6 +251,15 @@ def test_programs_give_the_same_on_both_executors(name: str, native: bool) -> No
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e-30, 0.0])
+@pytest.mark.parametrize("name", [n for n, loss in CASES.items() if loss.args[0] is X and "poisson" not in n])
+def test_huge_tiny_and_zero_predictions_have_finite_gradients(name: str, scale: float) -> None:
+    loss = CASES[name]
+    args = in_dtype((X * scale, *[a * scale if a is Y or a is Z else a for a in loss.args[1:]]), np.float32)
+    assert np.all(np.isfinite(loss.f(*args)))
+    assert all(np.all(np.isfinite(g)) for g in gradients(loss, args))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
@@ -356,6 +370,8 @@ def test_a_log_target_of_minus_infinity_contributes_nothing() -> None:
         (lambda: losses.cosine_embedding_loss(X, Y, LABELS), ArgumentError, "targets must be -1 or 1"),
         (lambda: losses.contrastive_loss(X, Y[:2], SIGNS), ShapeError, "embeddings and others"),
         (lambda: losses.contrastive_loss(X, Y, BITS), ShapeError, "similar must be one for each pair"),
+        (lambda: losses.info_nce_loss(X[0], Y[0]), ShapeError, r"shape \(N, features\), got \(3,\)"),
+        (lambda: losses.info_nce_loss(X, Y, temperature=0.0), ArgumentError, "temperature must be positive"),
         (lambda: losses.triplet_margin_loss(X, Y, Z[:2]), ShapeError, "anchors and negatives"),
         (lambda: losses.poisson_nll_loss(COUNTS, COUNTS), DtypeError, "predictions must be floats"),
         (lambda: losses.dice_loss(P, BITS[0]), ShapeError, "predictions and targets"),

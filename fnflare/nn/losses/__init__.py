@@ -22,6 +22,7 @@ from fnflare.nn.losses.embedding import (
     cosine_distance,
     cosine_embedding_loss,
     cosine_similarity,
+    info_nce_loss,
     triplet_margin_loss,
 )
 from fnflare.nn.losses.overlap import dice_loss, tversky_loss
@@ -47,6 +48,7 @@ __all__ = [
     "gaussian_nll_loss",
     "hinge_loss",
     "huber_loss",
+    "info_nce_loss",
     "kl_divergence",
     "kl_divergence_with_log_targets",
     "log_cosh_loss",

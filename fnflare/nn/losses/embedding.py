@@ -9,12 +9,14 @@ import numpy as np
 from fnflare import ops
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn.losses.checks import array, float_pair
+from fnflare.nn.losses.classification import softmax_cross_entropy_with_integer_labels
 
 __all__ = [
     "contrastive_loss",
     "cosine_distance",
     "cosine_embedding_loss",
     "cosine_similarity",
+    "info_nce_loss",
     "triplet_margin_loss",
 ]
 
@@ -177,3 +179,34 @@ def contrastive_loss(embeddings: Any, others: Any, similar: Any, *, margin: floa
     similar = _of_pairs(who, "similar", similar, squared)
     lacking = ops.relu(margin - ops.safe_norm(difference, axis=axis))
     return np.where(similar != 0, squared, np.square(lacking))
+
+
+def info_nce_loss(embeddings: Any, others: Any, *, temperature: float = 0.1, eps: float = 1e-8) -> Any:
+    """The cross-entropy of finding the partner of each vector among those of the whole batch by `cosine_similarity`
+    (van den Oord et al., 2018; Radford et al., 2021, who add the loss with the arguments exchanged).
+
+    Args:
+        embeddings: floats (N, features).
+        others: (N, features), of which row i belongs to row i of the embeddings and is a negative example to the rest.
+        temperature: by which the similarities are divided.
+        eps: as in `cosine_similarity`.
+
+    Returns:
+        The losses (N,) in nats, in the dtype of the embeddings.
+
+    Raises:
+        ShapeError: the shapes differ, or are not (N, features).
+        DtypeError: the embeddings are not floats.
+        ArgumentError: the temperature is not positive.
+
+    >>> info_nce_loss(np.eye(3), np.eye(3), temperature=1.0).round(4)
+    array([0.5514, 0.5514, 0.5514])
+    """
+    who = "info_nce_loss"
+    x, y = _embeddings(who, embeddings, others)
+    if x.ndim != 2:
+        raise ShapeError(f"{who}: embeddings must have the shape (N, features), got {x.shape}")
+    if not temperature > 0:
+        raise ArgumentError(f"{who}: temperature must be positive, got {temperature!r}")
+    similarities = _direction(x, -1, eps) @ np.transpose(_direction(y, -1, eps))
+    return softmax_cross_entropy_with_integer_labels(similarities / temperature, np.arange(x.shape[0]))
