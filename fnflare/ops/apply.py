@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any
     lead = rows.shape[:-1]
     if 0 in lead:
         raise ValueError(f"np.apply_along_axis: there is no row along axis {axis} of shape {arr.shape} to apply it to")
-    flat = np.reshape(rows, (-1, rows.shape[-1]))
+    flat = np.reshape(rows, (math.prod(lead), rows.shape[-1]))
     out = np.stack(as_arrays([func1d(flat[i], *args, **kwargs) for i in range(flat.shape[0])]))
     own = out.shape[1:]
     out = np.reshape(out, (*lead, *own))

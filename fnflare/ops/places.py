@@ -115,12 +115,3 @@ def sliding_window_view(
     window = (operator.index(window_shape),) if np.ndim(window_shape) == 0 else tuple(window_shape)
     places = np.lib.stride_tricks.sliding_window_view(np.arange(math.prod(x.shape)).reshape(x.shape), window, axis)
     return np.take(reshape(x, -1), places)
-
-
-@implements(np.lib.stride_tricks.as_strided)
-def as_strided(x: Any, *_args: Any, **_kwargs: Any) -> Any:
-    """Not for tracers, which have no memory: raises `UnsupportedError`."""
-    raise UnsupportedError(
-        "as_strided has no rule for tracers, which have no memory to step through; write sliding_window_view, "
-        "np.broadcast_to, or x[indices]"
-    )

@@ -179,6 +179,7 @@ CHOICES = [
     Case("apply_along_axis", lambda x: np.apply_along_axis(np.cumsum, 0, x), (X,)),
     Case("apply_along_axis", lambda x: np.apply_along_axis(np.outer, 1, x, [1.0, 2.0]), (CUBE,)),
     Case("apply_along_axis", lambda x: np.apply_along_axis(lambda r, p: (r**p).sum(), -1, x, p=2), (X,)),
+    Case("apply_along_axis", lambda x: np.apply_along_axis(np.sum, 1, x) + np.sum(x), (np.zeros((2, 0)),)),
     Case("apply_over_axes", lambda x: np.apply_over_axes(np.sum, x, [0, -1]), (CUBE,)),
     Case("apply_over_axes", lambda x: np.apply_over_axes(lambda a, i: np.cumsum(a, i), x, 1), (CUBE,)),
 ]
