@@ -129,7 +129,7 @@ def test_reads_compile(case, native):
 
 
 @given(reads(), st.sampled_from(["set", "add"]))
-def test_writes_are_numpys_and_batch(case, method):
+def test_writes_are_numpys_batch_and_compile(case, method):
     x, index = case
     v = like(x[index], 3)
     xs, vs = np.stack([x, 3 * x]), np.stack([v, like(v, 4)], axis=-1)
@@ -148,3 +148,6 @@ def test_writes_are_numpys_and_batch(case, method):
     np.testing.assert_array_equal(ff.vjp(write, x, v)[0], written(x, v))
     expected = np.stack([written(xs[k], vs[..., k]) for k in range(2)])
     np.testing.assert_array_equal(ff.vmap(write, in_axes=(0, -1))(xs, vs), expected)
+    for native in (False, True):
+        with config.override(use_native=native):
+            np.testing.assert_allclose(ff.jit(write)(x, v), written(x, v), rtol=1e-14)
