@@ -15,7 +15,7 @@ from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, safe_increment, state_of, zero_count
-from fnflare.optim.leaves import Kernel, check_decay, map_leaves, tiled, weak
+from fnflare.optim.leaves import Kernel, check_decay, is_nonzero, map_leaves, tiled, weak
 
 __all__ = [
     "ScaleByAdaDeltaState",
@@ -160,7 +160,7 @@ def scale_by_adam(
             transformation of its own.
     """
     check_decay("scale_by_adam", b1=b1, b2=b2)
-    rooted = eps_root != 0
+    rooted = is_nonzero(eps_root)
 
     # The most used rule makes the fewest passes over memory: `_plus` and `_scaled` work in place on arrays that
     # are made here, and ``out`` is where the results belong in a large array, or Nones.
@@ -297,7 +297,8 @@ def scale_by_rss(initial_accumulator_value: float = 0.1, eps: float = 1e-7) -> G
         initial_accumulator_value: the sum to start from.
         eps: added to the sum.
     """
-    if initial_accumulator_value < 0 or eps < 0 or initial_accumulator_value + eps == 0:
+    known = not (is_tracer(initial_accumulator_value) or is_tracer(eps))
+    if known and (initial_accumulator_value < 0 or eps < 0 or initial_accumulator_value + eps == 0):
         raise ArgumentError(
             "scale_by_rss: initial_accumulator_value and eps must not be negative, and one of them must be positive, "
             f"got {initial_accumulator_value!r} and {eps!r}"

@@ -17,6 +17,7 @@ from fnflare.optim.adaptive import (
 )
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity
 from fnflare.optim.combine import Mask, chain
+from fnflare.optim.leaves import is_nonzero
 from fnflare.optim.transforms import add_decayed_weights, descending, scale_by_learning_rate
 
 __all__ = ["adadelta", "adagrad", "adam", "adamax", "adamw", "lion", "rmsprop", "sgd"]
@@ -64,7 +65,7 @@ def adadelta(
         weight_decay: the factor of an L2 penalty; a positive one makes ``update`` need the parameters.
         weight_decay_mask: which parameters it applies to, as in `masked`.
     """
-    penalty = add_decayed_weights(weight_decay, weight_decay_mask) if weight_decay else identity()
+    penalty = add_decayed_weights(weight_decay, weight_decay_mask) if is_nonzero(weight_decay) else identity()
     return chain(penalty, scale_by_adadelta(rho, eps), scale_by_learning_rate(learning_rate))
 
 
