@@ -240,10 +240,11 @@ def test_tiles_change_nothing(name: str, order: Any, monkeypatch: pytest.MonkeyP
 # --- errors -------------------------------------------------------------------------------------------------------
 
 PARAMS = {"dense": {"W": np.ones((2, 2)), "b": np.ones(2)}}
+STATELESS = ("sgd", "sign_sgd", "noisy_sgd", "centralized")  # nothing to compare the updates with
 WITHOUT_B = {"dense": {"W": np.ones((2, 2))}}
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIMISERS if n != "sgd"])  # plain descent has no state to compare with
+@pytest.mark.parametrize("name", [n for n in OPTIMISERS if n not in STATELESS])
 def test_a_missing_gradient_is_named(name: str) -> None:
     opt = OPTIMISERS[name]()
     with pytest.raises(TreeError, match=r"unexpected leaf at 'dense/b'"):

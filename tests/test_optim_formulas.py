@@ -206,6 +206,8 @@ TORCH: dict[str, tuple[optim.GradientTransformation, str, dict[str, Any]]] = {
         {"alpha": 0.9, "eps": 1e-3, "centered": True},
     ),
     "adagrad": (optim.adagrad(0.1, eps=0.0), "Adagrad", {"initial_accumulator_value": 0.1, "eps": 0.0}),
+    "radam": (optim.radam(0.1, b2=0.9, eps=1e-30), "RAdam", {"betas": (0.9, 0.9), "eps": 1e-30}),
+    "rprop": (optim.rprop(0.1), "Rprop", {}),
     "adadelta": (optim.adadelta(0.1), "Adadelta", {"rho": 0.9, "eps": 1e-6}),
     "adadelta_decay": (
         optim.adadelta(0.1, weight_decay=0.1),
@@ -239,6 +241,17 @@ OPTAX: dict[str, dict[str, Any]] = {
     "adamw": {},
     "adamax": {},
     "lion": {},
+    "nadam": {},
+    "nadamw": {"weight_decay": 0.1},
+    "adamaxw": {},
+    "amsgrad": {"eps_root": 1e-6},
+    "radam": {"b2": 0.9},
+    "adabelief": {"nesterov": True},
+    "yogi": {},
+    "lamb": {"weight_decay": 0.1},
+    "lars": {"weight_decay": 0.1, "nesterov": True},
+    "adafactor": {"momentum": 0.9, "weight_decay_rate": 0.1},
+    "sign_sgd": {},
 }
 
 

@@ -20,7 +20,7 @@ from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 
-__all__ = ["check_decay", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
+__all__ = ["check_decay", "copied", "filled", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -40,6 +40,16 @@ def weak(value: Any, dtype: Any = None) -> Any:
     if isinstance(value, (float, int, np.generic, np.ndarray)):
         return float(value)
     return value if dtype is None else value.astype(dtype)
+
+
+def filled(params: Any, value: float) -> Any:
+    """Arrays of the shapes and dtypes of the parameters that hold one value."""
+    return tree.map(lambda p: np.full_like(p, value), params)
+
+
+def copied(params: Any) -> Any:
+    """The parameters in memory of their own, which a step that may overwrite the parameters leaves alone."""
+    return tree.map(lambda p: p if is_tracer(p) else np.array(p), params)
 
 
 def is_nonzero(value: Any) -> bool:
