@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from optimisers_under_test import OPTIMISERS, Make, run, steps
 
+import fnflare as ff
 from fnflare import optim
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -33,11 +34,22 @@ def rosenbrock_grad(params: Any) -> Any:
     return {"x": -2 * (1 - x) - 400 * x * (y - x * x), "y": 200 * (y - x * x)}
 
 
+def run_as_program(opt: optim.GradientTransformation, params: Any, grads_of: Callable[[Any], Any], n: int) -> Any:
+    """Parameters after n steps, all of them in one loop of one program."""
+
+    def step(i: Any, carry: Any) -> Any:
+        params, state = carry
+        updates, state = opt.update(grads_of(params), state, params)
+        return optim.apply_updates(params, updates), state
+
+    return ff.jit(lambda carry: ff.fori_loop(0, n, step, carry))((params, opt.init(params)))[0]
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 @every_dtype
 def test_converges_on_a_quadratic(name: str, dtype: Any) -> None:
     start = {"x": np.zeros(2, dtype), "y": np.zeros((), dtype)}
-    end, _ = run(OPTIMISERS[name](), start, quadratic_grad, 4000)
+    end = run_as_program(OPTIMISERS[name](), start, quadratic_grad, 4000)
     assert np.allclose(end["x"], [1, -2], atol=0.02)
     assert np.allclose(end["y"], 3, atol=0.02)
     assert {k: v.dtype for k, v in end.items()} == {"x": dtype, "y": dtype}

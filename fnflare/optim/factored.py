@@ -92,8 +92,8 @@ def scale_by_factored_rms(
         ]
         decay = 1 - (weak(count) - step_offset + 1) ** -decay_rate
         rows = [
-            kernel(g, *row, weak(decay, g.dtype), weak(epsilon, g.dtype))
-            for g, *row in zip(flat, *columns, strict=True)
+            kernel(g, row, col, full, weak(decay, g.dtype), weak(epsilon, g.dtype))
+            for g, row, col, full in zip(flat, *columns, strict=True)
         ]
         updates, *moments = _transposed(treedef, rows, 4)
         return updates, FactoredState(safe_increment(count), *moments)
