@@ -85,6 +85,7 @@ from fnflare.nn.norm import BatchNorm, LayerNorm
 from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
 from fnflare.nn.scoping import scope
+from fnflare.nn.sharing import tied
 from fnflare.nn.state import StatefulLayer, with_state
 from fnflare.nn.summarize import Summary, summary
 from fnflare.padded import Padded, pad
@@ -179,6 +180,7 @@ __all__ = [
     "squared_error",
     "summary",
     "tanh",
+    "tied",
     "top_k_accuracy",
     "truncated_normal",
     "uniform",
