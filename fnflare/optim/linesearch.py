@@ -16,7 +16,7 @@ from fnflare import transforms, tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.base import GradientTransformationExtraArgs, need_params, state_of
-from fnflare.optim.leaves import filled, map_leaves
+from fnflare.optim.leaves import filled, map_leaves, weak
 
 __all__ = [
     "ScaleByBacktrackingLinesearchState",
@@ -128,6 +128,8 @@ def scale_by_backtracking_linesearch(
     array([0., 0.])
     """
     who = "scale_by_backtracking_linesearch"
+    slope_rtol, decrease_factor, increase_factor = weak(slope_rtol), weak(decrease_factor), weak(increase_factor)
+    max_learning_rate, atol, rtol = weak(max_learning_rate), weak(atol), weak(rtol)
 
     def init(params: Any) -> ScaleByBacktrackingLinesearchState:
         dtype = _float_dtype(params)
@@ -273,7 +275,9 @@ def scale_by_zoom_linesearch(
             f"{who}: max_linesearch_steps must be at least 1 and increase_factor greater than 1, got "
             f"{max_linesearch_steps!r} and {increase_factor!r}"
         )
-    most = np.inf if max_learning_rate is None else max_learning_rate
+    most = np.inf if max_learning_rate is None else weak(max_learning_rate)
+    tol, increase_factor, slope_rtol, curv_rtol = weak(tol), weak(increase_factor), weak(slope_rtol), weak(curv_rtol)
+    approx_dec_rtol = None if approx_dec_rtol is None else weak(approx_dec_rtol)
 
     def init(params: Any) -> ScaleByZoomLinesearchState:
         dtype = _float_dtype(params)
