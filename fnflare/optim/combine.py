@@ -230,6 +230,10 @@ def freeze(*what: Any) -> GradientTransformationExtraArgs:
 def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) -> GradientTransformationExtraArgs:
     """Optimises all parameters but those that are frozen, for which no state is kept.
 
+    Their gradients are still computed, and not used. To save that too, split the parameters, differentiate by one part
+    and put them together in the loss: ``frozen, rest = tree.partition(params, mask_by_path("encoder/*")(params))``, and
+    ``loss(tree.combine(frozen, rest))`` as a function of ``rest``.
+
     Args:
         optimizer: the transformation of the others.
         freeze_mask: a mask, as in `masked`, that holds where to freeze; or a pattern of paths, or a tuple of
