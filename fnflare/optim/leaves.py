@@ -20,7 +20,7 @@ from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 
-__all__ = ["check_decay", "copied", "filled", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
+__all__ = ["check_decay", "copied", "filled", "float_dtype", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -50,6 +50,13 @@ def filled(params: Any, value: float) -> Any:
 def copied(params: Any) -> Any:
     """The parameters in memory of their own, which a step that may overwrite the parameters leaves alone."""
     return tree.map(lambda p: p if is_tracer(p) else np.array(p), params)
+
+
+def float_dtype(params: Any) -> np.dtype:
+    """The dtype to which the parameters' floats promote; float32 where there are none."""
+    dtypes = [leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype for leaf in tree.leaves(params)]
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    return np.result_type(*floats) if floats else np.dtype(np.float32)
 
 
 def is_nonzero(value: Any) -> bool:

@@ -16,7 +16,7 @@ from fnflare import transforms, tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.base import GradientTransformationExtraArgs, need_params, state_of
-from fnflare.optim.leaves import filled, map_leaves, weak
+from fnflare.optim.leaves import filled, float_dtype, map_leaves, weak
 
 __all__ = [
     "ScaleByBacktrackingLinesearchState",
@@ -74,11 +74,6 @@ def _slope(updates: Any, grad: Any, dtype: Any) -> Any:
     return _scalar(np.minimum(vdot(updates, grad), 0.0), dtype)
 
 
-def _float_dtype(params: Any) -> Any:
-    kinds = [leaf.dtype for leaf in tree.leaves(params)]
-    return np.result_type(*kinds) if kinds else np.dtype(np.float32)
-
-
 class ScaleByBacktrackingLinesearchState(NamedTuple):
     """``learning_rate``: the last step size; ``value``: of the function there; ``grad``: its gradient, or None."""
 
@@ -132,7 +127,7 @@ def scale_by_backtracking_linesearch(
     max_learning_rate, atol, rtol = weak(max_learning_rate), weak(atol), weak(rtol)
 
     def init(params: Any) -> ScaleByBacktrackingLinesearchState:
-        dtype = _float_dtype(params)
+        dtype = float_dtype(params)
         grad = filled(params, 0.0) if store_grad else None
         return ScaleByBacktrackingLinesearchState(np.ones((), dtype), np.full((), np.inf, dtype), grad)
 
@@ -280,7 +275,7 @@ def scale_by_zoom_linesearch(
     approx_dec_rtol = None if approx_dec_rtol is None else weak(approx_dec_rtol)
 
     def init(params: Any) -> ScaleByZoomLinesearchState:
-        dtype = _float_dtype(params)
+        dtype = float_dtype(params)
         best = np.full((), np.inf, dtype)
         return ScaleByZoomLinesearchState(np.ones((), dtype), best, filled(params, 0.0), np.zeros((), np.int32))
 

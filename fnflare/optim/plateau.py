@@ -9,7 +9,7 @@ import numpy as np
 from fnflare import tree
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformationExtraArgs, safe_increment, state_of, zero_count
-from fnflare.optim.leaves import map_leaves
+from fnflare.optim.leaves import float_dtype, map_leaves
 
 __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
@@ -86,8 +86,7 @@ def reduce_on_plateau(
         )
 
     def init(params: Any) -> ReduceLROnPlateauState:
-        floats = [leaf.dtype for leaf in tree.leaves(params) if leaf.dtype.kind == "f"]
-        dtype = np.result_type(*floats) if floats else np.dtype(np.float32)
+        dtype = float_dtype(params)
         best, mean = np.full((), np.inf, dtype), np.zeros((), dtype)
         return ReduceLROnPlateauState(np.ones((), dtype), best, zero_count(), zero_count(), zero_count(), mean)
 
