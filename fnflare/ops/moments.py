@@ -70,13 +70,11 @@ def var(
         ddof = correction
     if dtype is None and dtype_of(a).kind not in "fc":
         dtype = np.float64
-    if dtype is not None:
-        a = convert(a, dtype)
     a = masked(a, where, 0)
-    centre = np.mean(a, axis=axis, keepdims=True, where=where) if mean is no_value else mean
+    centre = np.mean(a, axis=axis, dtype=dtype, keepdims=True, where=where) if mean is no_value else mean
     apart = masked(a - centre, where, 0)
-    squares = np.square(np.real(apart)) + np.square(np.imag(apart)) if dtype_of(a).kind == "c" else np.square(apart)
-    total = reduce.sum(squares, axis, keepdims=is_set(keepdims))
+    squares = np.square(np.real(apart)) + np.square(np.imag(apart)) if apart.dtype.kind == "c" else np.square(apart)
+    total = reduce.sum(squares, axis, dtype, keepdims=is_set(keepdims))
     count = _count(a, axis, where, total.dtype, is_set(keepdims))
     return total / (max(count - ddof, 0) if left_out(where) else np.maximum(count - ddof, 0))
 

@@ -16,6 +16,7 @@ from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.counting import concrete
 from fnflare.ops.elementwise import convert
+from fnflare.ops.gather import take
 from fnflare.ops.reduce import axes_of
 
 __all__ = ["argpartition", "argsort", "searchsorted", "sort"]
@@ -178,7 +179,7 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
         raise ValueError(f"searchsorted: the sorted array needs one axis, got shape {np.shape(a)}")
     a, v = [x if hasattr(x, "dtype") else np.asarray(x) for x in (a, v)]
     if sorter is not None:
-        a = np.take(a, sorter)
+        a = take(a, sorter)
     return bind(_searchsorted, (a, v), {"side": side})
 
 
@@ -191,8 +192,9 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
         steps = np.diff(known)
         if not (np.all(steps >= 0) or np.all(steps <= 0)):
             raise ValueError("np.digitize: bins must increase or decrease monotonically")
-    rising = searchsorted(bins, x, "left" if right else "right")
+    side = "left" if right else "right"
+    rising = searchsorted(bins, x, side)
     if known is not None and (not known.size or known[0] <= known[-1]):
         return rising
-    falling = bins.shape[0] - searchsorted(bins[::-1], x, "right" if right else "left")
+    falling = bins.shape[0] - searchsorted(bins[::-1], x, side)
     return falling if known is not None else np.where(bins[0] <= bins[-1], rising, falling)

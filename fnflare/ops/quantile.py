@@ -17,6 +17,7 @@ import numpy as np
 from fnflare.core import aval_of, dtype_of, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.ops.elementwise import convert
+from fnflare.ops.gather import take
 from fnflare.ops.moments import weights_along
 from fnflare.ops.reduce import axes_of, is_set, kept, nan_where, no_value, refuse_out
 
@@ -112,7 +113,7 @@ def _of_sorted(rows: Any, n: Any, q: Any, method: str, dtype: np.dtype[Any]) -> 
         return low
     high = _at(rows, np.clip(below + 1, 0, top))
     t = _fraction(method, at, below)
-    return _between(_as(low, dtype), _as(high, dtype), _as(t if is_tracer(t) else np.asarray(t)[()], dtype))
+    return _between(low, high, _as(t if is_tracer(t) else np.asarray(t)[()], dtype))
 
 
 def _as(x: Any, dtype: np.dtype[Any]) -> Any:
@@ -127,7 +128,7 @@ def _at(rows: Any, places: Any) -> Any:
     rest = rows.shape[1:]
     lead = shape[: len(shape) - len(rest)]
     if math.prod(shape[len(lead) :]) == 1:
-        return np.take(rows, np.reshape(index, lead), axis=0)
+        return take(rows, np.reshape(index, lead), axis=0)
     index = np.broadcast_to(index, (*lead, *rest))
     return np.reshape(np.take_along_axis(rows, np.reshape(index, (-1, *rest)), axis=0), (*lead, *rest))
 

@@ -89,13 +89,17 @@ def _folded(name: str, ufunc: Any, a: Any, axis: Any, keepdims: bool, initial: A
     if not left_out(where):
         if ufunc.identity is None:
             raise UnsupportedError(f"{name}: where= has no rule for tracers without an identity; pick the elements")
-        a = masked(a, where, ufunc.identity)
+        a = masked(a, where, _identity(ufunc, a.dtype))
     rows = np.reshape(np.transpose(a, (*axes, *rest)), (-1, *[a.shape[i] for i in rest]))
     if not left_out(initial):
         first = np.broadcast_to(convert(initial, a.dtype), (1, *rows.shape[1:]))
         rows = np.concatenate([first, rows], axis=0)
     ans = _fold(name, ufunc, rows)
     return np.reshape(ans, kept(a.shape, axes)) if is_set(keepdims) else ans
+
+
+def _identity(ufunc: Any, dtype: np.dtype[Any]) -> Any:
+    return np.asarray(ufunc.identity).astype(dtype)[()]  # -1 stands for all bits, also of an unsigned number
 
 
 def _fold(name: str, ufunc: Any, rows: Any) -> Any:
@@ -105,6 +109,8 @@ def _fold(name: str, ufunc: Any, rows: Any) -> Any:
             raise ValueError(f"{name}: a fold of no elements, which has no identity, needs initial=")
         return np.full(rows.shape[1:], ufunc.identity, ufunc.reduce(np.ones(1, rows.dtype)).dtype)
     if n == 1:
+        if ufunc.identity is not None:  # np.hypot makes -3 to 3
+            return ufunc(_identity(ufunc, rows.dtype), rows[0])
         return convert(rows[0], ufunc.reduce(np.ones(1, rows.dtype)).dtype)
     if ufunc is np.logaddexp:
         return logsumexp(rows, axis=0)
