@@ -47,11 +47,6 @@ _AT = {
 }
 
 
-def _two_to_one(ufunc: Any, method: str) -> None:
-    if ufunc.nin != 2 or ufunc.nout != 1:
-        raise ValueError(f"np.{ufunc.__name__}.{method} needs a function of two arguments with one answer")
-
-
 def _reduce(
     ufunc: Any,
     a: Any,
@@ -64,7 +59,6 @@ def _reduce(
 ) -> Any:
     """``ufunc.reduce``."""
     name = f"np.{ufunc.__name__}.reduce"
-    _two_to_one(ufunc, "reduce")
     refuse_out(name, out[0] if out else None)
     a = a if hasattr(a, "dtype") else np.asarray(a)
     if dtype is not None:
@@ -131,7 +125,6 @@ def _accumulate(ufunc: Any, a: Any, axis: int = 0, dtype: Any = None, out: Any =
     """``ufunc.accumulate``; at ties of ``np.maximum`` and ``np.minimum`` the derivative is a subgradient, in which the
     equal elements have shares that add up to one."""
     name = f"np.{ufunc.__name__}.accumulate"
-    _two_to_one(ufunc, "accumulate")
     refuse_out(name, out[0] if out else None)
     if dtype is not None:
         a = convert(a, dtype)

@@ -196,6 +196,12 @@ ORDER = [
     Case("unique_counts", lambda x: tuple(np.unique_counts(x)), (TIES,), order=0, jit=False, vmap=False),
     Case("unique_inverse", lambda x: tuple(np.unique_inverse(x)), (TIES,), order=0, jit=False, vmap=False),
     Case("unique_all", lambda x: tuple(np.unique_all(x)), (TIES,), order=0, jit=False, vmap=False),
+    Case("histogram", np.histogram, (X,), order=1),
+    Case("histogram", lambda x: np.histogram(x, 4, density=True), (X,), order=1),
+    Case("histogram", lambda x, w: np.histogram(x, [-1.5, -0.2, 0.4, 1.5], weights=w), (X, POSITIVE)),
+    Case("histogram", lambda x, w: np.histogram(x, 3, (-1, 1.5), True, w), (X, POSITIVE)),
+    Case("histogram", lambda x: np.histogram(x, "sturges"), (X,), order=1, jit=False, vmap=False),
+    Case("histogram_bin_edges", lambda x: np.histogram_bin_edges(x, 5), (X,)),
     Case("bincount", lambda w: np.bincount([0, 3, 3, 1], w, minlength=6), (WEIGHTS,)),
 ]
 
