@@ -196,10 +196,23 @@ def test_quantiles_by_all_methods(elements, q, method):
 
     out, pull = ff.vjp(f, x)
     np.testing.assert_allclose(out, f(x), rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(ff.jit(lambda x, q: np.quantile(x, q, method=method))(x, np.array(q)), f(x), atol=1e-13)
+    np.testing.assert_allclose(
+        ff.jit(lambda x, q: np.quantile(x, q, method=method))(x, np.array(q)), f(x), rtol=1e-13, atol=1e-13
+    )
     without_nan = ff.vjp(lambda x: np.nanquantile(x, q, method=method), x)[0]
     np.testing.assert_allclose(without_nan, f(x), rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(sum(pull(e)[0].sum() for e in np.eye(len(q))), len(q))  # equivariant under shifts
+
+
+@pytest.mark.parametrize(
+    "method", ["inverted_cdf", "averaged_inverted_cdf", "closest_observation", "nearest", "linear"]
+)
+def test_quantiles_at_the_borders_of_elements_in_programs(method):
+    q = np.arange(21) / 20
+    f = ff.jit(lambda x, q: np.quantile(x, q, method=method))
+    for n in range(1, 9):
+        x = np.random.default_rng(n).permutation(n) * 1.0
+        np.testing.assert_allclose(f(x, q), np.quantile(x, q, method=method), rtol=1e-13, atol=1e-13)
 
 
 @given(

@@ -24,7 +24,8 @@ __all__ = ["average", "mean", "std", "var"]
 def _count(a: Any, axis: Any, where: Any, dtype: Any, keepdims: bool) -> Any:
     """How many elements each mean is taken of: a Python number, or an array where ``where=`` says."""
     if left_out(where):
-        return math.prod([np.shape(a)[i] for i in axes_of(axis, np.ndim(a))])
+        shape = a.shape
+        return math.prod(shape if axis is None else [shape[i] for i in axes_of(axis, len(shape))])
     mask = where if hasattr(where, "dtype") else np.asarray(where, bool)
     counts = np.sum(np.broadcast_to(mask, np.shape(a)), axis=axis, keepdims=keepdims)
     return convert(counts, dtype)
@@ -36,11 +37,12 @@ def mean(
 ) -> Any:
     """NumPy's ``mean``."""
     refuse_out("np.mean", out)
-    given = dtype_of(a)
-    if dtype is None and given == np.float16:  # NumPy adds these up in float32
-        return convert(mean(a, axis, np.float32, keepdims=keepdims, where=where), given)
-    if dtype is None and given.kind not in "fc":
-        dtype = np.float64
+    if dtype is None:
+        given = dtype_of(a)
+        if given.char == "e":  # NumPy adds up float16 in float32
+            return convert(mean(a, axis, np.float32, keepdims=keepdims, where=where), given)
+        if given.kind not in "fc":
+            dtype = np.float64
     total = reduce.sum(masked(a, where, 0), axis, dtype, keepdims=is_set(keepdims))
     return total / _count(a, axis, where, total.dtype, is_set(keepdims))
 

@@ -31,39 +31,37 @@ _CONTINUOUS = {
     "median_unbiased": (1 / 3, 1 / 3),
     "normal_unbiased": (3 / 8, 3 / 8),
 }
-#: The methods that pick one element.
-_DISCRETE = ("inverted_cdf", "closest_observation", "lower", "higher", "nearest")
-_METHODS = (*_DISCRETE, "averaged_inverted_cdf", "linear", "midpoint", *_CONTINUOUS)
+_METHODS = (
+    "inverted_cdf", "averaged_inverted_cdf", "closest_observation", *_CONTINUOUS,
+    "linear", "lower", "higher", "midpoint", "nearest",
+)  # fmt: skip
 
 
-def _place(method: str, n: Any, q: Any) -> Any:
-    """Where in `n` sorted elements the quantile is, a number of an element with a fraction."""
+def _neighbours(method: str, n: Any, q: Any) -> tuple[Any, Any]:
+    """The number of the lower of the two elements, among `n` sorted ones, that the quantile lies between, and the
+    share of the upper one; None for a share where the quantile is that one element.
+
+    Where a rounded product decides between elements nothing is added to it before it does: native code may do both
+    with one rounding, and then 5 * 0.2 is not 1.
+    """
     if method in _CONTINUOUS:
         alpha, beta = _CONTINUOUS[method]
-        return n * q + (alpha + q * (1 - alpha - beta)) - 1
-    if method == "averaged_inverted_cdf":
-        return n * q - 1
+        at = n * q + (alpha + q * (1 - alpha - beta)) - 1
+        return np.floor(at), at - np.floor(at)
     if method == "inverted_cdf":
-        return np.ceil(n * q - 1)
+        return np.ceil(n * q) - 1, None
     if method == "closest_observation":
-        below = np.floor(n * q - 1.5)
-        tie = (below == n * q - 1.5) & (below % 2 == 1)
-        return np.where(tie, below, below + 1)
-    at = (n - 1) * q
-    if method == "midpoint":
-        return 0.5 * (np.floor(at) + np.ceil(at))
-    rounding = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}.get(method)
-    return at if rounding is None else rounding(at)
-
-
-def _fraction(method: str, at: Any, below: Any) -> Any:
-    """The share of the upper of the two elements."""
-    fraction = at - below
+        return np.rint(n * q) - 1, None
     if method == "averaged_inverted_cdf":
-        return np.where(fraction == 0, 0.5, 1.0)
-    if method == "midpoint":
-        return np.where(fraction == 0, 0.0, 0.5)
-    return fraction
+        at = n * q
+        below = np.floor(at)
+        return below - 1, np.where(at == below, 0.5, 1.0)
+    at = (n - 1) * q
+    if method in ("lower", "higher", "nearest"):
+        rounding = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}[method]
+        return rounding(at), None
+    below = np.floor(at)
+    return below, np.where(at == below, 0.0, 0.5) if method == "midpoint" else at - below
 
 
 def _between(low: Any, high: Any, t: Any) -> Any:
@@ -105,14 +103,12 @@ def _asked(name: str, q: Any, whole: float) -> Any:
 
 def _of_sorted(rows: Any, n: Any, q: Any, method: str, dtype: np.dtype[Any]) -> Any:
     """Quantiles of sorted rows, which lie along the first axis and of which the first `n` count."""
-    at = _place(method, n, q)
+    below, t = _neighbours(method, n, q)
     top = np.maximum(n, 1) - 1
-    below = np.floor(at)
     low = _at(rows, np.clip(below, 0, top))
-    if method in _DISCRETE:
+    if t is None:
         return low
     high = _at(rows, np.clip(below + 1, 0, top))
-    t = _fraction(method, at, below)
     return _between(low, high, _as(t if is_tracer(t) else np.asarray(t)[()], dtype))
 
 

@@ -213,17 +213,18 @@ def _highest(dtype: np.dtype[Any]) -> Any:
     return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
-def _extreme(prim: Primitive, ufunc: Any, a: Any, axis: Any, keepdims: Any, initial: Any) -> Any:
-    axes, keep = axes_of(axis, np.ndim(a)), is_set(keepdims)
-    if initial is not no_value and math.prod([np.shape(a)[i] for i in axes]) == 0:
-        shape = _reduced(a, axes, keep)
-        return np.broadcast_to(convert(initial, dtype_of(a)), shape)
-    return _joined(ufunc, bind(prim, (a,), {"axes": axes, "keepdims": keep}), initial)
-
-
-def _needs_initial(name: str, where: Any, initial: Any) -> None:
+def _extreme(name: str, prim: Primitive, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Any:
+    """A maximum or minimum with some of the further arguments."""
+    refuse_out(name, out)
     if not left_out(where) and left_out(initial):
         raise ValueError(f"{name}: where= needs initial=, since there may be rows of which it leaves out all")
+    a = a if hasattr(a, "dtype") else np.asarray(a)
+    ufunc, neutral = (np.maximum, _lowest) if prim is reduce_max else (np.minimum, _highest)
+    axes, keep = axes_of(axis, a.ndim), is_set(keepdims)
+    if math.prod([a.shape[i] for i in axes]) == 0 and not left_out(initial):
+        return np.broadcast_to(convert(initial, a.dtype), _reduced(a, axes, keep))
+    a = masked(a, where, neutral(a.dtype))
+    return _joined(ufunc, bind(prim, (a,), {"axes": axes, "keepdims": keep}), initial)
 
 
 @implements(np.max, np.amax)
@@ -235,10 +236,9 @@ def max(
     The gradient of a tie is shared equally by all elements that are the largest, which is a subgradient; an
     ``initial=`` that ties with the largest element takes half.
     """
-    refuse_out("np.max", out)
-    _needs_initial("np.max", where, initial)
-    a = masked(a, where, _lowest(dtype_of(a)))
-    return _extreme(reduce_max, np.maximum, a, axis, keepdims, initial)
+    if out is not None or initial is not no_value or where is not no_value:
+        return _extreme("np.max", reduce_max, a, axis, out, keepdims, initial, where)
+    return bind(reduce_max, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
 
 
 @implements(np.min, np.amin)
@@ -246,10 +246,9 @@ def min(
     a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = no_value, where: Any = no_value
 ) -> Any:
     """NumPy's ``min``; the gradient of a tie is shared as that of ``max``."""
-    refuse_out("np.min", out)
-    _needs_initial("np.min", where, initial)
-    a = masked(a, where, _highest(dtype_of(a)))
-    return _extreme(reduce_min, np.minimum, a, axis, keepdims, initial)
+    if out is not None or initial is not no_value or where is not no_value:
+        return _extreme("np.min", reduce_min, a, axis, out, keepdims, initial, where)
+    return bind(reduce_min, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
 
 
 @implements(np.ptp)
@@ -300,8 +299,8 @@ def prod(
     refuse_out("np.prod", out)
     if dtype is not None:
         a = convert(a, dtype)
-    a = masked(a, where, 1)
-    ans = bind(reduce_prod, (a,), {"axes": axes_of(axis, np.ndim(a)), "keepdims": is_set(keepdims)})
+    a = masked(a if hasattr(a, "dtype") else np.asarray(a), where, 1)
+    ans = bind(reduce_prod, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
     return _joined(np.multiply, ans, initial)
 
 
