@@ -277,8 +277,6 @@ def test_arguments_that_do_not_fit(f, error, match):
         (np.unique, r"np\.unique.*np\.sort\(x\)"),
         (np.unique_values, r"np\.unique_values.*np\.sort\(x\)"),
         (lambda x: np.unique_counts(x).counts, r"np\.unique_counts"),
-        (np.argwhere, r"np\.argwhere.*np\.where\(condition, x, y\)"),
-        (np.flatnonzero, r"np\.flatnonzero.*np\.where"),
         (lambda x: np.bincount(x.astype(int).ravel()), r"np\.bincount.*ff\.at\(np\.zeros\(size\)\)\[x\]\.add"),
         (lambda x: np.histogram(x, "auto"), r"np\.histogram.*a number of bins"),
     ],

@@ -5,7 +5,7 @@ from here by name are the few functions that NumPy does not have.
 """
 
 # What these register is what tracers answer with: their operators and methods, and NumPy's functions.
-from fnflare.ops import histogram, methods, nan, quantile, ufunc_methods  # noqa: F401
+from fnflare.ops import counting, histogram, methods, nan, quantile, ufunc_methods  # noqa: F401
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient

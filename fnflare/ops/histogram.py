@@ -13,10 +13,9 @@ import numpy as np
 from fnflare.core import dtype_of, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.errors import ArgumentError
-from fnflare.ops.counting import concrete, known_value
 from fnflare.ops.elementwise import convert
 from fnflare.ops.index import index_add
-from fnflare.ops.order import searchsorted
+from fnflare.ops.order import concrete, known, searchsorted
 
 __all__ = ["histogram"]
 
@@ -26,12 +25,12 @@ def _edges(name: str, a: Any, bins: Any, limits: Any, weights: Any) -> Any:
     if isinstance(bins, str):
         if weights is not None:
             raise TypeError(f"{name}: bins={bins!r} is not for data with weights; give the number of bins")
-        value = known_value(name, a, f"write a number of bins instead of bins={bins!r}")
+        value = concrete(name, a, f"write a number of bins instead of bins={bins!r}")
         bins = len(np.histogram_bin_edges(value, bins, limits)) - 1
     if np.ndim(bins) == 1:
         edges = bins if is_tracer(bins) else np.asarray(bins)
-        known = concrete(edges)
-        if known is not None and np.any(known[:-1] > known[1:]):
+        plain = known(edges)
+        if plain is not None and np.any(plain[:-1] > plain[1:]):
             raise ValueError(f"{name}: bins must increase monotonically")
         return edges
     if np.ndim(bins) != 0 or is_tracer(bins):
@@ -55,8 +54,8 @@ def _even(name: str, a: Any, count: int, limits: Any) -> Any:
     else:
         low, high = np.min(a), np.max(a)
     low, high = convert(low, dtype), convert(high, dtype)
-    known = concrete(high - low)
-    if known is not None and not np.isfinite(known):
+    width = known(high - low)
+    if width is not None and not np.isfinite(width):
         raise ValueError(f"{name}: the range of the elements, from {low} to {high}, is not finite")
     half = np.where(low == high, dtype.type(0.5), dtype.type(0))
     low, high = low - half, high + half

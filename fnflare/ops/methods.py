@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare.core import Primitive, Tracer, bind
 from fnflare.errors import UnsupportedError
-from fnflare.ops import counting, cumulative, elementwise, gather, index, linalg, moments, order, reduce, shape
+from fnflare.ops import cumulative, elementwise, gather, index, linalg, moments, order, reduce, shape
 
 __all__: list[str] = []
 
@@ -163,7 +163,7 @@ _METHODS = {
     "diagonal": gather.diagonal,
     "trace": gather.trace,
     "clip": gather.clip,
-    "nonzero": counting.nonzero,
+    "nonzero": order.nonzero,
     "dot": linalg.dot,
     "ravel": shape.ravel,
     "squeeze": shape.squeeze,

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare.core import dtype_of
 from fnflare.core.tracer import implements
-from fnflare.ops.counting import concrete
+from fnflare.ops.order import known
 from fnflare.ops.reduce import is_set, left_out, masked, nan_where, no_value, refuse_out
 
 __all__: list[str] = []
@@ -173,8 +173,8 @@ def nanmin(
 
 def _position(find: Any, a: Any, axis: Any, keepdims: Any, worst: float) -> Any:
     none = ~np.any(_numbers(a), axis=axis)
-    known = concrete(none)
-    if known is not None and np.any(known):
+    rows = known(none)
+    if rows is not None and np.any(rows):
         raise ValueError(f"np.nan{find.__name__}: All-NaN slice encountered")
     return find(_filled(a, worst), axis=axis, keepdims=is_set(keepdims))
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import Primitive, ShapeDtypeStruct, bind, is_tracer, move_axis, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, Tracer, bind, is_tracer, move_axis, primitive
 from fnflare.core.batch import shifted, spread
-from fnflare.core.tracer import implements
-from fnflare.errors import UnsupportedError
-from fnflare.ops.counting import concrete
+from fnflare.core.tracer import ValueTracer, implements
+from fnflare.errors import ConcretizationError, UnsupportedError
 from fnflare.ops.elementwise import convert
 from fnflare.ops.gather import take
 from fnflare.ops.reduce import axes_of
 
-__all__ = ["argpartition", "argsort", "searchsorted", "sort"]
+__all__ = ["argpartition", "argsort", "concrete", "known", "nonzero", "searchsorted", "sort"]
 
 
 def _argsort_shape(x: ShapeDtypeStruct, *, axis: int, kind: Any) -> ShapeDtypeStruct:
@@ -187,14 +186,38 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """NumPy's ``digitize``: nothing to differentiate."""
     bins = bins if hasattr(bins, "dtype") else np.asarray(bins)
-    known = concrete(bins)
-    if known is not None and known.size:
-        steps = np.diff(known)
+    plain = known(bins)
+    if plain is not None and plain.size:
+        steps = np.diff(plain)
         if not (np.all(steps >= 0) or np.all(steps <= 0)):
             raise ValueError("np.digitize: bins must increase or decrease monotonically")
     side = "left" if right else "right"
     rising = searchsorted(bins, x, side)
-    if known is not None and (not known.size or known[0] <= known[-1]):
+    if plain is not None and (not plain.size or plain[0] <= plain[-1]):
         return rising
     falling = bins.shape[0] - searchsorted(bins[::-1], x, side)
-    return falling if known is not None else np.where(bins[0] <= bins[-1], rising, falling)
+    return falling if plain is not None else np.where(bins[0] <= bins[-1], rising, falling)
+
+
+# -- values that must be known ------------------------------------------------------------------
+
+
+def known(x: Any) -> Any:
+    """The plain value of `x`; None where a tracer has none."""
+    while isinstance(x, ValueTracer):
+        x = x.value
+    return None if isinstance(x, Tracer) else x
+
+
+def concrete(name: str, a: Any, advice: str = "write np.where(condition, x, y) instead") -> Any:
+    """The value of a tracer, of which function `name` needs to know it."""
+    value = known(a)
+    if value is None:
+        raise ConcretizationError(f"{name} of {a!r}, made {a.origin()}, has an answer of unknown size; {advice}")
+    return value
+
+
+@implements(np.nonzero)
+def nonzero(a: Any) -> Any:
+    """NumPy's ``nonzero``: of concrete tracers only, since its answer has no static size."""
+    return np.nonzero(concrete("np.nonzero", a))

@@ -188,8 +188,6 @@ ORDER = [
     Case("digitize", lambda x: np.digitize(x, np.array([1.0, 0.0, -1.0]), right=True), (X,), order=0),
     Case("digitize", lambda b: np.digitize(INTS / 4, b), (np.array([2.0, 0.5, -1.0]),), order=0),
     Case("nonzero", lambda x: x[np.nonzero(x > 0)], (X,), jit=False, vmap=False),
-    Case("flatnonzero", lambda x: x.ravel()[np.flatnonzero(x > 0)], (X,), jit=False, vmap=False),
-    Case("argwhere", lambda x: np.argwhere(x > 0), (X,), order=0, jit=False, vmap=False),
     Case("unique", np.unique, (X,), jit=False, vmap=False),
     Case("unique", lambda x: np.unique(x, True, True, True, axis=1), (TIES,), order=0, jit=False, vmap=False),
     Case("unique_values", lambda x: np.sort(np.unique_values(x)), (X,), jit=False, vmap=False),
