@@ -14,7 +14,7 @@ import numpy as np
 from fnflare.core import dtype_of
 from fnflare.core.tracer import implements
 from fnflare.ops.order import known
-from fnflare.ops.reduce import is_set, left_out, masked, nan_where, no_value, refuse_out
+from fnflare.ops.reduce import is_given, is_set, left_out, masked, nan_where, no_value, refuse_out
 
 __all__: list[str] = []
 
@@ -138,7 +138,7 @@ def _extreme(reduce: Any, a: Any, axis: Any, keepdims: Any, initial: Any, where:
     if dtype_of(a).kind not in "fc":
         return reduce(a, axis, keepdims=keep, initial=initial, where=where)
     ans = reduce(_filled(a, worst), axis, keepdims=keep, initial=initial, where=where)
-    if not left_out(initial):
+    if is_given(initial):
         return ans
     return nan_where(~np.any(_numbers(a), axis=axis, keepdims=keep), ans)
 

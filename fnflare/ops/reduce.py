@@ -19,7 +19,18 @@ from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import broadcast_scalar, expand_to
 
-__all__ = ["axes_of", "is_set", "left_out", "masked", "nan_where", "reduce_max", "reduce_sum", "refuse_out", "summed"]
+__all__ = [
+    "axes_of",
+    "is_given",
+    "is_set",
+    "left_out",
+    "masked",
+    "nan_where",
+    "reduce_max",
+    "reduce_sum",
+    "refuse_out",
+    "summed",
+]
 
 no_value = np._NoValue  # what NumPy passes for an argument left out
 
@@ -69,9 +80,14 @@ def is_set(keepdims: Any) -> bool:
     return keepdims is not no_value and bool(keepdims)
 
 
-def left_out(argument: Any) -> bool:
-    """Whether an ``initial=`` or a ``where=`` that changes nothing was given, or none."""
-    return argument is no_value or argument is None or argument is True
+def left_out(where: Any) -> bool:
+    """Whether a ``where=`` was given that leaves out nothing, or none."""
+    return where is no_value or where is True
+
+
+def is_given(initial: Any) -> bool:
+    """Whether ``initial=`` was given; None says to begin with the first element."""
+    return initial is not no_value and initial is not None
 
 
 def masked(a: Any, where: Any, fill: Any) -> Any:
@@ -90,7 +106,7 @@ def nan_where(condition: Any, ans: Any) -> Any:
 
 def _joined(ufunc: Any, ans: Any, initial: Any) -> Any:
     """The answer of a reduction with its ``initial=``, in the answer's dtype."""
-    return ans if left_out(initial) else ufunc(convert(initial, ans.dtype), ans)
+    return ufunc(convert(initial, ans.dtype), ans) if is_given(initial) else ans
 
 
 def _batches(prim: Primitive) -> None:
@@ -216,12 +232,12 @@ def _highest(dtype: np.dtype[Any]) -> Any:
 def _extreme(name: str, prim: Primitive, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Any:
     """A maximum or minimum with some of the further arguments."""
     refuse_out(name, out)
-    if not left_out(where) and left_out(initial):
+    if not left_out(where) and not is_given(initial):
         raise ValueError(f"{name}: where= needs initial=, since there may be rows of which it leaves out all")
     a = a if hasattr(a, "dtype") else np.asarray(a)
     ufunc, neutral = (np.maximum, _lowest) if prim is reduce_max else (np.minimum, _highest)
     axes, keep = axes_of(axis, a.ndim), is_set(keepdims)
-    if math.prod([a.shape[i] for i in axes]) == 0 and not left_out(initial):
+    if math.prod([a.shape[i] for i in axes]) == 0 and is_given(initial):
         return np.broadcast_to(convert(initial, a.dtype), _reduced(a, axes, keep))
     a = masked(a, where, neutral(a.dtype))
     return _joined(ufunc, bind(prim, (a,), {"axes": axes, "keepdims": keep}), initial)

@@ -16,7 +16,7 @@ from fnflare.core.tracer import UFUNC_METHODS
 from fnflare.errors import UnsupportedError
 from fnflare.ops.cumulative import doubled, stepped
 from fnflare.ops.elementwise import convert
-from fnflare.ops.reduce import axes_of, is_set, kept, left_out, masked, no_value, refuse_out
+from fnflare.ops.reduce import axes_of, is_given, is_set, kept, left_out, masked, no_value, refuse_out
 from fnflare.ops.special import logsumexp
 
 __all__: list[str] = []
@@ -66,12 +66,11 @@ def _reduce(
     function = _REDUCTIONS.get(ufunc)
     if function is None:
         return _folded(name, ufunc, a, axis, keepdims, initial, where)
-    given: dict[str, Any] = {"keepdims": keepdims}
-    if not left_out(where):
-        given["where"] = where
-    if not left_out(initial):
-        given["initial"] = initial
-    return function(a, axis=axis, **given)
+    if ufunc in (np.logical_or, np.logical_and):  # np.any and np.all take no initial=
+        ans = function(a, axis=axis, keepdims=keepdims, where=where)
+        return ufunc(ans, initial) if is_given(initial) else ans
+    given = {"initial": initial} if is_given(initial) else {}
+    return function(a, axis=axis, keepdims=keepdims, where=where, **given)
 
 
 def _folded(name: str, ufunc: Any, a: Any, axis: Any, keepdims: bool, initial: Any, where: Any) -> Any:
@@ -85,7 +84,7 @@ def _folded(name: str, ufunc: Any, a: Any, axis: Any, keepdims: bool, initial: A
             raise UnsupportedError(f"{name}: where= has no rule for tracers without an identity; pick the elements")
         a = masked(a, where, _identity(ufunc, a.dtype))
     rows = np.reshape(np.transpose(a, (*axes, *rest)), (-1, *[a.shape[i] for i in rest]))
-    if not left_out(initial):
+    if is_given(initial):
         first = np.broadcast_to(convert(initial, a.dtype), (1, *rows.shape[1:]))
         rows = np.concatenate([first, rows], axis=0)
     ans = _fold(name, ufunc, rows)
@@ -105,7 +104,8 @@ def _fold(name: str, ufunc: Any, rows: Any) -> Any:
     if n == 1:
         if ufunc.identity is not None:  # np.hypot makes -3 to 3
             return ufunc(_identity(ufunc, rows.dtype), rows[0])
-        return convert(rows[0], ufunc.reduce(np.ones(1, rows.dtype)).dtype)
+        dtype = ufunc.reduce(np.ones(1, rows.dtype)).dtype
+        return np.copy(rows[0]) if dtype == rows.dtype else convert(rows[0], dtype)
     if ufunc is np.logaddexp:
         return logsumexp(rows, axis=0)
     if ufunc not in _ASSOCIATIVE:
@@ -134,8 +134,8 @@ def _accumulate(ufunc: Any, a: Any, axis: int = 0, dtype: Any = None, out: Any =
         return running(a, axis=axis)
     dtype = ufunc.accumulate(np.ones(1, dtype_of(a))).dtype
     a = a if a.dtype == dtype else convert(a, dtype)
-    if a.size == 0:
-        return a
+    if a.size == 0 or a.shape[axis] == 1:
+        return np.copy(a)
     return doubled(ufunc, a, axis) if ufunc in _ASSOCIATIVE else np.stack(stepped(ufunc, a, axis), axis=axis)
 
 

@@ -222,6 +222,8 @@ FOLDS = [
     Case("power.reduce", lambda x: np.power.reduce(x, axis=0, initial=1.5), (POSITIVE,)),
     Case("logical_and.reduce", np.logical_and.reduce, (ZEROS,), order=0),
     Case("logical_or.reduce", lambda x: np.logical_or.reduce(x, axis=None), (ZEROS,), order=0),
+    Case("logical_or.reduce", lambda x: np.logical_or.reduce(x, initial=True, where=MASK), (ZEROS,), order=0),
+    Case("fmin.reduce", lambda x: np.fmin.reduce(x[:, :1], axis=1), (X,)),
     Case("logical_xor.reduce", lambda x: np.logical_xor.reduce(x, axis=1), (ZEROS,), order=0),
     Case("bitwise_and.reduce", lambda x: np.bitwise_and.reduce((x * 8).astype(np.int64), axis=0), (X,), order=0),
     Case("add.accumulate", lambda x: np.add.accumulate(x, axis=1), (X,)),
