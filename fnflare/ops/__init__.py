@@ -7,13 +7,15 @@ from here by name are the few functions that NumPy does not have.
 # What these register is what tracers answer with: their operators and methods, and NumPy's functions.
 from fnflare.ops import counting, histogram, methods, nan, quantile, ufunc_methods  # noqa: F401
 from fnflare.ops.at import at
-from fnflare.ops.conv import conv, fold, windows
+from fnflare.ops.conv import conv, conv_transpose, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
+from fnflare.ops.safe import safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
 
 __all__ = [
     "at",
     "conv",
+    "conv_transpose",
     "convert",
     "erf",
     "fold",
@@ -21,6 +23,10 @@ __all__ = [
     "logistic",
     "logsumexp",
     "relu",
+    "safe_log",
+    "safe_norm",
+    "safe_sqrt",
+    "safe_where",
     "softmax",
     "softplus",
     "stop_gradient",

@@ -7,6 +7,7 @@ from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Place, Value, indices
+from fnflare.compiler.nests import sizes_in, sizes_of
 from fnflare.nest import (
     Axis,
     Buffer,
@@ -161,10 +162,6 @@ def _running(
     one before it and the arguments' elements; from the end where `reverse`."""
     out = e.outputs[0]
     shape, dtype = args[0].shape, machine_type(out.aval.dtype)
-    if any(n.constant is None for n in shape):
-        raise NotLowered(f"{e.prim.name} of an array whose size is given at run time")
-    if out.aval.size == 0:
-        return block.full(shape, dtype, 0)
     sources = [block.in_memory(block.cast(x, dtype)) for x in args]
     axis %= len(shape)
     target = block.stored(shape, dtype, block.target(out), e.source)
@@ -196,9 +193,11 @@ def _running(
         others = [i for k, i in enumerate(axes) if k != axis and i.extent != 1]
         for i in reversed(others[1:]):
             body = [Loop(i, tuple(body))]
-        kernel = Kernel(name, (*reads, write), (), others[0] if others else None, tuple(body))
+        outer = others[0] if others else None
+        sizes = dict.fromkeys((*sizes_of(body), *(sizes_in([outer.extent]) if outer else ())))
+        kernel = Kernel(name, (*reads, write), tuple(sizes), outer, tuple(body))
         parts = [Part(p.buffer, p.start) for p in (*places, y) if p is not None]
-        return [block.module.kernels.run(kernel, parts, [])]
+        return [block.module.kernels.run(kernel, parts, [index(s) for s in sizes])]
 
     block.action(sources, [target], emit, e.source)
     return Value(target)
