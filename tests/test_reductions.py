@@ -28,7 +28,8 @@ X = np.array([[0.3, -1.2, 0.8], [1.1, 0.4, -0.5]])
         (np.nanmax, [2.0, np.nan, 2.0], [0.5, 0.0, 0.5]),
         (lambda x: np.max(x, initial=2.0), [2.0, 1.0], [0.5, 0.0]),
         (lambda x: np.max(x, initial=0.0, where=np.array([True, False, True])), [3.0, 3.0, 3.0], [0.5, 0.0, 0.5]),
-        (np.maximum.reduce, [2.0, 2.0, 2.0, 2.0], [0.25] * 4),
+        (np.maximum.reduce, [2.0, 2.0, 2.0], [1 / 3] * 3),
+        (np.fmin.reduce, [2.0, 2.0, 2.0, np.nan], [1 / 3, 1 / 3, 1 / 3, 0.0]),
         (lambda x: np.maximum.accumulate(x)[-1], [2.0, 2.0], [0.5, 0.5]),
         (np.median, [1.0, 5.0, 2.0, 3.0], [0.0, 0.0, 0.5, 0.5]),
         (lambda x: np.sort(x)[0], [1.0, 1.0], [1.0, 0.0]),
@@ -122,6 +123,18 @@ def test_what_where_leaves_out_reaches_nothing():
         kept, expected = ff.value_and_grad(f)(x[mask])
         assert value == pytest.approx(kept)
         np.testing.assert_allclose(gradient, [expected[0], 0, expected[1], 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        np.sum, np.prod, np.mean, np.var, np.std, np.any, np.all, np.nansum, np.nanprod, np.add.reduce,
+        np.hypot.reduce, np.logical_xor.reduce, lambda x, where: np.max(x, initial=0.5, where=where),
+        lambda x, where: np.fmax.reduce(x, initial=0.5, where=where),
+    ],
+)  # fmt: skip
+def test_the_mask_alone_may_be_a_tracer(f):
+    np.testing.assert_allclose(ff.jit(lambda mask: f(X, where=mask))(X > 0), f(X, where=X > 0), rtol=1e-14)
 
 
 def test_ddof_and_correction_are_one():
@@ -259,8 +272,8 @@ def test_a_quantile_is_differentiated_in_its_fraction():
         (lambda x: np.histogram(x / 0), ValueError, "not finite"),
         (lambda x: np.histogram(x, 3, weights=np.ones(3)), ValueError, "weights of 3 elements for 6"),
         (lambda x: np.subtract.reduce(x, axis=(0, 1)), ValueError, "over one axis"),
-        (lambda x: np.fmax.reduce(x[:0]), ValueError, "needs initial="),
-        (lambda x: np.fmax.reduce(x, where=X > 0), errors.UnsupportedError, "where="),
+        (lambda x: np.subtract.reduce(x[:0]), ValueError, "needs initial="),
+        (lambda x: np.subtract.reduce(x, where=X > 0), errors.UnsupportedError, "where="),
     ],
 )
 def test_arguments_that_do_not_fit(f, error, match):
@@ -352,7 +365,7 @@ def test_positions_come_from_tracers_in_programs():
 
 def test_folds_of_long_arrays_take_few_steps():
     x = np.random.default_rng(2).standard_normal(1000)
-    for f in (np.hypot.reduce, np.fmax.reduce, np.maximum.accumulate):
+    for f in (np.hypot.reduce, np.logaddexp.accumulate, np.maximum.accumulate):
         assert len(ff.make_program(f)(x).equations) < 120
         np.testing.assert_allclose(ff.jit(f)(x), f(x), rtol=1e-12)
 

@@ -16,7 +16,7 @@ from fnflare.core.tracer import implements
 from fnflare.ops.order import known
 from fnflare.ops.reduce import is_given, is_set, left_out, masked, nan_where, no_value, refuse_out
 
-__all__: list[str] = []
+__all__ = ["nanmax", "nanmin"]
 
 
 def _numbers(a: Any) -> Any:

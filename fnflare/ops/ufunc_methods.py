@@ -14,6 +14,7 @@ import numpy as np
 from fnflare.core import dtype_of
 from fnflare.core.tracer import UFUNC_METHODS
 from fnflare.errors import UnsupportedError
+from fnflare.ops import cumulative, nan, reduce
 from fnflare.ops.cumulative import doubled, stepped
 from fnflare.ops.elementwise import convert
 from fnflare.ops.reduce import axes_of, is_given, is_set, kept, left_out, masked, no_value, refuse_out
@@ -21,16 +22,19 @@ from fnflare.ops.special import logsumexp
 
 __all__: list[str] = []
 
-#: What a ufunc's fold is called in NumPy's namespace.
+#: The functions of NumPy's namespace that ufuncs' folds come to. Ours, since NumPy's own would come back here where the
+#: mask is the only tracer.
 _REDUCTIONS: dict[Any, Callable[..., Any]] = {
-    np.add: np.sum,
-    np.multiply: np.prod,
-    np.maximum: np.max,
-    np.minimum: np.min,
-    np.logical_or: np.any,
-    np.logical_and: np.all,
+    np.add: reduce.sum,
+    np.multiply: reduce.prod,
+    np.maximum: reduce.max,
+    np.minimum: reduce.min,
+    np.fmax: nan.nanmax,
+    np.fmin: nan.nanmin,
+    np.logical_or: reduce.any,
+    np.logical_and: reduce.all,
 }
-_RUNNING: dict[Any, Callable[..., Any]] = {np.add: np.cumsum, np.multiply: np.cumprod}
+_RUNNING: dict[Any, Callable[..., Any]] = {np.add: cumulative.cumsum, np.multiply: cumulative.cumprod}
 _ASSOCIATIVE = frozenset({
     np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot,
     np.logical_and, np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.gcd, np.lcm,
