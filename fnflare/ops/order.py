@@ -15,7 +15,7 @@ from fnflare.core.batch import shifted, spread
 from fnflare.core.tracer import ValueTracer, implements
 from fnflare.errors import ConcretizationError, UnsupportedError
 from fnflare.ops.elementwise import convert
-from fnflare.ops.gather import take
+from fnflare.ops.index import getitem
 from fnflare.ops.reduce import axes_of
 
 __all__ = ["argpartition", "argsort", "concrete", "known", "nonzero", "searchsorted", "sort"]
@@ -178,7 +178,7 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
         raise ValueError(f"searchsorted: the sorted array needs one axis, got shape {np.shape(a)}")
     a, v = [x if hasattr(x, "dtype") else np.asarray(x) for x in (a, v)]
     if sorter is not None:
-        a = take(a, sorter)
+        a = getitem(a, sorter)
     return bind(_searchsorted, (a, v), {"side": side})
 
 
