@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import Primitive, Tracer, bind
+from fnflare.errors import UnsupportedError
 from fnflare.ops import (
     arrange,
     choose,
+    cumulative,
     diagonals,
     elementwise,
     gather,
@@ -22,6 +24,7 @@ from fnflare.ops import (
     index,
     likes,
     linalg,
+    moments,
     order,
     reduce,
     shape,
@@ -152,21 +155,36 @@ def _itself(self: Tracer, _memo: Any = None) -> Any:
     return self
 
 
+def _in_place(name: str, arguments: str) -> Callable[..., Any]:
+    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedError(
+            f"x.{name}({arguments}) works in place, and a tracer cannot be written into: {self!r}. "
+            f"Write x = np.{name}(x{', ' if arguments else ''}{arguments})"
+        )
+
+    return method
+
+
 _METHODS = {
+    "sort": _in_place("sort", ""),
+    "partition": _in_place("partition", "kth"),
     "sum": reduce.sum,
-    "mean": reduce.mean,
-    "var": reduce.var,
-    "std": reduce.std,
+    "mean": moments.mean,
+    "var": moments.var,
+    "std": moments.std,
     "max": reduce.max,
     "min": reduce.min,
     "prod": reduce.prod,
-    "cumsum": reduce.cumsum,
+    "cumsum": cumulative.cumsum,
+    "cumprod": cumulative.cumprod,
     "round": elementwise.round,
     "any": reduce.any,
     "all": reduce.all,
     "argmax": reduce.argmax,
     "argmin": reduce.argmin,
     "argsort": order.argsort,
+    "argpartition": order.argpartition,
+    "searchsorted": order.searchsorted,
     "take": gather.take,
     "diagonal": diagonals.diagonal,
     "trace": diagonals.trace,

@@ -162,14 +162,6 @@ def _statistic(reduce: Callable[..., Any]) -> Callable[..., Any]:
     return padded
 
 
-def _median(x: Any, axis: int) -> Any:
-    n = x.shape[axis]
-    x = np.sort(x, axis=axis)
-    low, high, last = [x[along(axis, slice(i, i + 1))] for i in ((n - 1) // 2, n // 2, n - 1)]
-    middle = (low + high) / 2
-    return np.where(np.isnan(last), last, middle)  # what is not a number is sorted to the end
-
-
 def _mirrored(mode: str) -> Callable[..., Any]:
     """Borders that mirror the array, with its edge or without; odd ones are turned about the edge's value."""
     even = _rearranged(mode)
@@ -208,7 +200,7 @@ _MODES: dict[str, Callable[..., Any]] = {
     "maximum": _statistic(lambda x, axis: np.max(x, axis=axis, keepdims=True)),
     "minimum": _statistic(lambda x, axis: np.min(x, axis=axis, keepdims=True)),
     "mean": _statistic(lambda x, axis: np.mean(x, axis=axis, keepdims=True)),
-    "median": _statistic(_median),
+    "median": _statistic(lambda x, axis: np.median(x, axis=axis, keepdims=True)),
     "reflect": _mirrored("reflect"),
     "symmetric": _mirrored("symmetric"),
 }
