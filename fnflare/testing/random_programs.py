@@ -12,6 +12,7 @@ a bound.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +21,6 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-
-import fnflare as ff
 
 __all__ = ["RandomProgram", "programs"]
 
@@ -52,8 +51,8 @@ class RandomProgram:
     @cached_property
     def f(self) -> Callable[..., Any]:
         """The function, of `args`."""
-        space: dict[str, Any] = {"np": np, "ff": ff}
-        exec(self.source, space)
+        space: dict[str, Any] = {"np": np, "ff": sys.modules["fnflare"]}
+        exec(self.source, space)  # noqa: S102 (text that was written here)
         return space["f"]
 
     @property
@@ -311,7 +310,8 @@ def _rearrange(w: _Writer) -> bool:
             (f"{x.name}[..., None]", (*x.shape, 1)),
             (f"np.broadcast_to({x.name}, {(2, *x.shape)})", (2, *x.shape)),
         ]
-    w.let(*w.of(options), x.bound)
+    text, turned = w.of(options)
+    w.let(text, turned, x.bound)
     return True
 
 
