@@ -102,6 +102,11 @@ def paths(s: Subject, shape: Any) -> None:
         raise LawError("paths", "paths: the parameters within nn.serial have another structure than alone")
     inputs, depth = s.inputs(with_sizes(shape)), len(scoping.names())
     # Things that layers refuse; one that takes them all has no error to look at.
+    s.apply(s.init(shape)[1], inputs, EVALUATION)
+    if len(scoping.names()) != depth:
+        left = scoping.names()[depth:]
+        del scoping.names()[depth:]
+        raise LawError("paths", f"paths: apply leaves the names {left} open; use nn.scope in a with statement")
     wider = tree.map(lambda x: np.concatenate([x, x], axis=-1) if np.ndim(x) else x, inputs)
     for given, keywords in ((inputs, {"train": True}), (wider, {}), (None, {})):
         try:
@@ -114,10 +119,6 @@ def paths(s: Subject, shape: Any) -> None:
                     f'paths: an error within nn.serial(outer=...) does not start with "in layer '
                     f"'outer'\": {said}; open names with nn.scope alone",
                 ) from error
-        if len(scoping.names()) != depth:
-            left = scoping.names()[depth:]
-            del scoping.names()[depth:]
-            raise LawError("paths", f"paths: apply leaves the names {left} open; use nn.scope in a with statement")
 
 
 # -- laws of apply ----------------------------------------------------------------------------------
@@ -132,7 +133,8 @@ def dtypes(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
                 f"{at('dtypes: the parameters', path)}: is float64; init has to make float32, "
                 "which would not stay so beside it",
             )
-    for dtype in (np.float32, np.float64):
+    has_floats = any(is_floating(x) for x in tree.leaves((params, inputs)))  # else they say nothing of the outputs
+    for dtype in (np.float32, np.float64) if has_floats else ():
         out = s.apply(floating_in(params, dtype), floating_in(inputs, dtype), mode)
         for path, y in tree.leaves_with_path(out):
             if is_floating(y) and np.asarray(y).dtype != dtype:

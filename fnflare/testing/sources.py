@@ -115,19 +115,16 @@ def _place(node: ast.expr) -> tuple[Any, ...]:
 
 
 def assigned_text(frame: types.FrameType, name: str) -> str:
-    """The text of what a frame's code has last assigned to a name, by its lines.
+    """The text of what a frame's code has assigned to a name.
 
     Raises:
-        NoSourceError: it has no source, or no such assignment.
+        NoSourceError: it has no source, or the name is not bound by one assignment alone.
     """
     text = "".join(linecache.getlines(frame.f_code.co_filename))
-    found = [
-        node
-        for node in ast.walk(_parse(text))
-        if isinstance(node, ast.Assign)
-        and frame.f_code.co_firstlineno <= node.lineno <= frame.f_lineno
-        and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
-    ]
+    lines = range(frame.f_code.co_firstlineno, frame.f_lineno + 1)
+    nodes = [node for node in ast.walk(_parse(text)) if getattr(node, "lineno", 0) in lines]
+    bound = [n for n in nodes if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store)]
+    found = [n for n in nodes if isinstance(n, ast.Assign) and n.targets == bound]
     if not found:
-        raise NoSourceError(f"{name} is assigned nowhere")
-    return ast.get_source_segment(text, max(found, key=lambda node: node.lineno).value) or ""
+        raise NoSourceError(f"{name} is not assigned once")
+    return ast.get_source_segment(text, found[0].value) or ""
