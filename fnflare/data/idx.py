@@ -57,7 +57,13 @@ def read_idx(path: StrPath) -> np.ndarray:
             f"{path}: {state}: its header says shape {shape} of {dtype.name}, which makes {expected} bytes, "
             f"found {len(content)}"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except (
+        ValueError
+    ) as error:  # more than 64 axes, or an empty array with others of which NumPy cannot count the bytes
+        raise DataFileError(f"{path}: its header says shape {shape}, which is impossible ({error})") from error
+    return array.astype(dtype.newbyteorder("="))
 
 
 def mnist(folder: StrPath, split: str = "train") -> tuple[np.ndarray, np.ndarray]:

@@ -115,7 +115,7 @@ class _Search:
         for place, x in enumerate(self.leaves):
             if not _is_number(x):
                 continue
-            any(self._replace(place, y) for y in _plainer(x, generic))
+            self._plain(place, x, _plainer(x, generic), lambda y: y)
             self._elements(place, generic)
 
     def _elements(self, place: int, generic: bool) -> None:
@@ -123,16 +123,22 @@ class _Search:
         if not isinstance(x, np.ndarray) or not 1 < x.size <= _FEW:
             return
         for index in np.ndindex(x.shape):
-            for y in _plainer(np.asarray(self.leaves[place][index]), generic):
-                changed = self.leaves[place].copy()
-                changed[index] = y
-                if self._replace(place, changed):
-                    break
+
+            def changed(y: Any, index: Any = index) -> Any:
+                whole = self.leaves[place].copy()
+                whole[index] = y
+                return whole
+
+            element = np.asarray(self.leaves[place][index])
+            self._plain(place, element, _plainer(element, generic), changed)
+
+    def _plain(self, place: int, x: Any, candidates: Iterator[Any], made: Callable[[Any], Any]) -> None:
+        """Take the first of some candidates, the plainest first, that is plainer than `x` and breaks the law."""
+        for y in candidates:
+            if np.array_equal(x, y) or self._replace(place, made(y)):
+                return
 
     def _replace(self, place: int, x: Any) -> bool:
-        old = self.leaves[place]
-        if np.array_equal(old, x):
-            return False
         return self.smaller([x if i == place else y for i, y in enumerate(self.leaves)])
 
 
