@@ -40,7 +40,7 @@ def refusal(read, *args, **keywords):
 def reads_or_refuses(readable, folder):
     """Read; what is wrong with the file has to be said in a typed error that names it."""
     message = refusal(readable, folder)
-    assert message is None or (str(folder) in message and len(message) < 1000 + len(str(folder)))
+    assert message is None or (str(folder) in message and len(message) < 1000)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -226,7 +226,7 @@ def test_hostile_idx_headers(tmp_path, name):
 
 
 LINES = {
-    "a count of five thousand digits": (data.read_vectors, b"9" * 5000 + b" 2\nthe x 2\n"),
+    "a count of five thousand digits": (data.read_vectors, b"9" * 5000 + b" 2\nthe x\n"),
     "a dimension past all": (data.read_vectors, b"1 99999999999999999999\nthe 1\nof\n"),
     "a label of many digits": (data.imdb, b"1" * 500 + b"\t9\t0\tfilm\n"),
     "no dimensions": (data.read_vectors, b"1 0\nthe\n"),
@@ -319,7 +319,7 @@ def deflated():
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("fnflare.json", json.dumps({"format": "fnflare", "version": 1, "structure": "a"}))
         with archive.open("a.npy", "w") as member:
-            for _ in range(200):
+            for _ in range(20):
                 member.write(b"\0" * 2**20)
     return file.getvalue()
 
@@ -328,15 +328,14 @@ def bombs():
     yield "read_text.gz", bomb(b"\0", 1000)
     yield "read_idx.gz", bomb(b"\0", 1000)
     yield "read_idx.claims", bytes([0, 0, 8, 3]) + b"\xff" * 12
-    yield "read_table.gz", bomb(b"1," * 255 + b"1\n", 40)
-    yield "read_table.short.gz", bomb(b"1\n", 8)
+    yield "read_table.gz", bomb(b"1," * 255 + b"1\n", 8)
     yield "read_table.line.gz", bomb(b"1,", 1000)
     yield "read_trees.gz", bomb(b"(1 ", 1000)
     yield "read_vectors.gz", bomb(b"1 ", 1000)
     yield "read_vectors.lines.gz", bomb(b"th" + b" 1" * 254 + b"1\n", 40)
     yield "read_vectors.line", b"w" + b" 1" * (3 << 20)
-    yield "read_trees.deep", b"(1 " * (5 << 18)
-    yield "read_trees.flat", b"(1" + b" (1 a)" * (2 << 18) + b"x"
+    yield "read_trees.deep", b"(1 " * (1 << 17)
+    yield "read_trees.flat", b"(1" + b" (1 a)" * (1 << 17) + b"x"
     yield "load.deflated.npz", deflated()
     yield "load.overlapping.npz", overlapping()
     yield "load.deep.npz", npz_of([], "DEEP").replace(b'"DEEP"', b"[" * 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -127,12 +128,15 @@ def _open(path: StrPath, what: str, source: str) -> tuple[IO[bytes], int | None]
         packed = file.read(2) == _GZIP_MAGIC
     if not packed:
         return path.open("rb"), None
-    return cast(IO[bytes], gzip.open(path)), max(_UNPACKED_BYTES, _UNPACKED_TIMES * path.stat().st_size)
+    # A reader around it finds lines without Python's help.
+    return cast(IO[bytes], io.BufferedReader(gzip.open(path), _CHUNK)), max(
+        _UNPACKED_BYTES, _UNPACKED_TIMES * path.stat().st_size
+    )
 
 
 def _check_unpacked(path: StrPath, size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise DataFileError(
-            f"{path}: unpacks to more than {limit} bytes, as files do that are made to fill the memory; if you trust it, "
-            "unpack it with gzip -d and read what comes out"
+            f"{path}: unpacks to more than {limit} bytes, as files do that are made to fill the memory; "
+            "if you trust it, unpack it with gzip -d and read what comes out"
         )

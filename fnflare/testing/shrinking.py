@@ -8,8 +8,9 @@ then values become short numbers.
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from fnflare import tree
 from fnflare.testing.failures import LawError
 
 __all__ = ["shrink"]
+
+#: Axes, each by the place of its leaf and its own.
+_Places = Sequence[tuple[int, int]]
 
 #: How often a law is tried. Nearly all failures are as small as they get within some dozens.
 _TRIES = 150
@@ -91,9 +95,12 @@ class _Search:
             sizes = {n for x in self.leaves if isinstance(x, np.ndarray) for n in x.shape if n > 1}
             cut = [self._cut(n, None) for n in sorted(sizes, reverse=True)]  # all of them
             shrunk = any(cut)
-        for place, x in enumerate(self.leaves):
-            for axis in range(x.ndim if isinstance(x, np.ndarray) else 0):
-                self._cut(self.leaves[place].shape[axis], (place, axis))
+        # What is left are axes that have to stay longer, and others that happen to be as long: two alike, then each.
+        places = [(p, k) for p, x in enumerate(self.leaves) if isinstance(x, np.ndarray) for k in range(x.ndim)]
+        for pair in [*itertools.combinations(places, 2), *[(place,) for place in places]]:
+            sizes = {self.leaves[p].shape[k] for p, k in pair}
+            if len(sizes) == 1:
+                self._cut(sizes.pop(), pair)
 
     def integers(self) -> None:
         """Make Python integers, such as those of a shape, small."""
@@ -101,8 +108,8 @@ class _Search:
             if type(n) is int and n > 1:
                 any(self._replace(place, least) for least in sorted({1, 2, n // 2}) if least < n)
 
-    def _cut(self, size: int, where: tuple[int, int] | None) -> bool:
-        """Make an axis, or all axes of a size, as short as they can be."""
+    def _cut(self, size: int, where: _Places | None) -> bool:
+        """Make some axes, or all axes of a size, as short as they can be."""
         for least in sorted({1, 2, size // 2, size - 1}):
             parts = [slice(least)] if where is None else [slice(least), slice(-least, None)]
             if 0 < least < size and any(self.smaller(_cut(self.leaves, size, part, where)) for part in parts):
@@ -142,11 +149,11 @@ class _Search:
         return self.smaller([x if i == place else y for i, y in enumerate(self.leaves)])
 
 
-def _cut(leaves: list[Any], size: int, part: slice, where: tuple[int, int] | None) -> list[Any]:
+def _cut(leaves: list[Any], size: int, part: slice, where: _Places | None) -> list[Any]:
     def cut(place: int, x: Any) -> Any:
         if not isinstance(x, np.ndarray):
             return x
-        wanted = [n == size and where in (None, (place, axis)) for axis, n in enumerate(x.shape)]
+        wanted = [n == size and (where is None or (place, axis) in where) for axis, n in enumerate(x.shape)]
         return x[tuple([part if w else slice(None) for w in wanted])].copy() if any(wanted) else x
 
     return [cut(place, x) for place, x in enumerate(leaves)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dis
 import inspect
 import linecache
 import sys
@@ -15,7 +16,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["NoSourceError", "argument_text", "assigned_text", "names_of", "source_of", "value_of_name"]
+__all__ = ["NoSourceError", "argument_text", "assigned_text", "names_of", "names_outside", "source_of", "value_of_name"]
 
 
 class NoSourceError(Exception):
@@ -73,6 +74,28 @@ def names_of(text: str) -> Iterator[str]:
     """The names that a text reads, each once, in order."""
     found = [n.id for n in ast.walk(_parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
     return iter(dict.fromkeys(found))
+
+
+def names_outside(f: Any, text: str) -> Iterator[str]:
+    """The names that the text of a function or class reads from around it: not its own variables."""
+    if not isinstance(f, types.FunctionType):
+        return names_of(text)
+    found = [*f.__code__.co_freevars, *_globals_of(f.__code__)]
+    definition: Any = _parse(text).body[0]
+    heads: Any = definition.value if isinstance(definition, ast.Expr) else definition
+    outside = [*getattr(heads, "decorator_list", ()), heads.args, getattr(heads, "returns", None)]
+    for part in outside:
+        found += [n.id for n in ast.walk(part) if isinstance(n, ast.Name)] if part is not None else []
+    return iter(dict.fromkeys(found))
+
+
+def _globals_of(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_of(constant)
 
 
 def value_of_name(name: str, f: Any) -> tuple[bool, Any]:

@@ -17,12 +17,22 @@ from typing import Any
 import numpy as np
 
 from fnflare import nn
-from fnflare.testing.sources import NoSourceError, argument_text, assigned_text, names_of, source_of, value_of_name
+from fnflare.testing.sources import (
+    NoSourceError,
+    argument_text,
+    assigned_text,
+    names_of,
+    names_outside,
+    source_of,
+    value_of_name,
+)
 
 __all__ = ["Writer", "limits_of"]
 
 #: A call that is longer than this has a line for each argument.
 _LINE = 100
+#: What a function reads from around it is written up to so many characters.
+_LONGEST = 2000
 
 
 class Writer:
@@ -192,6 +202,8 @@ class Writer:
             self._define(value)
         else:
             text = self.expression(value)
+            if len(text) > _LONGEST:
+                raise NoSourceError(f"the value of {name} is too long to write")
             if text != name:
                 self.definitions.append(f"{name} = {text}")
 
@@ -223,7 +235,7 @@ class Writer:
         self.definitions.append(text)
 
     def _names_in(self, text: str, f: Any) -> None:
-        for name in names_of(text):
+        for name in names_outside(f, text):
             found, value = value_of_name(name, f)
             if found and value is not f:
                 self._bind(name, value)
