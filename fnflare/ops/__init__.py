@@ -6,13 +6,15 @@ from here by name are the few functions that NumPy does not have.
 
 from fnflare.ops import methods  # noqa: F401  (gives tracers their operators and methods)
 from fnflare.ops.at import at
-from fnflare.ops.conv import conv, fold, windows
+from fnflare.ops.conv import conv, conv_transpose, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
+from fnflare.ops.safe import safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
 
 __all__ = [
     "at",
     "conv",
+    "conv_transpose",
     "convert",
     "erf",
     "fold",
@@ -20,6 +22,10 @@ __all__ = [
     "logistic",
     "logsumexp",
     "relu",
+    "safe_log",
+    "safe_norm",
+    "safe_sqrt",
+    "safe_where",
     "softmax",
     "softplus",
     "stop_gradient",
