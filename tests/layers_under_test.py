@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import nn
+from fnflare.testing.layer_laws import APPLY_LAWS, INIT_LAWS
 
 __all__ = ["LAYERS", "Sample", "public_layers"]
 
@@ -21,6 +22,13 @@ def words(rng, shape):
     return rng.integers(0, 5, shape)
 
 
+def maxima(rng, shape):
+    """Maxima of windows of two, and where they were."""
+    n, t, c = shape[0]
+    places = 2 * np.arange(t)[None, :, None] + rng.integers(0, 2, (n, t, c))
+    return rng.standard_normal((n, t, c)).astype(np.float32), places
+
+
 def sentences(rng, shape):
     """A padded batch; what stands behind the ends is large, so that whoever looks at it is found out."""
     lengths = rng.integers(1, shape[1] + 1, shape[0])
@@ -34,6 +42,7 @@ def pointwise(name):
 
 
 TABLE = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
+BUT_GRADIENTS = [law for law in (*INIT_LAWS, *APPLY_LAWS) if law != "gradients"]
 PADDED = {"inputs": sentences}
 
 #: By the public name of what makes the layer.
@@ -41,15 +50,52 @@ LAYERS: dict[str, list[Sample]] = {
     **{
         name: pointwise(name)
         for name in (
-            "Elu", "Gelu", "Identity", "LeakyRelu", "LogSigmoid", "LogSoftmax", "Relu", "Selu", "Sigmoid", "Silu",
-            "Softmax", "Softplus", "Tanh",
+            "Celu", "Elu", "Gelu", "GeluTanh", "HardShrink", "HardSigmoid", "HardSwish", "HardTanh", "Identity",
+            "LeakyRelu", "Lisht", "LogCosh", "LogSigmoid", "LogSoftmax", "Mish", "Relu", "Relu6", "Selu", "Sigmoid",
+            "Silu", "SoftShrink", "SoftSign", "Softmax", "Softmin", "Softplus", "Sparsemax", "Swish", "Tanh",
+            "TanhShrink",
         )
     },
+    "AdaptiveAvgPool": [Sample(nn.AdaptiveAvgPool((2, 3)), (-1, 4, 5, 2))],
+    "AdaptiveMaxPool": [Sample(nn.AdaptiveMaxPool((2, 3)), (-1, 4, 5, 2))],
+    "AlphaDropout": [Sample(nn.AlphaDropout(0.4), (-1, 3))],
     "AvgPool": [
         Sample(nn.AvgPool((2, 2)), (-1, 4, 5, 2)),
         Sample(nn.AvgPool(3, strides=1, padding="SAME"), (-1, -1, 2)),
     ],
     "BatchNorm": [Sample(nn.with_state(nn.BatchNorm()), (-1, 3))],
+    "Bilinear": [Sample(nn.Bilinear(2), ((-1, 3), (-1, 2)))],
+    "ConvTranspose": [
+        Sample(nn.ConvTranspose(2, 3, strides=2), (-1, 4, 2)),
+        Sample(nn.ConvTranspose(4, (2, 3), groups=2), (-1, 3, 4, 2)),
+    ],
+    "DepthwiseConv": [Sample(nn.DepthwiseConv(3, 2), (-1, 5, 2))],
+    "EmbeddingBag": [Sample(nn.EmbeddingBag(5, 3), (-1, -1), {"inputs": words})],
+    "GaussianDropout": [Sample(nn.GaussianDropout(0.4), (-1, 3))],
+    "Glu": [Sample(nn.Glu, (-1, 4))],
+    "GroupNorm": [Sample(nn.GroupNorm(2), (-1, 3, 4))],
+    "InstanceNorm": [Sample(nn.InstanceNorm(), (-1, 5, 2))],
+    "LpPool": [Sample(nn.LpPool(3, 2), (-1, 6, 2))],
+    "MaxUnpool": [Sample(nn.MaxUnpool(2, size=6), ((-1, 3, 2), (-1, 3, 2)), {"inputs": maxima})],
+    "Maxout": [Sample(nn.Maxout(2), (-1, 3))],
+    "PRelu": [Sample(nn.PRelu(), (-1, 3)), Sample(nn.PRelu(shared=True), (-1, 3))],
+    "PixelShuffle": [Sample(nn.PixelShuffle(2), (-1, 2, 3, 4))],
+    "PixelUnshuffle": [Sample(nn.PixelUnshuffle(2), (-1, 2, 4, 1))],
+    "RMSNorm": [Sample(nn.RMSNorm(), (-1, -1, 3))],
+    "RRelu": [Sample(nn.RRelu(), (-1, 3))],
+    "Scale": [Sample(nn.Scale(), (-1, 3))],
+    "SinusoidalPositions": [Sample(nn.SinusoidalPositions(), (-1, -1, 4))],
+    "SpatialDropout": [Sample(nn.SpatialDropout(0.4), (-1, 3, 4))],
+    "SpectralNorm": [
+        Sample(nn.with_state(nn.SpectralNorm(nn.Dense(3))), (-1, 2), {"train": False}),
+        # In training its singular vectors move on, and are not differentiated.
+        Sample(nn.with_state(nn.SpectralNorm(nn.Dense(3))), (-1, 2), {"train": True, "laws": BUT_GRADIENTS}),
+    ],
+    "Threshold": [Sample(nn.Threshold(0.1, 0.5), (-1, 3))],
+    "Upsample": [Sample(nn.Upsample(2, mode="linear"), (-1, 3, 2, 2)), Sample(nn.Upsample(2), (-1, 3, 2))],
+    "VariationalDropout": [Sample(nn.VariationalDropout(0.4), (-1, 3, 4))],
+    "WeightNorm": [Sample(nn.WeightNorm(nn.Dense(3)), (-1, 2))],
+    "skip": [Sample(nn.skip(nn.Dense(3), np.multiply), (-1, 3))],
     "Conv": [
         Sample(nn.Conv(3, 3), (-1, 5, 2)),
         Sample(nn.Conv(2, 2, padding="CAUSAL", dilation=2), (-1, -1, 2)),

@@ -23,7 +23,7 @@ from fnflare import data
 from fnflare.errors import CheckpointError, DataFileError
 
 fuzz = settings(
-    max_examples={"ci": 150, "thorough": 20_000}.get(os.environ.get("HYPOTHESIS_PROFILE", "dev"), 60),
+    max_examples={"ci": 100, "thorough": 20_000}.get(os.environ.get("HYPOTHESIS_PROFILE", "dev"), 60),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -219,12 +219,17 @@ def batch(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
 
 
 def gradients(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
-    """Gradients mirror the parameters and are right, in both modes and in float64."""
-    gradient = grad(lambda p: _weighted_sum(s.apply(p, inputs, mode)))(params)
-    assert_structure(gradient, params, f"gradients: the gradient with {mode}", "gradients: structure")
-    p, x = doubled((params, inputs))
+    """Gradients mirror the parameters and are right, in both modes and in float64. State is no parameter: running
+    statistics are averaged, and not differentiated."""
+    own = params[0] if s.stateful else params
+
+    def outputs(own: Any, inputs: Any) -> Any:
+        return s.outputs((own, params[1]) if s.stateful else own, inputs, mode)
+
+    gradient = grad(lambda own: _weighted_sum(outputs(own, inputs)))(own)
+    assert_structure(gradient, own, f"gradients: the gradient with {mode}", "gradients: structure")
     try:
-        grads_law(lambda p, x: s.apply(p, x, mode), (p, x), s.order, ("fwd", "rev"), s.limits, s.seed)
+        grads_law(outputs, doubled((own, inputs)), s.order, ("fwd", "rev"), s.limits, s.seed)
     except LawError as failure:
         raise LawError(f"gradients: {failure.law}", f"gradients with {mode}: {failure.message}") from failure.__cause__
 
