@@ -4,7 +4,25 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-from fnflare.ops import methods  # noqa: F401  (gives tracers their operators and methods)
+# What these register is what tracers answer with: their operators and methods, and NumPy's functions.
+from fnflare.ops import (  # noqa: F401
+    apply,
+    counting,
+    differences,
+    einsum,
+    histogram,
+    interp,
+    methods,
+    nan,
+    pad,
+    places,
+    polynomials,
+    products,
+    quantile,
+    ranges,
+    ufunc_methods,
+    windows_1d,
+)
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, conv_transpose, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
