@@ -128,6 +128,12 @@ LAYERS: dict[str, list[Sample]] = {
     "parallel": [Sample(nn.parallel(a=nn.Dense(2), b=nn.Tanh), ((-1, 3), (-1, 2)))],
     "residual": [Sample(nn.residual(nn.serial(nn.Dense(3), nn.Dropout(0.3))), (-1, 3))],
     "serial": [Sample(nn.serial(nn.serial(hidden=nn.Dense(3), act=nn.Relu), nn.Dropout(0.3), nn.Dense(2)), (-1, 3))],
+    "tied": [
+        Sample(
+            nn.tied(nn.serial(up=nn.Dense(4), act=nn.Tanh, down=nn.Dense(3)), {"down/W": ("up/W", np.transpose)}),
+            (-1, 3),
+        )
+    ],
     "shape_dependent": [Sample(nn.shape_dependent(lambda shape: nn.Dense(shape[-1])), (-1, 3))],
 }  # fmt: skip
 
