@@ -2,7 +2,8 @@
 
 A function and its arguments go in; nothing comes out, or an `AssertionError` that names the leaf, both
 numbers and the seed with which to see them again. Arguments and answers are pytrees; leaves that are
-not of floating dtype pass through.
+not of floating dtype pass through. Complex leaves are moved and compared as the pairs of real numbers that they are; a
+cotangent is matched with a tangent as `fnflare.ops.complex` says.
 
 All directions are random and fixed by a seed. The step and the tolerances follow from the coarsest
 floating dtype among the arguments and answers, where they are not given:
@@ -51,12 +52,19 @@ _MODE_TOLERANCES = {2: 1e-2, 4: 1e-4, 8: 1e-10}
 
 
 def _is_floating(x: Any) -> bool:
-    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind == "f")
+    return isinstance(x, (float, complex)) or (hasattr(x, "dtype") and x.dtype.kind in "fc")
+
+
+def _wide(x: Any) -> Any:
+    """An array in the widest dtype of its kind, real or complex."""
+    x = np.asarray(x)
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
 
 
 def _coarsest(*trees: Any) -> int:
-    """The bytes of the coarsest floating dtype among the leaves, 8 where there is none."""
-    sizes = [np.asarray(x).itemsize for t in trees for x in tree.leaves(t) if _is_floating(x)]
+    """The bytes of the coarsest floating dtype among the leaves, 8 where there is none; of a complex number those of
+    each part."""
+    sizes = [np.asarray(x).real.itemsize for t in trees for x in tree.leaves(t) if _is_floating(x)]
     return min(8, *sizes) if sizes else 8
 
 
@@ -79,18 +87,22 @@ def random_like(like: Any, seed: int = 0) -> Any:
     def draw(x: Any) -> Any:
         if not _is_floating(x):
             return np.zeros(np.shape(x), float0)
-        return np.asarray(rng.standard_normal(np.shape(x)), np.asarray(x).dtype)[()]
+        dtype, numbers = np.asarray(x).dtype, rng.standard_normal(np.shape(x))
+        if dtype.kind == "c":
+            numbers = numbers + 1j * rng.standard_normal(np.shape(x))
+        return np.asarray(numbers, dtype)[()]
 
     return tree.map(draw, like)
 
 
 def _inner(a: Any, b: Any) -> tuple[float, float]:
-    """The inner product of two trees of one structure, and the sum of its terms' sizes."""
+    """The inner product of two trees of one structure, and the sum of its terms' sizes. That of complex numbers is
+    the one by which cotangents are matched with tangents, the real part of the product without a conjugate."""
     total, size = 0.0, 0.0
     for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True):
         if _is_floating(x) and _is_floating(y):
-            product = np.asarray(x, np.float64) * np.asarray(y, np.float64)
-            total += float(np.sum(product))
+            product = _wide(x) * _wide(y)
+            total += float(np.sum(product.real))
             size += float(np.sum(np.abs(product)))
     return total, size
 
@@ -99,8 +111,8 @@ def _moved(primals: Any, tangents: Any, step: float) -> Any:
     def move(x: Any, t: Any) -> Any:
         if not _is_floating(x):
             return x
-        there = np.asarray(x, np.float64) + step * np.asarray(t, np.float64)
-        return float(there) if type(x) is float else there.astype(np.asarray(x).dtype)[()]
+        there = _wide(x) + step * _wide(t)
+        return there.item() if type(x) in (float, complex) else there.astype(np.asarray(x).dtype)[()]
 
     return tree.map(move, primals, tangents)
 
@@ -115,7 +127,7 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
         eps: the step.
 
     Returns:
-        A tree like the answer of `f`: float64 arrays, float0 for leaves that are not of floating dtype.
+        A tree like the answer of `f`: float64 or complex128 arrays, float0 for leaves that are not of floating dtype.
 
     >>> round(float(numerical_jvp(np.sin, (0.0,), (2.0,), 1e-5)), 8)
     2.0
@@ -126,7 +138,7 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
     def slope(a: Any, b: Any) -> Any:
         if not _is_floating(a):
             return np.zeros(np.shape(a), float0)
-        return (np.asarray(a, np.float64) - np.asarray(b, np.float64)) / (2 * eps)
+        return (_wide(a) - _wide(b)) / (2 * eps)
 
     return tree.map(slope, ahead, behind)
 
@@ -153,7 +165,7 @@ def _assert_close(got: Any, expected: Any, atol: float, rtol: float, what: str, 
     for (path, x), y in zip(tree.leaves_with_path(got), tree.leaves(expected), strict=True):
         if not (_is_floating(x) and _is_floating(y)):
             continue
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        x, y = _wide(x), _wide(y)
         allowed = atol + rtol * np.abs(y)
         with np.errstate(invalid="ignore"):  # inf - inf is nan, which is not close
             excess = np.where(x == y, -1.0, np.abs(x - y) - allowed)
@@ -469,7 +481,7 @@ def check_vmap(
         _assert_structure(ours, expected, what)
         for (path, x), y in zip(tree.leaves_with_path(ours), tree.leaves(expected), strict=True):
             x, y = np.asarray(x), np.asarray(y)
-            if x.dtype.kind != "f" and not (x.dtype == y.dtype and np.array_equal(x, y)):
+            if x.dtype.kind not in "fc" and not (x.dtype == y.dtype and np.array_equal(x, y)):
                 raise AssertionError(f"{_at(what, path)}: {x!r}, but alone it gives {y!r}")
         limits = _tolerances(_MODE_TOLERANCES[_coarsest(args, expected)], atol, rtol)
         _assert_close(ours, expected, *limits, what, "alone it gives", f"To see it again: f on example {k} of {size}")

@@ -73,7 +73,6 @@ def test_has_aux_without_a_pair():
         (3, "int64.*astype"),
         (True, "bool"),
         (np.array([True]), "bool"),
-        (np.array(1j), "complex128.*holomorphic=True"),
         ("text", "str.*no derivative"),
         ({"layer": {"w": X, "steps": np.array(3)}}, r"leaf 'layer/steps'.*int64"),
         ((X, [X, object()]), r"leaf '1/1'.*object"),
@@ -83,6 +82,21 @@ def test_has_aux_without_a_pair():
 def test_a_parameter_without_derivative(transform, params, match):
     with pytest.raises(errors.DtypeError, match=match):
         transform(lambda p: 1.0)(params)
+
+
+@pytest.mark.parametrize("transform", [ff.grad, ff.value_and_grad, ff.jacrev])
+def test_a_complex_output_without_holomorphic(transform):
+    with pytest.raises(errors.NonScalarLossError, match=r"complex128.*holomorphic=True.*ff\.vjp"):
+        transform(lambda z: z * z)(1j)
+    with pytest.raises(errors.NonScalarLossError, match=r"complex numbers with holomorphic=True, got dtype float64"):
+        transform(lambda z: np.abs(z), holomorphic=True)(1j)
+
+
+def test_a_complex_argument_of_jacfwd_without_holomorphic():
+    with pytest.raises(errors.DtypeError, match=r"complex128.*holomorphic=True.*ff\.jvp"):
+        ff.jacfwd(lambda z: z)(1j)
+    with pytest.raises(errors.NonScalarLossError, match=r"holomorphic=True, got dtype float64"):
+        ff.jacfwd(lambda z: np.abs(z), holomorphic=True)(1j)
 
 
 def test_a_parameter_is_named_by_its_keyword():

@@ -96,6 +96,7 @@ def binary_samples(name):
     return [*samples, Sample((between(*first, 3), y)), Sample((x, between(*second, 3))), Sample((x, y))]
 
 
+Z23 = normal(2, 3) + 1j * normal(2, 3)
 X34, X234, X0 = apart(3, 4), normal(2, 3, 4), normal()
 ROWS = np.array([2, 0, 2, -1])
 MASK = np.array([True, False, True])
@@ -123,6 +124,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "invert": [Sample((np.array([1, 2]),)), Sample((MASK,))],
     "select": [Sample((MASK, normal(2, 3), normal(3))), Sample((MASK[:, None], 0.5, normal(1, 2)))],
     "convert": [Sample((x,), {"dtype": np.dtype(np.float64)}) for x in (normal(3), MASK)],
+    "real": [Sample((Z23,)), Sample((Z23[0, 0],))],
+    "imag": [Sample((Z23,)), Sample((Z23[0, 0],))],
+    "conjugate": [Sample((Z23,)), Sample((normal(2),))],
     "round": [Sample((normal(3) * 10,), {"decimals": -1}), Sample((normal(2, 2),), {"decimals": 1})],
     "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
     "stop_gradient": [Sample((normal(3),))],
@@ -185,6 +189,8 @@ ORACLES = {
     "convert": lambda x, dtype: x.astype(dtype),
     "convert_discrete": lambda x, dtype: x.astype(dtype),
     "stop_gradient": np.array,
+    "real": np.real,
+    "imag": np.imag,
     "reshape": np.reshape,
     "transpose": np.transpose,
     "broadcast_to": np.broadcast_to,

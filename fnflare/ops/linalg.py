@@ -139,8 +139,8 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
-    """NumPy's ``vdot`` of real arrays."""
-    return np.matmul(np.reshape(a, -1), np.reshape(b, -1))
+    """NumPy's ``vdot``: the product of the first argument's conjugate with the second."""
+    return np.matmul(np.conjugate(np.reshape(a, -1)), np.reshape(b, -1))
 
 
 @implements(np.inner)
@@ -162,7 +162,7 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
-UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(x * y, axis=-1)
+UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(np.conjugate(x) * y, axis=-1)
 
 
 @implements(np.tensordot)

@@ -471,11 +471,5 @@ def result_type(*arrays_and_dtypes: Any) -> Any:
 
 def _resolvable(a: Any) -> Any:
     if getattr(a, "weak", False):
-        return 1.0
+        return {"f": 1.0, "i": 1, "c": 1j}[a.dtype.kind]
     return a.dtype if hasattr(a, "dtype") else a
-
-
-@implements(np.iscomplexobj)
-def iscomplexobj(x: Any) -> bool:
-    """NumPy's ``iscomplexobj``."""
-    return x.dtype.kind == "c"

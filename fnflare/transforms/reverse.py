@@ -23,6 +23,7 @@ from fnflare.transforms._call import (
     Argnums,
     check_argnums,
     check_differentiable,
+    check_output,
     concrete,
     copy_name,
     name_of,
@@ -110,11 +111,7 @@ def _checked_loss(value: Any, fun: Any, holomorphic: bool) -> Any:
             f"grad: {name_of(fun)} must return a scalar, got shape {aval.shape}; write loss.mean() or loss.sum(), "
             "or use ff.jacrev for all derivatives and ff.vjp for a product with them"
         )
-    if aval.dtype.kind != ("c" if holomorphic else "f"):
-        raise NonScalarLossError(
-            f"grad: {name_of(fun)} must return a {'complex' if holomorphic else 'real floating'} number, "
-            f"got dtype {aval.dtype}"
-        )
+    check_output(aval.dtype, holomorphic, f"grad: {name_of(fun)}")
     return value
 
 
