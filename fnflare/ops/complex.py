@@ -122,7 +122,7 @@ def isreal(x: Any) -> Any:
 
 @implements(np.real_if_close)
 def real_if_close(a: Any, tol: float = 100) -> Any:
-    """NumPy's ``real_if_close``. The dtype of the answer depends on values, which must be known: not under jit or vmap."""
+    """NumPy's ``real_if_close``. The dtype of the answer depends on values, so they must be known: not under jit."""
     if not _is_complex(a):
         return a
     if tol > 1:
