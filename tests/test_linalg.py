@@ -132,6 +132,21 @@ def test_the_rank_decides_the_shape_of_residuals():
     assert ff.eval_shape(lambda a: la.lstsq(a, b)[1], a).shape == (1,)
 
 
+def test_matrices_without_elements():
+    for f, shape in (
+        (la.eig, (0, 0)),
+        (la.eigh, (0, 2, 2)),
+        (la.svd, (0, 0)),
+        (la.qr, (3, 0)),
+        (la.slogdet, (0, 2, 2)),
+    ):
+        x = np.zeros(shape)
+        out, pull = ff.vjp(lambda a, f=f: list(f(a)), x)
+        assert [np.shape(a) for a in out] == [np.shape(a) for a in f(x)]
+        assert pull(out)[0].shape == shape
+        assert [np.shape(a) for a in ff.jvp(lambda a, f=f: list(f(a)), (x,), (x,))[1]] == [np.shape(a) for a in out]
+
+
 @pytest.mark.parametrize(
     ("f", "error"),
     [

@@ -163,6 +163,8 @@ batch_stacks(_eig)
 
 def _pivots(v: Any) -> Any:
     """True at the component of each vector that LAPACK has made real, the largest."""
+    if not v.shape[-1]:
+        return np.zeros(v.shape, bool)
     size = np.abs(v) * np.where(np.imag(v) == 0, 2.0, 1.0)  # of equally large ones the real one
     return np.arange(v.shape[-2])[:, None] == np.argmax(size, axis=-2, keepdims=True)
 

@@ -258,8 +258,9 @@ def _to_real(name: str, a: Any, s: Any, axes: Any, norm: Any, out: Any) -> Any:
         raise ShapeError(f"np.fft.{name}: the number of points along axis {last} must be positive, got {n}")
     if others:
         a = _complex_transform(name, a, other_lengths, others, norm, None, True)
-    a = convert(_resized(name, a, n // 2 + 1, last), _spectrum(a.dtype))
-    return bind(_irfft, (a,), {"n": n, "axis": last, "norm": _norm_of(norm)})
+    half = convert(_resized(name, a, n // 2 + 1, last), _spectrum(a.dtype))
+    out = bind(_irfft, (half,), {"n": n, "axis": last, "norm": _norm_of(norm)})
+    return convert(out, np.float16) if a.dtype == np.float16 else out
 
 
 @implements(np.fft.rfft)

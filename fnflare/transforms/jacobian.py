@@ -86,7 +86,7 @@ def jacrev(
 
     Args:
         fun: a function whose output is a pytree of arrays.
-        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`.
+        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`. Complex outputs need `holomorphic`.
 
     Returns:
         A function with the arguments of `fun` that returns, for each leaf of its output, a tree like
@@ -138,7 +138,8 @@ def jacfwd(
 
     Args:
         fun: a function whose output is a pytree of arrays.
-        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`.
+        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`. Complex arguments need `holomorphic`,
+            complex outputs of real ones do not.
 
     Returns:
         What `jacrev` returns.
