@@ -107,6 +107,8 @@ MASK = np.array([True, False, True])
 CONV = {"strides": (2, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 2)}
 CONV_X, CONV_W = normal(2, 5, 4, 2), normal(3, 2, 2, 3)
 CONV_Y = normal(2, 2, 5, 3)
+DEPTH_X, DEPTH_W, DEPTH_Y = normal(3, *CONV_X.shape[:-1], 1), normal(3, 3, 2, 1, 2), normal(3, 2, 2, 5, 2)
+GROUP_X, GROUP_W, GROUP_Y = np.stack([CONV_X, -CONV_X]), np.stack([CONV_W, CONV_W + 1]), np.stack([CONV_Y, CONV_Y])
 ALL_AXES = [{"axes": a, "keepdims": k} for a in ((0,), (1,), (0, 1), ()) for k in (False, True)]
 EINSUMS = [
     (("ab", "bc"), "ac", [(2, 3), (3, 4)]),
@@ -192,9 +194,15 @@ SAMPLES: dict[str, list[Sample]] = {
         )
     ],
     "einsum": [Sample(tuple(normal(*s) for s in shapes), {"terms": t, "out": o}) for t, o, shapes in EINSUMS],
-    "conv": [Sample((CONV_X, CONV_W), CONV)],
-    "conv_input_grad": [Sample((CONV_Y, CONV_W), {"input_shape": CONV_X.shape, **CONV})],
-    "conv_filter_grad": [Sample((CONV_X, CONV_Y), {"filter_shape": CONV_W.shape, **CONV})],
+    "conv": [Sample(args, CONV) for args in ((CONV_X, CONV_W), (GROUP_X, GROUP_W), (DEPTH_X, DEPTH_W))],
+    "conv_input_grad": [
+        Sample((y, w), {"input_shape": x.shape, **CONV})
+        for x, w, y in ((CONV_X, CONV_W, CONV_Y), (GROUP_X, GROUP_W, GROUP_Y), (DEPTH_X, DEPTH_W, DEPTH_Y))
+    ],
+    "conv_filter_grad": [
+        Sample((x, y), {"filter_shape": w.shape, **CONV})
+        for x, w, y in ((CONV_X, CONV_W, CONV_Y), (GROUP_X, GROUP_W, GROUP_Y), (DEPTH_X, DEPTH_W, DEPTH_Y))
+    ],
     "windows": [Sample((normal(2, 5, 2),), {"window": (2,), "strides": (2,), "dilation": (2,)})],
     "fold": [Sample((normal(2, 2, 2, 2),), {"input_shape": (2, 5, 2), "strides": (2,), "dilation": (2,)})],
     "softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],

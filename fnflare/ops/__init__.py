@@ -15,7 +15,7 @@ from fnflare.ops import (  # noqa: F401  (gives tracers their operators and meth
     svd,
 )
 from fnflare.ops.at import at
-from fnflare.ops.conv import conv, fold, windows
+from fnflare.ops.conv import conv, conv_transpose, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
 from fnflare.ops.safe import safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
@@ -23,6 +23,7 @@ from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, sof
 __all__ = [
     "at",
     "conv",
+    "conv_transpose",
     "convert",
     "erf",
     "fold",

@@ -6,6 +6,7 @@ from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
 from fnflare.compiler.graph import Value, indices
+from fnflare.compiler.nests import sizes_in, sizes_of
 from fnflare.nest import (
     Axis,
     Buffer,
@@ -151,10 +152,11 @@ def _(block: Block, e: Equation, x: Value, *, axis: int) -> Value:
         others = [i for k, i in enumerate(axes) if k != axis and i.extent != 1]
         for i in reversed(others[1:]):
             body = [Loop(i, tuple(body))]
-        kernel = Kernel("running_sum", (read, write), (), others[0] if others else None, tuple(body))
-        return [block.module.kernels.run(kernel, [Part(a.buffer, a.start), Part(b.buffer, b.start)], [])]
+        outer = others[0] if others else None
+        sizes = dict.fromkeys((*sizes_of(body), *(sizes_in([outer.extent]) if outer else ())))
+        kernel = Kernel("running_sum", (read, write), tuple(sizes), outer, tuple(body))
+        parts = [Part(a.buffer, a.start), Part(b.buffer, b.start)]
+        return [block.module.kernels.run(kernel, parts, [index(s) for s in sizes])]
 
-    if any(n.constant is None for n in x.shape):
-        raise NotLowered("cumsum of an array whose size is given at run time")
     block.action([source], [target], emit, e.source)
     return Value(target)
