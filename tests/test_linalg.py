@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vmap_laws import operations
 
 import fnflare as ff
 from fnflare.core import primitives
 from fnflare.errors import ArgumentError, DtypeError, FnflareError, ShapeError, UnsupportedError
+from fnflare.ops import determinant
 from fnflare.testing import check_grads, check_vmap
 
 la = np.linalg
@@ -221,6 +223,25 @@ def test_transforms_are_linear_and_batched(name, length, n, norm, axis):
     check_grads(f, (x,), order=1)
     np.testing.assert_allclose(ff.jvp(f, (x * 0,), (x,))[1], f(x), rtol=1e-12, atol=1e-13)
     check_vmap(lambda x: f(x.T).T, (np.stack([np.stack([x, x * 2]).T] * 3, axis=axis),), axis)
+
+
+def test_a_matrix_that_all_examples_share_is_factored_once():
+    a, b = normal(3, 3) + 2 * np.eye(3), normal(4, 3)
+    solves = [op for op in operations(ff.vmap(la.solve, (None, 0)), a, b) if op[0] == "solve"]
+    assert solves == [("solve", (3, 3), (3, 4))]
+    for axis in (0, 1, 2, 3):
+        check_vmap(la.solve, (normal(2, 2, 2) + 3 * np.eye(2), normal(*np.insert([2, 2, 3], axis, 4))), (None, axis))
+        check_vmap(la.solve, (normal(2, 2) + 3 * np.eye(2), normal(*np.insert([2, 2, 3], axis, 4))), (None, axis))
+
+
+@given(st.integers(0, 5), st.integers(0, 3))
+def test_products_without_one_and_two(n, zeros):
+    s = np.sort(RNG.uniform(0.5, 2, (2, n)))[:, ::-1].copy()
+    s[0, max(0, n - zeros) :] = 0
+    one, two = determinant._without_one(s), determinant._without_two(s)
+    for k, i, j in np.ndindex(2, n, n):
+        np.testing.assert_allclose(one[k, i], np.prod(np.delete(s[k], i)), rtol=1e-13)
+        np.testing.assert_allclose(two[k, i, j], np.prod(np.delete(s[k], [i, j])) if i != j else 0, rtol=1e-13)
 
 
 def test_a_transform_of_a_batch_is_one_transform():

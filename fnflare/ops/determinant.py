@@ -25,27 +25,41 @@ def _det_shape(a: ShapeDtypeStruct) -> ShapeDtypeStruct:
     return ShapeDtypeStruct(a.shape[:-2], a.dtype)
 
 
-def _products_without(s: Any, count: int) -> Any:
-    """The products of all singular values but one, or but two: zero where the two are the same."""
-    n = s.shape[-1]
-    out = np.zeros((*s.shape[:-1], *[n] * count), s.dtype)
-    for index in np.ndindex(*[n] * count):
-        if len(set(index)) == count:
-            out[(..., *index)] = np.prod(np.delete(s, index, axis=-1), axis=-1)
-    return out
+def _before(s: Any) -> Any:
+    """The product of the values before each, along the last axis."""
+    ones = np.ones((*s.shape[:-1], 1), s.dtype)
+    return np.cumprod(np.concatenate([ones, s], axis=-1), axis=-1)[..., :-1]
+
+
+def _after(s: Any) -> Any:
+    """The product of the values after each."""
+    return np.flip(_before(np.flip(s, -1)), -1)
+
+
+def _without_one(s: Any) -> Any:
+    """The products of all singular values but one."""
+    return _before(s) * _after(s)
+
+
+def _without_two(s: Any) -> Any:
+    """The products of all singular values but two; zero where the two are the same."""
+    later = np.tri(s.shape[-1], k=-1, dtype=bool).T
+    between = _before(np.where(later, s[..., None, :], 1))
+    upper = np.triu(_before(s)[..., :, None] * between * _after(s)[..., None, :], 1)
+    return upper + swap(upper)
 
 
 def _cofactors_kernel(a: Any) -> Any:
     u, s, vh = np.linalg.svd(a)
     phase = (np.linalg.det(u) * np.linalg.det(vh))[..., None, None]
-    return (phase * (u.conj() * _products_without(s, 1)[..., None, :]) @ vh.conj()).astype(a.dtype, copy=False)
+    return (phase * (u.conj() * _without_one(s)[..., None, :]) @ vh.conj()).astype(a.dtype, copy=False)
 
 
 def _change_kernel(a: Any, t: Any) -> Any:
     u, s, vh = np.linalg.svd(a)
     phase = (np.linalg.det(u) * np.linalg.det(vh))[..., None, None]
     e = adjoint(u) @ t @ adjoint(vh)
-    without = _products_without(s, 2)
+    without = _without_two(s)
     diagonal = (without @ np.diagonal(e, axis1=-2, axis2=-1)[..., None]) * np.eye(a.shape[-1])
     return (phase * u.conj() @ (diagonal - without * swap(e)) @ vh.conj()).astype(t.dtype, copy=False)
 

@@ -25,6 +25,7 @@ __all__ = [
     "same_shape",
     "sizes_squared",
     "square",
+    "stacked",
     "swap",
 ]
 
@@ -95,10 +96,11 @@ def same_shape(x: ShapeDtypeStruct, **_: Any) -> ShapeDtypeStruct:
 def batch_stacks(prim: Primitive) -> None:
     """Give the batching rule of an operation on stacks of matrices: the examples are one more axis of the stack,
     whose axes broadcast against each other where there are several arguments."""
+    prim.vmap(lambda _size, args, axes, **params: stacked(prim, args, axes, params))
 
-    def rule(_size: int, args: Any, axes: Any, **params: Any) -> tuple[Any, Any]:
-        rank = max([len(np.shape(x)) - (a is not None) for x, a in zip(args, axes, strict=True)])
-        ans = bind(prim, [in_front(x, a, rank) for x, a in zip(args, axes, strict=True)], params or None)
-        return ans, (0,) * len(ans) if prim.many else 0
 
-    prim.vmap(rule)
+def stacked(prim: Primitive, args: Any, axes: Any, params: Any = None) -> tuple[Any, Any]:
+    """An operation on stacks of matrices, of all examples: the answers, and the axes of the examples in them."""
+    rank = max([len(np.shape(x)) - (a is not None) for x, a in zip(args, axes, strict=True)])
+    ans = bind(prim, [in_front(x, a, rank) for x, a in zip(args, axes, strict=True)], params or None)
+    return ans, (0,) * len(ans) if prim.many else 0

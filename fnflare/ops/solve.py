@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, Tracer, bind, primitive
+from fnflare.core import ShapeDtypeStruct, Tracer, bind, move_axis, primitive
 from fnflare.core.tracer import implements
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.ops.elementwise import convert
@@ -31,6 +31,7 @@ from fnflare.ops.matrices import (
     same_shape,
     sizes_squared,
     square,
+    stacked,
     swap,
 )
 from fnflare.ops.shape import unbroadcast
@@ -82,7 +83,18 @@ def _solve_shape(a: ShapeDtypeStruct, b: ShapeDtypeStruct) -> ShapeDtypeStruct:
 # The second argument has at least two axes, so that NumPy never takes it for a vector.
 _solve = primitive("solve", np.linalg.solve, _solve_shape)
 _solve.cost(lambda ans, a, b: a.size * a.shape[-1] * 2 // 3 + 2 * ans.size * a.shape[-1])
-batch_stacks(_solve)
+
+
+@_solve.vmap
+def _(size: int, args: Any, axes: Any) -> tuple[Any, int]:
+    (a, b), (i, j) = args, axes
+    if i is not None:
+        return stacked(_solve, args, axes)
+    # The matrices that all examples share are factored once: the examples are more columns.
+    b = move_axis(b, j, b.ndim - 1)
+    *lead, n, k, _ = b.shape
+    x = bind(_solve, (a, np.reshape(b, (*lead, n, k * size))))
+    return np.reshape(x, (*x.shape[:-1], k, size)), x.ndim
 
 
 def _solve_transposed(a: Any, ct: Any) -> Any:
