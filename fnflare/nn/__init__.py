@@ -147,6 +147,7 @@ from fnflare.nn.positions import SinusoidalPositions, rotary, sinusoidal_positio
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
 from fnflare.nn.reparametrized import SpectralNorm, WeightNorm
 from fnflare.nn.scoping import scope
+from fnflare.nn.sharing import tied
 from fnflare.nn.state import StatefulLayer, with_state
 from fnflare.nn.summarize import Summary, summary
 from fnflare.nn.unpool import MaxUnpool
@@ -329,6 +330,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "tied",
     "top_k_accuracy",
     "triplet_margin_loss",
     "truncated_normal",
