@@ -165,7 +165,12 @@ SAMPLES: dict[str, list[Sample]] = {
     "min": [Sample((X34,), p) for p in ALL_AXES],
     "any": [Sample((X34 > 0,), p) for p in ALL_AXES],
     "all": [Sample((X34 > 0,), p) for p in ALL_AXES],
+    "prod": [Sample((X34,), p) for p in ALL_AXES] + [Sample((X34 * (X34 > 0),), p) for p in ALL_AXES],
     "cumsum": [Sample((X34,), {"axis": k}) for k in range(2)],
+    "cumprod": [Sample((x,), {"axis": k}) for k in range(2) for x in (X34, X34 * (X34 > 0))],
+    "recurrence": [
+        Sample((X34, normal(3, 4)), {"axis": k, "reverse": r}) for k, r in ((0, False), (1, False), (1, True))
+    ],
     "argmax": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
     "argmin": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
     "getitem": [
@@ -184,6 +189,7 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((X34, normal(2, 1)), {"index": MASK}),
     ],
     "argsort": [Sample((X34,), {"axis": 1, "kind": "stable"})],
+    "argpartition": [Sample((X34,), {"axis": k, "kind": (1,)}) for k in range(2)],
     "searchsorted": [Sample((np.array([0.1, 0.4, 2.0]), v), {"side": s}) for s, v in (("left", X34), ("right", X0))],
     "sort": [Sample((X34,), {"axis": k, "kind": None}) for k in range(2)],
     "matmul": [
@@ -209,6 +215,20 @@ SAMPLES: dict[str, list[Sample]] = {
     "log_softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],
     "logsumexp": [Sample((X34,), {"axis": k}) for k in (0, -1, None, (0, 1))],
 }  # fmt: skip
+
+
+def recurrence(a, b, axis, reverse):
+    """``h[k] = a[k] * h[k - 1] + b[k]``, one number after the other."""
+
+    def one(ab):
+        pairs = ab[::-1] if reverse else ab
+        out = list(itertools.accumulate(pairs, lambda h, p: (0.0, p[0] * h[1] + p[1])))
+        return np.array([h for _, h in (out[::-1] if reverse else out)])
+
+    stacked = np.moveaxis(np.stack([a, b], axis=-1), axis, -2)
+    rows = [one(ab) for ab in stacked.reshape(-1, *stacked.shape[-2:])]
+    return np.moveaxis(np.reshape(rows, stacked.shape[:-1]), -1, axis)
+
 
 #: The kernels whose meaning is that of another expression in NumPy; those of NumPy's ufuncs are found by name.
 ORACLES = {
@@ -242,10 +262,14 @@ ORACLES = {
     "min": lambda x, axes, keepdims: np.min(x, axes, keepdims=keepdims),
     "any": lambda x, axes, keepdims: np.any(x, axes, keepdims=keepdims),
     "all": lambda x, axes, keepdims: np.all(x, axes, keepdims=keepdims),
+    "prod": lambda x, axes, keepdims: np.prod(x, axes, keepdims=keepdims),
     "cumsum": np.cumsum,
+    "cumprod": np.cumprod,
+    "recurrence": recurrence,
     "argmax": np.argmax,
     "argmin": np.argmin,
     "argsort": np.argsort,
+    "argpartition": lambda x, axis, kind: np.argpartition(x, kind, axis),
     "sort": np.sort,
     "matmul": np.matmul,
     "getitem": lambda x, index: x[index],
@@ -312,7 +336,9 @@ def test_shape_rule_foretells_the_kernel(name, sample):
         assert (foretold.shape, foretold.dtype) == (np.shape(answer), aval_of(answer).dtype)
 
 
-@pytest.mark.parametrize(("name", "sample"), [c for c in CASES if c.values[0] in UNARY + BINARY + ["sum", "cumsum"]])
+@pytest.mark.parametrize(
+    ("name", "sample"), [c for c in CASES if c.values[0] in UNARY + BINARY + ["sum", "prod", "cumsum", "cumprod"]]
+)
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float16])
 def test_shape_rule_foretells_other_dtypes(name, sample, dtype):
     prim = primitives()[name]

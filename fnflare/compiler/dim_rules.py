@@ -180,15 +180,16 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
             "convert", "convert_discrete", "round", "stop_gradient", "name", "random_variate", "normal_quantile",
-            "cumsum", "sort", "argsort", "softmax", "log_softmax",
+            "cumsum", "cumprod", "sort", "argsort", "argpartition", "softmax", "log_softmax",
         ),
         _same,
     ),
-    **dict.fromkeys(("sum", "max", "min", "any", "all"), _reduce),
+    **dict.fromkeys(("sum", "prod", "max", "min", "any", "all"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _position),
     **dict.fromkeys(("conv", "conv_input_grad", "windows", "fold"), _batch_alone),
     "conv_filter_grad": _filter_gradient,
     "logsumexp": _logsumexp,
+    "recurrence": lambda dims, _equation, shapes: dims.broadcast(shapes),
     "transpose": _transpose,
     "broadcast_to": _broadcast_to,
     "reshape": _reshape,

@@ -101,8 +101,8 @@ class EagerTracer(ValueTracer):
 
 
 #: What gives an array of its own in NumPy, where tracers, which nobody writes into as a rule, may give themselves.
-_COPYING = frozenset({np.copy, np.clip, np.tile})
-_COPYING_METHODS = ("__pow__", "astype", "clip", "copy", "flatten")
+_COPYING = frozenset({np.copy, np.clip, np.nan_to_num, np.pad, np.repeat, np.resize, np.roll, np.tile})
+_COPYING_METHODS = ("__copy__", "__deepcopy__", "__pow__", "astype", "clip", "copy", "flatten")
 
 
 def _apart(ans: Any, args: Sequence[Any]) -> Any:
@@ -136,6 +136,18 @@ def _in_place(name: str) -> Callable[[EagerTracer, Any], EagerTracer]:
 
     return method
 
+
+def _on_the_array(name: str) -> Callable[..., Any]:
+    """A method that works in place, which tracers refuse and arrays do."""
+
+    def method(self: EagerTracer, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.value, name)(*args, **kwargs)
+
+    return method
+
+
+for _name in ("sort", "partition"):
+    setattr(EagerTracer, _name, _on_the_array(_name))
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(EagerTracer, f"__i{_name}__", _in_place(_name))

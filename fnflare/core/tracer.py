@@ -20,12 +20,23 @@ from fnflare.core.aval import aval_of, dtype_of
 from fnflare.core.source import Source
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
-__all__ = ["FUNCTIONS", "UFUNCS", "UFUNC_FUNCTIONS", "Tracer", "ValueTracer", "implements", "is_tracer"]
+__all__ = [
+    "FUNCTIONS",
+    "UFUNCS",
+    "UFUNC_FUNCTIONS",
+    "UFUNC_METHODS",
+    "Tracer",
+    "ValueTracer",
+    "implements",
+    "is_tracer",
+]
 
 #: NumPy ufuncs and the primitive that serves each.
 UFUNCS: dict[Any, Any] = {}
 #: NumPy ufuncs that a function of traced operations serves.
 UFUNC_FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: The methods of ufuncs, ``reduce`` and its kin, and what serves each: called with the ufunc before its arguments.
+UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 #: Functions of NumPy's namespace and what serves each: called with the same arguments.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 
@@ -248,11 +259,8 @@ def is_tracer(x: Any) -> bool:
 
 def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A ufunc with keywords, or one of its methods."""
-    if method == "reduce" and ufunc in _REDUCTIONS:
-        axis = kwargs.pop("axis", 0)
-        return FUNCTIONS[_REDUCTIONS[ufunc]](*inputs, axis=axis, **kwargs)
-    if method == "accumulate" and ufunc is np.add:
-        return FUNCTIONS[np.cumsum](*inputs, **{"axis": 0, **kwargs})
+    if method in UFUNC_METHODS:
+        return UFUNC_METHODS[method](ufunc, *inputs, **kwargs)
     if method != "__call__":
         raise UnsupportedError(f"np.{ufunc.__name__}.{method} has no rule for tracers; {_method_advice(ufunc, method)}")
     out = kwargs.pop("out", None)
@@ -277,16 +285,6 @@ def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[s
             "with ff.custom_jvp or ff.custom_vjp"
         )
     return function(*inputs)
-
-
-_REDUCTIONS = {
-    np.add: np.sum,
-    np.multiply: np.prod,
-    np.maximum: np.max,
-    np.minimum: np.min,
-    np.logical_or: np.any,
-    np.logical_and: np.all,
-}
 
 
 def _method_advice(ufunc: Any, method: str) -> str:

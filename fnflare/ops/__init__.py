@@ -4,15 +4,31 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-from fnflare.ops import (  # noqa: F401  (gives tracers their operators and methods, and NumPy its functions of them)
+# What these register is what tracers answer with: their operators and methods, and NumPy's functions.
+from fnflare.ops import (  # noqa: F401
+    apply,
+    counting,
     determinant,
+    differences,
     eigen,
+    einsum,
     factor,
     fft,
+    histogram,
+    interp,
     methods,
+    nan,
     norms,
+    pad,
+    places,
+    polynomials,
+    products,
+    quantile,
+    ranges,
     solve,
     svd,
+    ufunc_methods,
+    windows_1d,
 )
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, conv_transpose, fold, windows
