@@ -8,12 +8,17 @@ from fnflare.testing import check_grads, check_vmap, random_like
 
 
 def is_double(a):
-    return isinstance(a, (np.ndarray, np.generic)) and a.dtype == np.float64
+    return isinstance(a, (np.ndarray, np.generic)) and a.dtype in (np.float64, np.complex128)
 
 
 def in_dtype(args, dtype):
-    """A tree with its float64 arrays in another dtype; Python numbers and other leaves stay."""
-    return tree.map(lambda a: a.astype(dtype) if is_double(a) else a, args)
+    """A tree with its float64 arrays in another dtype, and the complex ones in that of such parts; Python numbers and
+    other leaves stay."""
+
+    def cast(a):
+        return a.astype(np.result_type(dtype, np.complex64) if a.dtype.kind == "c" else dtype)
+
+    return tree.map(lambda a: cast(a) if is_double(a) else a, args)
 
 
 def described(x):

@@ -22,7 +22,8 @@ class Case(NamedTuple):
         function: Its name below the module, as users write it: ``"median"``, ``"linalg.solve"``, ``"fft.rfft"``,
             ``"scipy.special.erf"``, ``"ndarray.std"`` for a method.
         call: The call, a function of `args`.
-        args: Arrays. Those of float64 are differentiated, batched and also run as float32; others stay as they are.
+        args: Arrays. Those of float64 (complex128) are differentiated, batched and also run as float32 (complex64);
+            others stay as they are.
         order: How many orders of derivatives are checked against finite differences; 0 where there are none.
         jit: Whether it can be traced by jit (the shape of the answer does not depend on values).
         vmap: Whether it batches.

@@ -17,7 +17,7 @@ from fnflare.testing import check_grads, check_vmap, random_like
 
 RNG = np.random.default_rng(20240607)
 
-#: Primitives that carry a function or a random key, and the tests that hold them to their laws.
+#: Primitives that carry a function or a random key or have several answers, and the tests that hold them to their laws.
 ELSEWHERE = {
     "call": "tests/test_jit.py",
     "cond": "tests/test_control_flow.py",
@@ -32,6 +32,9 @@ ELSEWHERE = {
     "random_pieces": "tests/test_random.py",
     "random_variate": "tests/test_random.py",
     "random_words": "tests/test_random.py",
+    **dict.fromkeys(
+        ("slogdet", "qr", "qr_complete", "eigh", "eig", "svd", "svd_full"), "tests/surface/cases_linalg.py"
+    ),  # several answers
 }
 
 
@@ -96,6 +99,8 @@ def binary_samples(name):
     return [*samples, Sample((between(*first, 3), y)), Sample((x, between(*second, 3))), Sample((x, y))]
 
 
+Z23 = normal(2, 3) + 1j * normal(2, 3)
+SQUARE, SQUARES = normal(3, 3) + 2 * np.eye(3), normal(2, 2, 2) + 2 * np.eye(2)
 X34, X234, X0 = apart(3, 4), normal(2, 3, 4), normal()
 ROWS = np.array([2, 0, 2, -1])
 MASK = np.array([True, False, True])
@@ -125,6 +130,28 @@ SAMPLES: dict[str, list[Sample]] = {
     "invert": [Sample((np.array([1, 2]),)), Sample((MASK,))],
     "select": [Sample((MASK, normal(2, 3), normal(3))), Sample((MASK[:, None], 0.5, normal(1, 2)))],
     "convert": [Sample((x,), {"dtype": np.dtype(np.float64)}) for x in (normal(3), MASK)],
+    "real": [Sample((Z23,)), Sample((Z23[0, 0],))],
+    "imag": [Sample((Z23,)), Sample((Z23[0, 0],))],
+    "conjugate": [Sample((Z23,)), Sample((normal(2),))],
+    "inv": [Sample((a,), {"singular": s}) for a, s in ((SQUARE, "raise"), (SQUARES, "nan"))],
+    "solve": [Sample((SQUARE, normal(3, 2))), Sample((SQUARES, normal(2, 1))), Sample((SQUARES[0], normal(2, 2, 1)))],
+    "pinv": [
+        Sample((normal(3, 2), 1e-9), {"hermitian": False}),
+        Sample((normal(2, 2, 3), np.array([1e-9, 1e-8])), {"hermitian": False}),
+    ],
+    "det": [Sample((SQUARE,)), Sample((SQUARES,)), Sample((np.outer(*normal(2, 3)),))],
+    "cofactors": [Sample((SQUARE,)), Sample((SQUARES,))],
+    "cofactors_change": [Sample((SQUARE, normal(3, 3))), Sample((SQUARES, normal(2, 2, 2)))],
+    "cholesky": [],  # of symmetric arrays: tests/surface/cases_linalg.py
+    "eigvalsh": [],
+    "eigvals": [Sample((np.array([[0.3, -1.1], [0.9, 0.4]]),))],
+    "svdvals": [Sample((normal(3, 2),)), Sample((normal(2, 2, 3),))],
+    "fft": [
+        Sample((Z23,), {"axes": a, "inverse": i, "norm": n})
+        for a, i, n in (((0,), False, "backward"), ((0, 1), True, "ortho"), ((1,), True, "backward"))
+    ],
+    "rfft": [Sample((normal(3, 4),), {"axis": k, "norm": n}) for k, n in ((0, "backward"), (1, "ortho"))],
+    "irfft": [Sample((Z23,), {"n": n, "axis": 1, "norm": s}) for n, s in ((4, "backward"), (5, "forward"))],
     "round": [Sample((normal(3) * 10,), {"decimals": -1}), Sample((normal(2, 2),), {"decimals": 1})],
     "convert_discrete": [Sample((normal(3),), {"dtype": np.dtype(np.int32)})],
     "stop_gradient": [Sample((normal(3),))],
@@ -213,6 +240,18 @@ ORACLES = {
     "convert": lambda x, dtype: x.astype(dtype),
     "convert_discrete": lambda x, dtype: x.astype(dtype),
     "stop_gradient": np.array,
+    "real": np.real,
+    "inv": lambda a, singular: np.linalg.inv(a),
+    "solve": lambda a, b: np.matmul(np.linalg.inv(a), b),
+    "pinv": np.linalg.pinv,
+    "det": np.linalg.det,
+    "cofactors": lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
+    "eigvals": np.linalg.eigvals,
+    "svdvals": np.linalg.svdvals,
+    "fft": lambda x, axes, inverse, norm: (np.fft.ifftn if inverse else np.fft.fftn)(x, None, axes, norm),
+    "rfft": lambda x, axis, norm: np.take(np.fft.fft(x, None, axis, norm), range(x.shape[axis] // 2 + 1), axis),
+    "irfft": lambda x, n, axis, norm: np.fft.irfft(x, n, axis, norm),
+    "imag": np.imag,
     "reshape": np.reshape,
     "transpose": np.transpose,
     "broadcast_to": np.broadcast_to,
@@ -240,7 +279,16 @@ ORACLES = {
     "logsumexp": lambda x, axis: np.log(np.sum(np.exp(x), axis, keepdims=True)),
 }
 #: Adjoints, held to <A x, y> = <x, A' y> by their derivatives here, and to PyTorch by test_kernels_conv.
-WITHOUT_ORACLE = {"conv", "conv_input_grad", "conv_filter_grad", "windows", "fold", "index_add", "index_set"}
+WITHOUT_ORACLE = {
+    "cofactors_change",
+    "conv",
+    "conv_input_grad",
+    "conv_filter_grad",
+    "windows",
+    "fold",
+    "index_add",
+    "index_set",
+}
 
 CASES = [pytest.param(name, s, id=f"{name}-{k}") for name, all_ in SAMPLES.items() for k, s in enumerate(all_)]
 SMOOTH = [case for case in CASES if primitives()[case.values[0]].differentiable]
@@ -356,9 +404,9 @@ def test_float32_stays_float32(name, sample):
 
     primals = [args[i] for i in arrays]
     out, pull = ff.vjp(f, *primals)
-    assert out.dtype == np.float32
+    assert out.real.dtype == np.float32
     tangent = ff.jvp(f, primals, primals)[1]
-    assert tangent.dtype == np.float32
+    assert tangent.dtype == out.dtype
     first = pull(tangent)
     second = ff.vjp(lambda *xs: ff.vjp(f, *xs)[1](tangent), *primals)[1](first)
     for primal, g, h in zip(primals, first, second, strict=True):

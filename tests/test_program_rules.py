@@ -574,3 +574,15 @@ class TestOwnRules:
 
         with pytest.raises(ArgumentError, match="rule 'impure' reads a tracer from its closure"):
             ff.jit(outer)(MILD)
+
+
+def test_patterns_hold_ufuncs_that_are_served_by_functions():
+    @rule(np.sign(X) * np.abs(X))
+    def sign_times_size(x):
+        """sign(x) * abs(x) = x"""
+        return x
+
+    try:
+        assert simplified(lambda v: np.sign(v) * np.abs(v), MILD) == []
+    finally:
+        remove_rule("sign_times_size")

@@ -186,3 +186,19 @@ class TestModel:
         testing.check_model(loss, {"w": np.ones(2, np.float32)})
         with pytest.raises(ff.errors.DtypeError):
             testing.check_model(loss, {"w": np.ones(2, np.int64)})
+
+
+def test_complex_leaves_are_checked_as_pairs_of_numbers():
+    z = np.array([0.3 + 0.4j, -1.1 - 0.2j])
+
+    def f(z, x):
+        return {"holomorphic": np.sin(z) * x, "not": np.conj(z) * np.abs(z), "real": np.angle(z)}
+
+    testing.check_grads(f, (z, X[:2]), order=2)
+    testing.check_grads(f, (z.astype(np.complex64), X[:2].astype(np.float32)), order=1)
+    testing.check_grads(lambda z: z * z, (0.5 + 1j,), order=2)
+    testing.check_vmap(f, (z, X[:2]))
+    assert testing.random_like(z).dtype == np.complex128
+    for rule in (lambda t, out, x: np.conj(t), lambda t, out, x: 1.01 * t, lambda t, out, x: t * (1 + 0.01j)):
+        with pytest.raises(AssertionError):
+            testing.check_grads(wrong(rule), (z,), order=1)

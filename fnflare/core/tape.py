@@ -218,8 +218,8 @@ class Tape(Trace):
         else:
             kept = [v if want == VALUE else _keep(v, want) for v, want in zip(values, plan.inputs, strict=True)]
         if prim.many:
-            # Rules of these read the answers' shapes at most.
-            record = (plan, slots, kept, [aval_of(a) for a in ans], params, _fix_many(values, traced))
+            kept_answers = list(ans) if plan.answer == VALUE else [aval_of(a) for a in ans]
+            record = (plan, slots, kept, kept_answers, params, _fix_many(values, traced))
             return self._record_many(record, ans)
         if plan.single is not None:
             slots = slots[plan.argnum]
@@ -440,11 +440,18 @@ def match(g: Any, aval: ShapeDtypeStruct | None) -> Any:
         lead = len(shape) - len(aval.shape)
         axes = (*range(lead), *[lead + i for i, n in enumerate(aval.shape) if n == 1 and shape[lead + i] != 1])
         g = g.sum(axes).reshape(aval.shape)
-    return g if g.dtype == aval.dtype else g.astype(aval.dtype)
+    return _in_dtype(g, aval.dtype)
 
 
 def expand(t: Any, aval: ShapeDtypeStruct) -> Any:
     """Bring a tangent to the shape and dtype of the answer: broadcast and promote."""
     if t.shape != aval.shape:
         t = np.broadcast_to(t, aval.shape)
-    return t if t.dtype == aval.dtype else t.astype(aval.dtype)
+    return _in_dtype(t, aval.dtype)
+
+
+def _in_dtype(x: Any, dtype: Any) -> Any:
+    """A cotangent or tangent in a dtype: of a complex one what is real of it, where its primal is real."""
+    if x.dtype == dtype:
+        return x
+    return (x.real if x.dtype.kind == "c" and dtype.kind == "f" else x).astype(dtype)

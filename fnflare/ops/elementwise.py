@@ -6,6 +6,7 @@ trace's affair: a rule here may return anything that broadcasts against the answ
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -70,13 +71,20 @@ power = _ufunc(np.power, _power_kernel)
 
 
 def _power_base(ct: Any, _ans: Any, x: Any, y: Any) -> Any:
-    if type(y) is int or type(y) is float:  # the usual case, x ** 2: no test for zero exponents needed
+    if (
+        type(y) is int or type(y) is float or type(y) is complex
+    ):  # the usual case, x ** 2: no test for zero exponents needed
         return ct * (y * x ** (y - 1)) if y != 0 else ct * np.zeros_like(x)
     return ct * (y * np.power(x, np.where(y == 0, 1, y - 1)))
 
 
 def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
-    if type(x) is int or type(x) is float:  # 2 ** y: the logarithm stays a Python number, whose dtype gives way
+    number = type(x) is int or type(x) is float or type(x) is complex
+    if ans.dtype.kind == "c":  # of a negative base there is a complex logarithm
+        if number:
+            return ct * ans * (cmath.log(x) if x != 0 else 0.0)
+        x = convert(x, ans.dtype)
+    if number:  # 2 ** y: the logarithm stays a Python number, whose dtype gives way
         return ct * ans * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan)
     # x ** y is 0 for x = 0 and y > 0, whose derivative in y is 0, not 0 * log(0).
     return ct * ans * np.log(np.where(x == 0, np.ones_like(x), x))
@@ -92,7 +100,20 @@ fmod = _ufunc(np.fmod)
 fmod.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.trunc(x / y))
 
 absolute = _ufunc(np.absolute)
-absolute.derivative(lambda ct, _ans, x: ct * np.sign(x))
+
+
+def _absolute_vjp(ct: Any, _ans: Any, x: Any) -> Any:
+    sign = np.sign(x)
+    return ct * (sign if sign.dtype.kind != "c" else np.conjugate(sign))
+
+
+def _absolute_jvp(t: Any, _ans: Any, x: Any) -> Any:
+    sign = np.sign(x)
+    return t * sign if sign.dtype.kind != "c" else np.real(t * np.conjugate(sign))
+
+
+absolute.vjp(_absolute_vjp)
+absolute.jvp(_absolute_jvp)
 UFUNCS[np.fabs] = absolute
 
 # -- exponentials and logarithms ----------------------------------------------------------------
@@ -176,7 +197,8 @@ arcsinh = _ufunc(np.arcsinh)
 arcsinh.derivative(lambda ct, _ans, x: ct / np.sqrt(x * x + 1))
 
 arccosh = _ufunc(np.arccosh)
-arccosh.derivative(lambda ct, _ans, x: ct / np.sqrt(x * x - 1))
+# Not the root of x * x - 1, which left of the imaginary axis has the other sign.
+arccosh.derivative(lambda ct, _ans, x: ct / (np.sqrt(x - 1) * np.sqrt(x + 1)))
 
 arctanh = _ufunc(np.arctanh)
 arctanh.derivative(lambda ct, _ans, x: ct / (1 - x * x))
@@ -245,13 +267,18 @@ def _convert_shape(x: ShapeDtypeStruct, *, dtype: Any) -> ShapeDtypeStruct:
 
 
 _convert_inexact = primitive("convert", _convert, _convert_shape)
-_convert_inexact.vjp(lambda ct, _ans, x_like, *, dtype: convert(ct, x_like.dtype))
-_convert_inexact.jvp(lambda t, _ans, _x, *, dtype: convert(t, dtype))
+_convert_inexact.vjp(lambda ct, _ans, x_like, *, dtype: _part(ct, x_like.dtype))
+_convert_inexact.jvp(lambda t, _ans, _x, *, dtype: _part(t, dtype))
 in_place(_convert_inexact)
 
 # To integers and booleans: nothing to differentiate.
 _convert_discrete = primitive("convert_discrete", _convert, _convert_shape, differentiable=False)
 in_place(_convert_discrete)
+
+
+def _part(x: Any, dtype: Any) -> Any:
+    """`x` in another dtype; of complex numbers, where that is real, the real parts."""
+    return convert(np.real(x) if x.dtype.kind == "c" and dtype.kind != "c" else x, dtype)
 
 
 def convert(x: Any, dtype: Any) -> Any:

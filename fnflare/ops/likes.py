@@ -122,18 +122,6 @@ def _resolvable(a: Any) -> Any:
     return a.dtype if is_tracer(a) else a
 
 
-@implements(np.iscomplexobj)
-def iscomplexobj(x: Any) -> bool:
-    """NumPy's ``iscomplexobj``."""
-    return bool(x.dtype.kind == "c")
-
-
-@implements(np.isrealobj)
-def isrealobj(x: Any) -> bool:
-    """NumPy's ``isrealobj``."""
-    return bool(x.dtype.kind != "c")
-
-
 @implements(np.can_cast)
 def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
     """NumPy's ``can_cast``."""

@@ -13,9 +13,8 @@ import numpy as np
 from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
-from fnflare.errors import UnsupportedError
+from fnflare.errors import ShapeError, UnsupportedError
 from fnflare.ops.index import in_front
-from fnflare.ops.reduce import axes_of
 from fnflare.ops.shape import unbroadcast
 
 __all__ = ["matmul"]
@@ -139,8 +138,8 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
-    """NumPy's ``vdot`` of real arrays."""
-    return np.matmul(np.reshape(a, -1), np.reshape(b, -1))
+    """NumPy's ``vdot``: the product of the first argument's conjugate with the second."""
+    return np.matmul(np.conjugate(np.reshape(a, -1)), np.reshape(b, -1))
 
 
 @implements(np.inner)
@@ -162,7 +161,7 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
-UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(x * y, axis=-1)
+UFUNC_FUNCTIONS[np.vecdot] = lambda x, y: np.sum(np.conjugate(x) * y, axis=-1)
 
 
 @implements(np.tensordot)
@@ -187,50 +186,47 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     return np.reshape(np.matmul(x, y), (*row_shape, *column_shape))
 
 
-# -- norms --------------------------------------------------------------------------------------
+# -- numpy.linalg's names for what NumPy has at top level ---------------------------------------
+
+implements(np.linalg.matmul)(np.matmul)
+implements(np.linalg.tensordot)(tensordot)
+implements(np.linalg.matrix_transpose)(np.matrix_transpose)
 
 
-@implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """NumPy's ``linalg.norm``: all vector norms, and the Frobenius, 1 and infinity norms of matrices.
-
-    At zero the 2-norm has no derivative: nan, as NumPy's own formula gives.
-    """
-    if axis is None and ord is None:
-        return np.sqrt(np.sum(np.square(x), keepdims=keepdims))
-    axes = axes_of(axis, x.ndim)
-    if len(axes) == 1:
-        return _vector_norm(x, ord, axes[0], keepdims)
-    if len(axes) != 2:
-        raise ValueError(f"norm: give one axis or two, got axis={axis!r} for shape {x.shape}")
-    if ord in (None, "fro"):
-        return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
-    order = axis if isinstance(axis, tuple) else axes
-    row, column = [int(a) % x.ndim for a in order]
-    reduce = {
-        1: (row, column, np.max),
-        -1: (row, column, np.min),
-        np.inf: (column, row, np.max),
-        -np.inf: (column, row, np.min),
-    }
-    if ord not in reduce:
-        raise UnsupportedError(f"np.linalg.norm: ord={ord!r} of a matrix has no rule for tracers")
-    summed, compared, extreme = reduce[ord]
-    total = np.sum(np.abs(x), axis=summed, keepdims=True)
-    out = extreme(total, axis=compared, keepdims=True)
-    return out if keepdims else np.squeeze(out, axis=axes)
+@implements(np.linalg.outer)
+def linalg_outer(x1: Any, x2: Any, /) -> Any:
+    """NumPy's ``linalg.outer``, of vectors alone."""
+    if np.ndim(x1) != 1 or np.ndim(x2) != 1:
+        raise ShapeError(f"np.linalg.outer: vectors are needed, got shapes {np.shape(x1)} and {np.shape(x2)}")
+    return outer(x1, x2)
 
 
-def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
-    if ord is None or ord == 2:
-        return np.sqrt(np.sum(np.square(x), axis=axis, keepdims=keepdims))
-    size = np.abs(x)
-    if ord == np.inf:
-        return np.max(size, axis=axis, keepdims=keepdims)
-    if ord == -np.inf:
-        return np.min(size, axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return np.sum(size, axis=axis, keepdims=keepdims)
-    if ord == 0:
-        return np.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
-    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
+@implements(np.linalg.vecdot)
+def linalg_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """NumPy's ``linalg.vecdot``; the first argument is conjugated."""
+    return np.vecdot(np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1))
+
+
+@implements(np.linalg.diagonal)
+def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
+    """NumPy's ``linalg.diagonal``, of the last two axes."""
+    return np.diagonal(x, offset, -2, -1)
+
+
+@implements(np.linalg.trace)
+def linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
+    """NumPy's ``linalg.trace``, of the last two axes."""
+    return np.trace(x, offset, -2, -1, dtype)
+
+
+@implements(np.linalg.cross)
+def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """NumPy's ``linalg.cross``, of vectors with three elements."""
+    if np.shape(x1)[axis] != 3 or np.shape(x2)[axis] != 3:
+        raise ShapeError(
+            f"np.linalg.cross: vectors of three elements along axis {axis} are needed, got shapes {np.shape(x1)} and "
+            f"{np.shape(x2)}"
+        )
+    a, b, c = np.moveaxis(x1, axis, 0)
+    x, y, z = np.moveaxis(x2, axis, 0)
+    return np.stack([b * z - c * y, c * x - a * z, a * y - b * x], axis=axis)

@@ -30,10 +30,11 @@ from fnflare.ops import (
     shape,
     some_elements,
 )
+from fnflare.ops import complex as complex_
 
 __all__: list[str] = []
 
-_plain = (np.ndarray, float, int, np.generic)
+_plain = (np.ndarray, float, int, np.generic, complex)
 
 
 def _operator(prim: Primitive) -> Callable[[Any, Any], Any]:
@@ -59,7 +60,7 @@ def _reflected(prim: Primitive) -> Callable[[Any, Any], Any]:
 
 def _other_operand(prim: Primitive, x: Tracer, other: Any, reflected: bool) -> Any:
     """Lists and tuples of numbers take part as arrays, as they do with arrays; the rest is not ours."""
-    if isinstance(other, (list, tuple, complex)):
+    if isinstance(other, (list, tuple)):
         other = np.asarray(other)
         return bind(prim, (other, x) if reflected else (x, other))
     return NotImplemented
@@ -196,6 +197,8 @@ _METHODS = {
     "clip": gather.clip,
     "nonzero": order.nonzero,
     "dot": linalg.dot,
+    "conj": complex_.conjugate,
+    "conjugate": complex_.conjugate,
     "ravel": shape.ravel,
     "squeeze": shape.squeeze,
     "swapaxes": shape.swapaxes,
@@ -228,7 +231,8 @@ def _attach() -> None:
         "__deepcopy__": _itself,
         "T": property(lambda self: shape.transpose(self)),
         "mT": property(lambda self: shape.matrix_transpose(self)),
-        "real": property(lambda self: self),
+        "real": property(lambda self: complex_.real(self)),
+        "imag": property(lambda self: complex_.imag(self)),
     }
     for name, method in special_methods.items():
         setattr(Tracer, name, method)

@@ -108,9 +108,9 @@ def safe_log(x: Any, eps: float | None = None) -> Any:
 def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
     """The norm of vectors, with derivatives 0 at the vector of zeros, and without overflow.
 
-    The gradient of ``np.linalg.norm`` is ``x / norm(x)``, which for zeros is nan. 0 is the subgradient of least size.
-    Elements are scaled by the largest, so that neither the squares of large numbers overflow nor those of small ones
-    vanish.
+    The gradient of a norm is ``x / norm(x)``, which for zeros is 0 / 0. 0 is the subgradient of least size, which
+    ``np.linalg.norm`` of a tracer has too. Here elements are scaled by the largest, so that neither the squares of
+    large numbers overflow nor those of small ones vanish.
 
     Args:
         x: real numbers.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from fnflare.core import primitives
 from fnflare.core.tracer import UFUNCS
 from fnflare.errors import ArgumentError
 from fnflare.program.frozen import frozen, frozen_literal
@@ -31,7 +32,7 @@ class Pattern(NDArrayOperatorsMixin):
     __slots__ = ()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        prim = UFUNCS.get(ufunc)
+        prim = UFUNCS.get(ufunc) or primitives().get(ufunc.__name__)
         if prim is None or method != "__call__" or kwargs:
             raise ArgumentError(
                 f"a pattern cannot hold np.{ufunc.__name__} (method {method!r}, keywords {sorted(kwargs)}): it is no "

@@ -1,7 +1,8 @@
 """Random directions in trees, differences along them, and how exact those can be.
 
 Trees go in; tangents, inner products and directional derivatives come out, and the step and the tolerances that their
-dtypes allow. The checks of derivatives are made of these.
+dtypes allow. The checks of derivatives are made of these. Complex leaves are moved and compared as the pairs of real
+numbers that they are; a cotangent is matched with a tangent as `fnflare.ops.complex` says.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.testing.failures import is_floating
+from fnflare.testing.failures import is_floating, wide
 from fnflare.transforms import float0
 
 __all__ = [
@@ -35,8 +36,9 @@ MODE_TOLERANCES = {2: 1e-2, 4: 1e-4, 8: 1e-10}
 
 
 def coarsest(*trees: Any) -> int:
-    """The bytes of the coarsest floating dtype among the leaves, 8 where there is none."""
-    sizes = [np.asarray(x).itemsize for t in trees for x in tree.leaves(t) if is_floating(x)]
+    """The bytes of the coarsest floating dtype among the leaves, 8 where there is none; of a complex number those of
+    each part."""
+    sizes = [np.asarray(x).real.itemsize for t in trees for x in tree.leaves(t) if is_floating(x)]
     return min(8, *sizes) if sizes else 8
 
 
@@ -64,18 +66,22 @@ def random_like(like: Any, seed: int = 0) -> Any:
     def draw(x: Any) -> Any:
         if not is_floating(x):
             return np.zeros(np.shape(x), float0)
-        return np.asarray(rng.standard_normal(np.shape(x)), np.asarray(x).dtype)[()]
+        dtype, numbers = np.asarray(x).dtype, rng.standard_normal(np.shape(x))
+        if dtype.kind == "c":
+            numbers = numbers + 1j * rng.standard_normal(np.shape(x))
+        return np.asarray(numbers, dtype)[()]
 
     return tree.map(draw, like)
 
 
 def inner(a: Any, b: Any) -> tuple[float, float]:
-    """The inner product of two trees of one structure, and the sum of its terms' sizes."""
+    """The inner product of two trees of one structure, and the sum of its terms' sizes. That of complex numbers is
+    the one by which cotangents are matched with tangents, the real part of the product without a conjugate."""
     total, size = 0.0, 0.0
     for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True):
         if is_floating(x) and is_floating(y):
-            product = np.asarray(x, np.float64) * np.asarray(y, np.float64)
-            total += float(np.sum(product))
+            product = wide(x) * wide(y)
+            total += float(np.sum(product.real))
             size += float(np.sum(np.abs(product)))
     return total, size
 
@@ -84,8 +90,8 @@ def _moved(primals: Any, tangents: Any, step: float) -> Any:
     def move(x: Any, t: Any) -> Any:
         if not is_floating(x):
             return x
-        there = np.asarray(x, np.float64) + step * np.asarray(t, np.float64)
-        return float(there) if type(x) is float else there.astype(np.asarray(x).dtype)[()]
+        there = wide(x) + step * wide(t)
+        return there.item() if type(x) in (float, complex) else there.astype(np.asarray(x).dtype)[()]
 
     return tree.map(move, primals, tangents)
 
@@ -100,7 +106,7 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
         eps: the step.
 
     Returns:
-        A tree like the answer of `f`: float64 arrays, float0 for leaves that are not of floating dtype.
+        A tree like the answer of `f`: float64 or complex128 arrays, float0 for leaves that are not of floating dtype.
 
     >>> round(float(numerical_jvp(np.sin, (0.0,), (2.0,), 1e-5)), 8)
     2.0
@@ -111,6 +117,6 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
     def slope(a: Any, b: Any) -> Any:
         if not is_floating(a):
             return np.zeros(np.shape(a), float0)
-        return (np.asarray(a, np.float64) - np.asarray(b, np.float64)) / (2 * eps)
+        return (wide(a) - wide(b)) / (2 * eps)
 
     return tree.map(slope, ahead, behind)

@@ -13,7 +13,16 @@ import numpy as np
 
 from fnflare import tree
 
-__all__ = ["LawError", "assert_close", "assert_equal", "assert_structure", "at", "is_floating", "transformed"]
+__all__ = [
+    "LawError",
+    "assert_close",
+    "assert_equal",
+    "assert_structure",
+    "at",
+    "is_floating",
+    "transformed",
+    "wide",
+]
 
 
 class LawError(AssertionError):
@@ -33,8 +42,14 @@ class LawError(AssertionError):
 
 
 def is_floating(x: Any) -> bool:
-    """Whether a leaf is a Python float, or an array or number of floating dtype."""
-    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind == "f")
+    """Whether a leaf is a Python float or complex, or an array or number of floating or complex dtype."""
+    return isinstance(x, (float, complex)) or (hasattr(x, "dtype") and x.dtype.kind in "fc")
+
+
+def wide(x: Any) -> Any:
+    """An array in the widest dtype of its kind, real or complex."""
+    x = np.asarray(x)
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
 
 
 def at(what: str, path: tree.Path) -> str:
@@ -66,7 +81,7 @@ def assert_equal(got: Any, expected: Any, what: str, against: str, law: str | No
     """Fail unless the leaves of two trees of one structure that are not of floating dtype are equal."""
     for (path, x), y in zip(tree.leaves_with_path(got), tree.leaves(expected), strict=True):
         x, y = np.asarray(x), np.asarray(y)
-        if x.dtype.kind != "f" and not (x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "c")):
+        if x.dtype.kind not in "fc" and not (x.dtype == y.dtype and np.array_equal(x, y)):
             raise LawError(what if law is None else law, f"{at(what, path)}: {x!r}, but {against} {y!r}")
 
 
@@ -96,7 +111,7 @@ def assert_close(
     for (path, x), y in zip(tree.leaves_with_path(got), tree.leaves(expected), strict=True):
         if not (is_floating(x) and is_floating(y)):
             continue
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        x, y = wide(x), wide(y)
         allowed = atol + rtol * np.abs(y)
         with np.errstate(invalid="ignore"):  # inf - inf is nan, which is not close
             excess = np.where((x == y) | (nan & np.isnan(x) & np.isnan(y)), -1.0, np.abs(x - y) - allowed)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import Tracer, dtype_of
-from fnflare.errors import ArgumentError, DtypeError
+from fnflare.errors import ArgumentError, DtypeError, NonScalarLossError
 
 Argnums = int | Sequence[int]
 Argnames = str | Sequence[str] | None
@@ -38,12 +38,16 @@ def concrete(x: Any) -> Any:
     return x
 
 
-def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False) -> Any:
-    """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be."""
+def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False, real: bool = False) -> Any:
+    """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be.
+
+    A complex leaf has a gradient, that of a real loss, but no column of a Jacobian, since two directions lead away
+    from each element; where the function is not holomorphic, `real` refuses it.
+    """
     x = concrete(x)
     if isinstance(x, (np.floating, float)) and not holomorphic:
         return x
-    if hasattr(x, "dtype") and x.dtype.kind == ("c" if holomorphic else "f"):
+    if hasattr(x, "dtype") and x.dtype.kind in ("c" if holomorphic else "f" if real else "fc"):
         return x
     what = name()
     if not isinstance(x, (np.ndarray, Tracer, np.generic, float)):
@@ -51,11 +55,11 @@ def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = Fa
             f"{what} is a {type(x).__name__}, which has no derivative; keep it out of the differentiated arguments "
             "(argnums=, argnames=, or tree.partition)"
         )
-    kind = dtype_of(x).kind
-    if kind == "c":
+    if dtype_of(x).kind == "c":
         raise DtypeError(
-            f"{what} has dtype {dtype_of(x)}; a gradient with respect to a complex number exists only for a "
-            "holomorphic function: pass holomorphic=True if it is one, or differentiate real and imaginary parts"
+            f"{what} has dtype {dtype_of(x)}; forward mode gives one derivative with respect to a complex number only "
+            "for a holomorphic function: pass holomorphic=True if it is one; otherwise use ff.jvp in a direction, or "
+            "differentiate with respect to real and imaginary parts"
         )
     if holomorphic:
         raise DtypeError(f"{what} has dtype {dtype_of(x)}; with holomorphic=True it must be complex")
@@ -63,6 +67,27 @@ def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = Fa
         f"{what} has dtype {dtype_of(x)} and cannot be differentiated with respect to; convert it, "
         "x.astype(np.float32), or leave it out (argnums=, argnames=, or tree.partition)"
     )
+
+
+def check_output(dtype: Any, holomorphic: bool, what: str, real: bool = True) -> None:
+    """Raise `NonScalarLossError` where an output's dtype has no gradient of the kind that was asked for.
+
+    Args:
+        dtype: of the output.
+        holomorphic: whether it has to be complex.
+        what: the transform and the function, for the message.
+        real: whether it has to be real otherwise.
+    """
+    if dtype.kind == "c" and not holomorphic and real:
+        raise NonScalarLossError(
+            f"{what} must return real numbers, got dtype {dtype}: a complex output has a gradient only if the function "
+            "is holomorphic: pass holomorphic=True if it is; otherwise return a real number made of it, such as "
+            "np.abs(out) or out.real, or use ff.vjp"
+        )
+    if holomorphic and dtype.kind != "c":
+        raise NonScalarLossError(f"{what} must return complex numbers with holomorphic=True, got dtype {dtype}")
+    if real and dtype.kind not in "fc":
+        raise NonScalarLossError(f"{what} must return numbers of real floating dtype, got dtype {dtype}")
 
 
 def check_argnums(nums: tuple[int, ...], names: tuple[str, ...], args: Any, kwargs: Any, fun: Any) -> None:

@@ -21,7 +21,9 @@ from fnflare.transforms._call import (
     Argnums,
     check_argnums,
     check_differentiable,
+    check_output,
     copy_name,
+    name_of,
     normalise_argnums,
     path_name,
     shape_result,
@@ -45,7 +47,13 @@ def _basis(avals: list[Any]) -> tuple[list[Any], list[int]]:
 
 
 def _setup(
-    fun: Any, argnums: Any, argnames: Any, holomorphic: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    fun: Any,
+    argnums: Any,
+    argnames: Any,
+    holomorphic: bool,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    forward: bool,
 ) -> tuple[list[Any], Callable[..., Any]]:
     """The chosen arguments, checked, and `fun` as a function of them alone."""
     nums, names = normalise_argnums(argnums, argnames)
@@ -54,7 +62,7 @@ def _setup(
     picked: list[tuple[str | int, Any]] = [*[(n, args[n]) for n in nums], *[(name, kwargs[name]) for name in names]]
     for name, argument in picked:
         leaves, structure = tree.flatten_with_path(argument)
-        checked = [check_differentiable(x, partial(path_name, name, path), holomorphic) for path, x in leaves]
+        checked = [check_differentiable(x, partial(path_name, name, path), holomorphic, forward) for path, x in leaves]
         chosen.append(tree.unflatten(structure, checked))
 
     def call(*values: Any) -> Any:
@@ -78,7 +86,7 @@ def jacrev(
 
     Args:
         fun: a function whose output is a pytree of arrays.
-        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`.
+        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`. Complex outputs need `holomorphic`.
 
     Returns:
         A function with the arguments of `fun` that returns, for each leaf of its output, a tree like
@@ -91,10 +99,12 @@ def jacrev(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs)
+        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs, forward=False)
         out, pullback, *aux = vjp(call, *chosen, has_aux=has_aux)
         out_leaves, out_structure = tree.flatten(out)
         avals = [aval_of(x) for x in out_leaves]
+        for aval in avals:
+            check_output(aval.dtype, holomorphic, f"jacrev: {name_of(fun)}")
         basis, borders = _basis(avals)
         leaves, structure = tree.flatten(tuple(chosen))
         rows = _mapped(lambda *ct: pullback(tree.unflatten(out_structure, ct)), basis, borders[-1], leaves)
@@ -128,7 +138,8 @@ def jacfwd(
 
     Args:
         fun: a function whose output is a pytree of arrays.
-        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`.
+        argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`. Complex arguments need `holomorphic`,
+            complex outputs of real ones do not.
 
     Returns:
         What `jacrev` returns.
@@ -139,12 +150,14 @@ def jacfwd(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs)
+        chosen, call = _setup(fun, argnums, argnames, holomorphic, args, kwargs, forward=True)
         out, pushforward, *aux = linearize(call, *chosen, has_aux=has_aux)
         leaves, structure = tree.flatten(tuple(chosen))
         avals = [aval_of(x) for x in leaves]
         basis, borders = _basis(avals)
         out_leaves, out_structure = tree.flatten(out)
+        for y in out_leaves:
+            check_output(aval_of(y).dtype, holomorphic, f"jacfwd: {name_of(fun)}", real=False)
         columns = _mapped(lambda *t: pushforward(*tree.unflatten(structure, t)), basis, borders[-1], out_leaves)
         jacobians = []
         for y, column in zip(out_leaves, columns, strict=True):

@@ -23,6 +23,7 @@ from fnflare.transforms._call import (
     Argnums,
     check_argnums,
     check_differentiable,
+    check_output,
     concrete,
     copy_name,
     name_of,
@@ -110,11 +111,7 @@ def _checked_loss(value: Any, fun: Any, holomorphic: bool) -> Any:
             f"grad: {name_of(fun)} must return a scalar, got shape {aval.shape}; write loss.mean() or loss.sum(), "
             "or use ff.jacrev for all derivatives and ff.vjp for a product with them"
         )
-    if aval.dtype.kind != ("c" if holomorphic else "f"):
-        raise NonScalarLossError(
-            f"grad: {name_of(fun)} must return a {'complex' if holomorphic else 'real floating'} number, "
-            f"got dtype {aval.dtype}"
-        )
+    check_output(aval.dtype, holomorphic, f"grad: {name_of(fun)}")
     return value
 
 
@@ -184,9 +181,11 @@ def value_and_grad(
     Args:
         fun: a function that returns a scalar of floating dtype, or ``(scalar, aux)`` with `has_aux`.
         argnums: which positional arguments to differentiate with respect to, the first by default;
-            a sequence gives a tuple of gradients. Each argument is a pytree of floating arrays.
+            a sequence gives a tuple of gradients. Each argument is a pytree of floating or complex arrays.
         has_aux: whether `fun` returns a pair of the loss and anything else.
-        holomorphic: whether `fun` is a holomorphic function of complex arguments.
+        holomorphic: whether `fun` is a holomorphic function of complex arguments, with a complex value, whose
+            derivative is a complex number. The gradient of a real `fun` by a complex ``x = a + ib``, without
+            `holomorphic`, is ``df/da - i df/db`` as in JAX; gradient descent steps along its conjugate.
         argnames: keyword arguments to differentiate with respect to: a name gives one gradient, a
             sequence of names a dict. Given together with `argnums`, a pair of both results.
 
@@ -195,8 +194,8 @@ def value_and_grad(
         ``((value, aux), gradient)``. A gradient has the structure, shapes and dtypes of its argument.
 
     Raises:
-        NonScalarLossError: `fun` does not return a scalar of floating dtype.
-        DtypeError: a leaf of a chosen argument is not of floating dtype.
+        NonScalarLossError: `fun` does not return a scalar of floating dtype, or of complex dtype if `holomorphic`.
+        DtypeError: a leaf of a chosen argument is not of floating or complex dtype.
 
     >>> loss = lambda w, x: np.sum(np.square(x @ w))
     >>> value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
@@ -231,13 +230,15 @@ def grad(
         A function with the arguments of `fun` that returns the gradient, or ``(gradient, aux)``.
 
     Raises:
-        NonScalarLossError: `fun` does not return a scalar of floating dtype.
-        DtypeError: a leaf of a chosen argument is not of floating dtype.
+        NonScalarLossError: `fun` does not return a scalar of floating dtype, or of complex dtype if `holomorphic`.
+        DtypeError: a leaf of a chosen argument is not of floating or complex dtype.
 
     >>> float(grad(np.tanh)(0.0))
     1.0
     >>> float(grad(grad(lambda x: x**3))(2.0))
     12.0
+    >>> print(grad(lambda z: np.abs(z) ** 2)(1 + 2j), grad(lambda z: z * z, holomorphic=True)(1 + 2j))
+    (2-4j) (2+4j)
     """
 
     def finish(value: Any, aux: Any, gradient: Any) -> Any:

@@ -21,6 +21,10 @@ from fnflare.testing import programs
 
 pytest.importorskip("llvmlite")
 
+LINEAR_ALGEBRA = [
+    "cholesky", "cofactors", "cofactors_change", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr",
+    "qr_complete", "slogdet", "solve", "svd", "svd_full", "svdvals",
+]  # fmt: skip
 #: Primitives that NumPy runs, and why.
 INTERPRETED = {
     "argpartition": "sorting is a library's work",
@@ -36,6 +40,9 @@ INTERPRETED = {
     "searchsorted": "a library's work",
     "sort": "sorting is a library's work",
     "spacing": "a matter of bits, which no model runs",
+    **dict.fromkeys(("real", "imag", "conjugate"), "of complex numbers, which have no machine type"),
+    **dict.fromkeys(("fft", "irfft", "rfft"), "a library's work"),
+    **dict.fromkeys(LINEAR_ALGEBRA, "LAPACK's work"),
 }
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 FLOATS = [np.float32, np.float64]
