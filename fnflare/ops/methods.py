@@ -16,7 +16,7 @@ from fnflare.ops import elementwise, gather, index, linalg, order, reduce, shape
 
 __all__: list[str] = []
 
-_plain = (np.ndarray, float, int, np.generic)
+_plain = (np.ndarray, float, int, np.generic, complex)
 
 
 def _operator(prim: Primitive) -> Callable[[Any, Any], Any]:
@@ -42,7 +42,7 @@ def _reflected(prim: Primitive) -> Callable[[Any, Any], Any]:
 
 def _other_operand(prim: Primitive, x: Tracer, other: Any, reflected: bool) -> Any:
     """Lists and tuples of numbers take part as arrays, as they do with arrays; the rest is not ours."""
-    if isinstance(other, (list, tuple, complex)):
+    if isinstance(other, (list, tuple)):
         other = np.asarray(other)
         return bind(prim, (other, x) if reflected else (x, other))
     return NotImplemented
