@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,17 @@ from fnflare.core.aval import aval_of, dtype_of, resolvable
 from fnflare.core.source import Source
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
-__all__ = ["ADVICE", "FUNCTIONS", "LATE", "UFUNCS", "UFUNC_FUNCTIONS", "Tracer", "ValueTracer", "implements", "is_tracer"]
+__all__ = [
+    "ADVICE",
+    "FUNCTIONS",
+    "LATE",
+    "UFUNCS",
+    "UFUNC_FUNCTIONS",
+    "Tracer",
+    "ValueTracer",
+    "implements",
+    "is_tracer",
+]
 
 #: NumPy ufuncs and the primitive that serves each.
 UFUNCS: dict[Any, Any] = {}
@@ -130,14 +140,15 @@ class Tracer:
                 top = self._trace
                 if len(inputs) == 1:
                     return top.unary(prim, self)
-                x, y = inputs
-                other = y if x is self else x
-                if isinstance(other, Tracer):
-                    if other._trace.level > top.level:
-                        top = other._trace
-                elif isinstance(other, (list, tuple)):
-                    return self.__array_ufunc__(ufunc, method, *map(_as_operand, inputs))
-                return top.binary(prim, x, y)
+                if len(inputs) == 2:
+                    x, y = inputs
+                    other = y if x is self else x
+                    if isinstance(other, Tracer):
+                        if other._trace.level > top.level:
+                            top = other._trace
+                    elif isinstance(other, (list, tuple)):
+                        return self.__array_ufunc__(ufunc, method, *map(_as_operand, inputs))
+                    return top.binary(prim, x, y)
         return _ufunc_call(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -381,10 +392,10 @@ def _public_name(module: str, name: str) -> str:
 def _calling_function() -> str | None:
     """The function of NumPy or SciPy that wants an array, where one written in Python does; for messages."""
     name = None
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and (module := frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES:
-        name = _public_name(module, frame.f_code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+        name = _public_name(module, frame.f_code.co_qualname)
+        frame = frame.f_back
     return name
 
 

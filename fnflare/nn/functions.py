@@ -19,6 +19,7 @@ __all__ = [
     "linear",
     "log_sigmoid",
     "log_softmax",
+    "logsumexp",
     "relu",
     "selu",
     "sigmoid",
@@ -33,6 +34,7 @@ sigmoid = ops.logistic
 softplus = ops.softplus
 softmax = ops.softmax
 log_softmax = ops.log_softmax
+logsumexp = ops.logsumexp
 tanh = np.tanh
 
 _SQRT_HALF = 0.5**0.5

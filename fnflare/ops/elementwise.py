@@ -171,7 +171,6 @@ arctan = _ufunc(np.arctan)
 arctan.derivative(lambda ct, _ans, x: ct / (1 + x * x))
 
 
-
 def _arctan2_rule(ct: Any, x: Any, y: Any) -> Any:
     r = np.hypot(x, y)  # x * x + y * y may overflow or vanish
     return ct * (x / r / r)

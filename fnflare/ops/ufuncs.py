@@ -16,44 +16,50 @@ import numpy as np
 from fnflare.core import ShapeDtypeStruct, aval_of, bind, dtype_of, is_tracer, primitive
 from fnflare.core.aval import resolvable
 from fnflare.core.batch import in_place
-from fnflare.core.tracer import UFUNC_FUNCTIONS, implements
+from fnflare.core.tracer import ADVICE, LATE, UFUNC_FUNCTIONS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import absolute, convert
 
 __all__ = ["composed"]
 
 
-def composed(ufunc: np.ufunc) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def composed(ufunc: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: serve a ufunc by a function of traced operations, on arguments in the dtypes in which the ufunc
-    computes. Python numbers stay what they are."""
+    computes."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        UFUNC_FUNCTIONS[ufunc] = lambda *args: function(*in_dtypes_of(ufunc, args))
+        UFUNC_FUNCTIONS[ufunc] = lambda *args: function(*_in_dtypes_of(ufunc, args))
         return function
 
     return register
 
 
-def in_dtypes_of(ufunc: np.ufunc, args: Any) -> list[Any]:
-    """Arguments of a ufunc in the dtypes in which it computes; Python numbers as they are."""
+def _in_dtypes_of(ufunc: Any, args: Any) -> list[Any]:
     avals = [aval_of(a) for a in args]
     types = ufunc.resolve_dtypes((*[resolvable(a) for a in avals], *[None] * ufunc.nout))
-    return [a if v.weak or v.dtype == t else convert(a, t) for a, v, t in zip(args, avals, types, strict=False)]
+    return [
+        t.type(a) if isinstance(a, (int, float, complex)) else a if v.dtype == t and not v.weak else convert(a, t)
+        for a, v, t in zip(args, avals, types, strict=False)
+    ]
 
 
 # -- one answer ---------------------------------------------------------------------------------
 
-for _name, _factor in (("deg2rad", math.pi / 180), ("rad2deg", 180 / math.pi)):
-    composed(getattr(np, _name))(lambda x, _factor=_factor: x * _factor)
-for _name, _factor in (("radians", math.pi / 180), ("degrees", 180 / math.pi)):
-    composed(getattr(np, _name))(lambda x, _factor=_factor: x * _factor)
+for _ufunc, _factor in (
+    (np.deg2rad, math.pi / 180),
+    (np.radians, math.pi / 180),
+    (np.rad2deg, 180 / math.pi),
+    (np.degrees, 180 / math.pi),
+):
+    composed(_ufunc)(lambda x, _factor=_factor: x * _factor)
 
 composed(np.fabs)(lambda x: bind(absolute, (x,)))
 
 
 def _float_power(x: Any, y: Any) -> Any:
     dtype = np.complex128 if "c" in (dtype_of(x).kind, dtype_of(y).kind) else np.float64
-    return np.power(*[a if isinstance(a, (int, float, complex)) else convert(a, dtype) for a in (x, y)])
+    x, y = [a if isinstance(a, (int, float, complex)) else convert(a, dtype) for a in (x, y)]
+    return np.power(x, y)
 
 
 UFUNC_FUNCTIONS[np.float_power] = _float_power
@@ -267,3 +273,16 @@ if hasattr(np, "matvec"):  # NumPy 2.2
     UFUNC_FUNCTIONS[np.matvec] = lambda a, x: np.matmul(a, np.expand_dims(x, -1))[..., 0]
     UFUNC_FUNCTIONS[np.vecmat] = lambda x, a: np.matmul(np.expand_dims(x, -2), a)[..., 0, :]
 
+
+# -- SciPy ----------------------------------------------------------------------------------------
+
+LATE["scipy.special"] = "fnflare.ops.scipy_special"
+ADVICE.update(
+    {
+        "scipy.special.logsumexp": "write ff.nn.logsumexp(x, axis)",
+        "scipy.special.softmax": "write ff.nn.softmax(x, axis)",
+        "scipy.special.log_softmax": "write ff.nn.log_softmax(x, axis)",
+        "scipy.special.polygamma": "write (-1)**(n + 1) * scipy.special.gamma(n + 1) * scipy.special.zeta(n + 1, x)",
+        "scipy.special.multigammaln": "write the sum of scipy.special.gammaln(x - 0.5 * j) over j, and a constant",
+    }
+)
