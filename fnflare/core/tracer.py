@@ -371,6 +371,8 @@ def _ufunc_name(ufunc: Any) -> str:
     for module, short in (("numpy", "np"), ("scipy.special", "scipy.special")):
         if getattr(sys.modules.get(module), name, None) is ufunc:
             return f"{short}.{name}"
+        if hasattr(sys.modules.get(module), name.lstrip("_")):  # what a function of that name calls
+            return f"{short}.{name.lstrip('_')}"
     return name
 
 

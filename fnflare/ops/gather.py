@@ -12,7 +12,7 @@ import numpy as np
 
 from fnflare.core import bind, is_tracer
 from fnflare.core.tracer import implements
-from fnflare.errors import TracerArrayError, UnsupportedError
+from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import select
 from fnflare.ops.index import getitem, index_set
 from fnflare.ops.reduce import axes_of
@@ -47,7 +47,7 @@ def clip(
         raise ValueError("np.clip: the bounds are either a_min and a_max or min= and max=, not both")
     low, high = [None if b is _absent else b for b in ((min, max) if a_min is a_max is _absent else (a_min, a_max))]
     if out is not None:
-        raise TracerArrayError("np.clip: out= cannot take a tracer; use what the function returns")
+        raise UnsupportedError("np.clip: out= cannot take a tracer; use what the function returns")
     a = a if is_tracer(a) else np.asarray(a)  # a number is an array here, whose dtype does not give way
     if low is not None:
         a = np.maximum(a, low, **kwargs)
