@@ -39,7 +39,7 @@ UFUNCS: dict[Any, Any] = {}
 UFUNC_FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 #: Functions of NumPy's namespace and what serves each: called with the same arguments.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
-#: What to write instead of functions that have no rule, by the names under which they are called: "np.unique".
+#: What to write instead of functions that have no rule, by their public names, "numpy.unique".
 ADVICE: dict[str, str] = {}
 #: Modules of ours that serve the ufuncs of another library, by that library's module: they are imported when a tracer
 #: meets a ufunc that nobody serves, and whoever called it has imported the library.
@@ -387,7 +387,7 @@ def _public_name(module: str, name: str) -> str:
     parts = module.split(".")
     public = [p for p in parts if not p.startswith("_")]
     if parts[0] == "numpy":
-        public = ["np", *public[1:2]] if public[1:2] in (["linalg"], ["fft"], ["random"]) else ["np"]
+        public = public[: 2 if public[1:2] in (["linalg"], ["fft"], ["random"]) else 1]
     return ".".join([*public, name])
 
 

@@ -62,11 +62,12 @@ CASES = [
     *[case for name, x in UNARY.items() for case in _unary(name, x)],
     *[case for name, (x, y) in BINARY.items() for case in _binary(name, x, y)],
     *[
-        Case(name, lambda x, name=name: x * getattr(np, name)(INTS, SHIFTS), (X,))
+        Case(name, lambda x, name=name: getattr(np, name)(x.astype(int), SHIFTS), (10 * POSITIVE,), 0)
         for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "gcd", "lcm")
     ],
-    Case("bitwise_count", lambda x: x * np.bitwise_count(INTS), (X,)),
-    Case("invert", lambda x: x * np.invert(INTS) + ~MASK, (X,)),
+    Case("bitwise_count", lambda x: np.bitwise_count(x.astype(int)), (10 * AWAY,), 0),
+    Case("invert", lambda x: np.invert(x.astype(int)), (10 * AWAY,), 0),
+    Case("invert", lambda x: x * ~MASK, (X,)),
     Case("logical_not", np.logical_not, (AWAY,), 0),
     Case("logical_not", lambda x: x * np.logical_not(MASK), (X,)),
     Case("logical_and", lambda x: x * np.logical_and(MASK, OTHER), (X,)),
