@@ -396,7 +396,11 @@ def _calling_function() -> str | None:
     name = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and (module := frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES:
-        name = _public_name(module, frame.f_code.co_qualname)
+        function = frame.f_code.co_qualname
+        if "<locals>" not in function:
+            name = _public_name(module, function)
+        elif name is None:
+            name = _public_name(module, "a function")
         frame = frame.f_back
     return name
 

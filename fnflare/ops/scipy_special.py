@@ -60,10 +60,10 @@ _special(sp.dawsn).derivative(lambda ct, ans, x: ct * (1 - 2 * x * ans))
 
 def _erfcx_rule(ct: Any, ans: Any, x: Any) -> Any:
     # 2 x erfcx(x) - 2 / sqrt(pi) cancels for large x; there the asymptotic series of the difference takes over.
-    large = x > 30
-    inverse = 0.5 / np.square(np.where(large, x, 30.0))
+    large = x > 12
+    inverse = 0.5 / np.square(np.where(large, x, 12.0))
     series = np.zeros_like(inverse)
-    for k in range(7, 0, -1):
+    for k in range(12, 0, -1):
         series = -(2 * k - 1) * inverse * (1 + series)
     return ct * np.where(large, 2 / _SQRT_PI * series, 2 * np.where(large, 0.0, x * ans) - 2 / _SQRT_PI)
 
@@ -163,7 +163,7 @@ def huber(delta: Any, r: Any) -> Any:
 @composed(sp.pseudo_huber)
 def pseudo_huber(delta: Any, r: Any) -> Any:
     """``delta**2 * (sqrt(1 + (r / delta)**2) - 1)``; infinite for a negative `delta`."""
-    none = delta == 0
+    none = (delta == 0) | (r == 0) & ~np.isfinite(delta)
     steep = np.where(none, 1.0, delta)
     loss = steep * steep * np.expm1(0.5 * np.log1p(np.square(r / steep)))
     return np.where(delta < 0, np.inf, np.where(none, 0.0, loss))
