@@ -97,7 +97,7 @@ def test_numpy_and_tracers_refuse_the_same_casts_and_keywords(f: Callable[..., A
     [
         (lambda x: np.add(x, 1, where=MASK), r"np\.where\(mask, np\.add\(\.\.\.\), otherwise\)"),
         (lambda x: np.add(x, 1, dtype=object), "np.add: dtype=object"),
-        (lambda x: np.isnat(x), "np.isnat is for dates"),
+        (lambda x: np.isnat(x), r"np\.isnat .* dates.*np\.isnan"),
         (lambda x: np.frompyfunc(lambda a: a, 1, 1)(x), "has no rule for tracers"),
     ],
 )

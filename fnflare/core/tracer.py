@@ -280,7 +280,8 @@ def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[s
     function = _server(ufunc)
     if function is None:
         name = _ufunc_name(ufunc)
-        raise UnsupportedError(f"{name} has no rule for tracers; {ADVICE.get(name, _GENERAL_ADVICE)}")
+        advice = ADVICE.get(name.replace("np.", "numpy."), _GENERAL_ADVICE)
+        raise UnsupportedError(f"{name} has no rule for tracers; {advice}")
     inputs = tuple([_as_operand(x) for x in inputs])
     if method == "outer":
         x, y = inputs

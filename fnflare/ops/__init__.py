@@ -4,7 +4,7 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-from fnflare.ops import methods, ufuncs  # noqa: F401  (gives tracers their operators and methods, and more functions)
+from fnflare.ops import fitting, methods, refused, statistics, ufuncs  # noqa: F401  (they fill the tables)
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient

@@ -16,7 +16,7 @@ import numpy as np
 from fnflare.core import ShapeDtypeStruct, aval_of, bind, dtype_of, is_tracer, primitive
 from fnflare.core.aval import resolvable
 from fnflare.core.batch import in_place
-from fnflare.core.tracer import ADVICE, LATE, UFUNC_FUNCTIONS, implements
+from fnflare.core.tracer import UFUNC_FUNCTIONS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import absolute, convert
 
@@ -261,28 +261,6 @@ def i0(x: Any) -> Any:
     return bind(bessel_i, (x,), {"order": 0})
 
 
-#: Ufuncs of NumPy's that tell of dates; nothing that is differentiated is one.
-UFUNC_FUNCTIONS[np.isnat] = lambda x: _refuse_dates(x)
-
-
-def _refuse_dates(x: Any) -> Any:
-    raise UnsupportedError(f"np.isnat is for dates and spans of time; of {dtype_of(x)} write np.isnan(x)")
-
-
 if hasattr(np, "matvec"):  # NumPy 2.2
     UFUNC_FUNCTIONS[np.matvec] = lambda a, x: np.matmul(a, np.expand_dims(x, -1))[..., 0]
     UFUNC_FUNCTIONS[np.vecmat] = lambda x, a: np.matmul(np.expand_dims(x, -2), a)[..., 0, :]
-
-
-# -- SciPy ----------------------------------------------------------------------------------------
-
-LATE["scipy.special"] = "fnflare.ops.scipy_special"
-ADVICE.update(
-    {
-        "scipy.special.logsumexp": "write ff.nn.logsumexp(x, axis)",
-        "scipy.special.softmax": "write ff.nn.softmax(x, axis)",
-        "scipy.special.log_softmax": "write ff.nn.log_softmax(x, axis)",
-        "scipy.special.polygamma": "write (-1)**(n + 1) * scipy.special.gamma(n + 1) * scipy.special.zeta(n + 1, x)",
-        "scipy.special.multigammaln": "write the sum of scipy.special.gammaln(x - 0.5 * j) over j, and a constant",
-    }
-)

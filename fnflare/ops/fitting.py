@@ -1,0 +1,46 @@
+"""Polynomials by their roots and by least squares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnflare.core import dtype_of, is_tracer
+from fnflare.core.tracer import implements
+from fnflare.errors import UnsupportedError
+
+__all__: list[str] = []
+
+
+@implements(np.poly)
+def poly(seq_of_zeros: Any) -> Any:
+    """NumPy's ``poly`` of real roots."""
+    roots = seq_of_zeros if is_tracer(seq_of_zeros) else np.stack([*seq_of_zeros])
+    if roots.ndim > 1 or roots.dtype.kind == "c":
+        raise UnsupportedError("np.poly has a rule for a vector of real roots; for a matrix write np.poly of its roots")
+    roots = np.reshape(roots, -1)
+    zero = np.zeros(1, roots.dtype)
+    out: Any = np.ones(1, roots.dtype)
+    for k in range(roots.shape[0]):
+        out = np.concatenate([out, zero]) - np.concatenate([zero, out * roots[k]])
+    return out if roots.shape[0] else 1.0
+
+
+@implements(np.polyfit)
+def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Any:
+    """NumPy's ``polyfit``, the coefficients alone."""
+    if full or cov or np.ndim(deg):
+        option = "full=True" if full else "cov=" if cov else "a list of degrees"
+        raise UnsupportedError(f"np.polyfit: {option} has no rule for tracers; write np.linalg.lstsq(np.vander(x), y)")
+    x, y = ((a if is_tracer(a) else np.asarray(a)) + 0.0 for a in (x, y))
+    if x.ndim != 1 or y.ndim not in (1, 2) or x.shape[0] != y.shape[0] or not x.shape[0]:
+        raise TypeError(f"np.polyfit: expected vectors of one length, not empty, got shapes {x.shape} and {y.shape}")
+    rcond = len(x) * np.finfo(dtype_of(x)).eps if rcond is None else rcond
+    left = np.vander(x, int(deg) + 1)
+    if w is not None:
+        w = (w if is_tracer(w) else np.asarray(w)) + 0.0
+        left, y = left * w[:, None], y * (w if y.ndim == 1 else w[:, None])
+    scale = np.sqrt(np.sum(left * left, axis=0))
+    c = np.linalg.lstsq(left / scale, y, rcond)[0]
+    return (c.T / scale).T

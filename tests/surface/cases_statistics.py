@@ -1,0 +1,26 @@
+"""Calls of functions of samples: covariances, membership, polynomials fitted and made of roots."""
+
+import numpy as np
+from surface_cases import Case, apart, normal
+
+X, Y, V = normal(3, 5), normal(5, seed=1), normal(4)
+COUNTS, WEIGHTS = np.array([1, 2, 1, 3, 1]), np.array([0.5, 1.0, 2.0, 1.0, 0.3])
+POINTS = np.array([-1.0, -0.4, 0.1, 0.7, 1.5])
+
+CASES = [
+    Case("cov", np.cov, (X,)),
+    Case("cov", lambda x: np.cov(x, rowvar=False, bias=True), (X,)),
+    Case("cov", lambda x, y: np.cov(x, y, ddof=2), (X, Y)),
+    Case("cov", np.cov, (Y,)),
+    Case("cov", lambda x: np.cov(x, fweights=COUNTS), (X,)),
+    Case("cov", lambda x: np.cov(x, fweights=COUNTS, aweights=WEIGHTS), (X,)),
+    Case("cov", lambda x: np.cov(x, aweights=WEIGHTS, ddof=0), (X,)),
+    Case("corrcoef", np.corrcoef, (X,)),
+    Case("corrcoef", lambda x, y: np.corrcoef(x, y, rowvar=False), (X.T, Y)),
+    Case("corrcoef", np.corrcoef, (Y,), 0),
+    Case("isin", lambda x: np.isin(x, [X[0, 0], X[1, 1], 3.0]), (X,), 0),
+    Case("isin", lambda x: np.isin(x, x[0], invert=True), (apart(2, 3),), 0),
+    Case("isin", lambda x: np.isin([1.0, 2.0], x), (V,), 0),
+    Case("isin", lambda x: np.isin(x, []), (V,), 0),
+    Case("poly", np.poly, (V,)),
+]
