@@ -48,7 +48,7 @@ def test_every_refusal_says_what_to_write() -> None:
 
 def _first(t: Any) -> list[tuple[Any, ...]]:
     """Arguments of which the first is a tracer or made of tracers: whatever a function takes, something is there."""
-    tracers = [t, t[:, None] * np.ones(3), [t, t], t[0]]
+    tracers = [t, t[:, None] * np.ones(3), [t, t], [[t, t]], t[0]]
     others = [1, "f", [0, 1], [True, False, True], (2, 2), np.zeros(3), None, *tracers]
     return [*[(x,) for x in tracers], *itertools.product(tracers, others), (t, [0], 1.0), (t, t, t)]
 

@@ -50,6 +50,7 @@ ADVICE.update(
         "numpy.ix_": "write x[:, None] and y[None, :]",
         "numpy.polydiv": "write np.polyfit of the quotient's values, or a loop over ff.at(remainder)[i].add",
         "numpy.roots": "write np.linalg.eigvals of the companion matrix",
+        "numpy.vectorize.__call__": "write ff.vmap, or the function of whole arrays",
         "numpy.isnat": "it is for dates and spans of time; write np.isnan(x)",
         "scipy.special.logsumexp": "write ff.nn.logsumexp(x, axis)",
         "scipy.special.softmax": "write ff.nn.softmax(x, axis)",

@@ -202,6 +202,10 @@ _special(sp.ive).derivative(
 )
 _special(sp.kve).derivative(None, lambda ct, ans, v, x: ct * (ans - 0.5 * (sp.kve(v - 1, x) + sp.kve(v + 1, x))))
 
+# The same for orders that are integers, by SciPy's other names.
+_special(sp.yn).derivative(None, lambda ct, _ans, n, x: ct * (0.5 * (sp.yn(n - 1, x) - sp.yn(n + 1, x))))
+_special(sp.kn).derivative(None, lambda ct, _ans, n, x: ct * (-0.5 * (sp.kn(abs(n - 1), x) + sp.kn(n + 1, x))))
+
 _special(sp.j0).derivative(lambda ct, _ans, x: -ct * sp.j1(x))
 _special(sp.j1).derivative(lambda ct, _ans, x: ct * (0.5 * (sp.j0(x) - sp.jv(2.0, x))))
 _special(sp.y0).derivative(lambda ct, _ans, x: -ct * sp.y1(x))

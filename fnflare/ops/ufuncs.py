@@ -1,4 +1,4 @@
-"""Ufuncs and functions of elements that are written with others: those with several answers, units of angles, tests.
+"""Ufuncs and functions of elements that are written with others: of several answers, of angles, tests, conversions.
 
 Arrays and tracers go in; each function computes in the dtype in which NumPy would, with operations that have the
 rules. Two have primitives of their own, since their formulas lose digits when they are differentiated: `sinc` and the
@@ -105,6 +105,22 @@ def fix(x: Any, out: Any = None) -> Any:
     """NumPy's ``fix``."""
     _no_out("fix", out)
     return np.trunc(x)
+
+
+if hasattr(np, "astype"):  # NumPy 2.1
+
+    @implements(np.astype)
+    def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        """NumPy's ``astype``, as a function."""
+        return x.astype(dtype)
+
+
+if hasattr(np, "unstack"):  # NumPy 2.1
+
+    @implements(np.unstack)
+    def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+        """NumPy's ``unstack``."""
+        return tuple(np.moveaxis(x, axis, 0))
 
 
 def _no_out(name: str, out: Any) -> None:

@@ -27,7 +27,19 @@ BINARY = {
 }  # fmt: skip
 FLAT = {"gammasgn", "round"}
 #: Functions whose first argument has no derivative, and a value for it.
-ORDERED = {"jv": 2, "yv": 1, "iv": 1.5, "kv": 2, "ive": 1, "kve": 2, "zeta": 2.5, "gammainc": 1.7, "gammaincc": 1.7}
+ORDERED = {
+    "jv": 2,
+    "yv": 1,
+    "iv": 1.5,
+    "kv": 2,
+    "yn": 1,
+    "kn": 0,
+    "ive": 1,
+    "kve": 2,
+    "zeta": 2.5,
+    "gammainc": 1.7,
+    "gammaincc": 1.7,
+}
 
 if importlib.util.find_spec("scipy"):
     import scipy.special as sp

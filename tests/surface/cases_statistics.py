@@ -23,4 +23,7 @@ CASES = [
     Case("isin", lambda x: np.isin([1.0, 2.0], x), (V,), 0),
     Case("isin", lambda x: np.isin(x, []), (V,), 0),
     Case("poly", np.poly, (V,)),
+    Case("poly", lambda x: np.poly([x, 2.0, -x]), (np.array(0.3),)),
+    Case("polyfit", lambda x, y: np.polyfit(x, y, 2), (POINTS, Y)),
+    Case("polyfit", lambda x, y: np.polyfit(x, y, 1, w=WEIGHTS), (POINTS, X.T)),
 ]
