@@ -81,10 +81,11 @@ def special_functions() -> dict[str, Any]:
 
 
 def server(function: Any) -> Any:
-    """What serves a function on tracers; None where nothing does."""
+    """What serves a function on tracers; None where nothing does, or what does refuses them."""
     if isinstance(function, np.ufunc):
         return UFUNCS.get(function) or UFUNC_FUNCTIONS.get(function)
-    return FUNCTIONS.get(function)
+    serve = FUNCTIONS.get(function)
+    return None if hasattr(serve, "instead") else serve
 
 
 def cases_by_name() -> dict[str, list[Case]]:
@@ -164,7 +165,8 @@ def refusals() -> list[Refusal]:
     out = []
     for name, function in public_functions().items():
         if server(function) is None and name not in WITHOUT_ARRAYS:
-            out.append(Refusal(name, ADVICE.get(f"numpy.{name}", "")))
+            instead = getattr(FUNCTIONS.get(function), "instead", None)
+            out.append(Refusal(name, f"write `{instead}`" if instead else ADVICE.get(f"numpy.{name}", "")))
     return out
 
 
@@ -222,7 +224,9 @@ def page() -> str:
         "## Refused\n\nThese raise a typed error that names them, whatever the transform.\n\n"
         + _table(("function", "instead"), refusals())
     )
-    without = ", ".join(f"`{n}`" for n in sorted(WITHOUT_ARRAYS & set(functions)))
+    without = ", ".join(
+        f"`{n}`" for n in sorted(n for n in functions if n in WITHOUT_ARRAYS and server(functions[n]) is None)
+    )
     parts.append(f"## Without arrays\n\nThese take no array that could be a tracer.\n\n{without}\n")
     return "\n".join(parts) + f"\nMade with NumPy {'.'.join(np.__version__.split('.')[:2])}.\n"
 

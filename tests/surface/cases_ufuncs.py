@@ -1,5 +1,7 @@
 """Calls of NumPy's ufuncs, and of the functions of elements that are none."""
 
+from typing import Any
+
 import numpy as np
 from surface_cases import Case, apart, between, normal
 
@@ -58,6 +60,10 @@ def _binary(name: str, x: np.ndarray, y: np.ndarray) -> list[Case]:
     ]
 
 
+def _some(x: Any) -> Any:
+    return np.where(x > 0, x, np.nan)
+
+
 CASES = [
     *[case for name, x in UNARY.items() for case in _unary(name, x)],
     *[case for name, (x, y) in BINARY.items() for case in _binary(name, x, y)],
@@ -101,7 +107,7 @@ CASES = [
     Case("allclose", lambda x: x * np.allclose(x, x + 1e-12), (X,)),
     Case("allclose", lambda x: x * np.allclose(x, 1.0), (X,)),
     Case("array_equal", lambda x: x * np.array_equal(x, x) + np.array_equal(x, x[0]), (X,)),
-    Case("array_equal", lambda x: x * np.array_equal(np.where(x > 0, x, np.nan), np.where(x > 0, x, np.nan), equal_nan=True), (X,)),
+    Case("array_equal", lambda x: x * np.array_equal(_some(x), _some(x), equal_nan=True), (X,)),
     Case("array_equiv", lambda x: x * np.array_equiv(x, x[:1]) + np.array_equiv(x, 1.5), (X,)),
     Case("astype", lambda x: np.astype(x, np.float64), (X,)),
     Case("astype", lambda x: np.astype(x, np.int32, copy=False), (AWAY,), 0),
