@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fnflare import config, errors, io, nn, ops, optim, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
-from fnflare.ops import at
+from fnflare.ops import at, safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.program import Program
 from fnflare.transforms import (
     RetracingWarning,
@@ -104,6 +104,10 @@ __all__ = [
     "optim",
     "profile",
     "random",
+    "safe_log",
+    "safe_norm",
+    "safe_sqrt",
+    "safe_where",
     "save",
     "scan",
     "stop_gradient",

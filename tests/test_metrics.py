@@ -133,3 +133,37 @@ def test_equal_scores_do_not_make_every_answer_right() -> None:
 def test_what_does_not_fit_is_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+# --- area under the curve -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 1)), min_size=2, max_size=20))
+def test_the_area_counts_the_pairs_that_are_put_right(examples: list[tuple[int, int]]) -> None:
+    scores, labels = np.array([s for s, _ in examples], float), np.array([y for _, y in examples])
+    pairs = [(a, b) for a, x in examples for b, y in examples if x == 1 and y == 0]
+    if not pairs:
+        with pytest.raises(ArgumentError, match="one class"):
+            metrics.roc_auc(scores, labels)
+        return
+    wanted = np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])
+    assert metrics.roc_auc(scores, labels) == pytest.approx(wanted)
+    assert metrics.roc_auc(np.exp(scores), labels.astype(bool)) == pytest.approx(wanted)
+    assert metrics.roc_auc(-scores, 1 - labels) == pytest.approx(wanted)
+
+
+def test_the_area_of_several_classes_is_the_mean_of_each_against_the_rest() -> None:
+    scores, labels = np.random.default_rng(3).normal(size=(20, 4)), np.arange(20) % 3
+    each = [metrics.roc_auc(scores[:, k], (labels == k).astype(int)) for k in range(3)]
+    assert metrics.roc_auc(scores, labels) == pytest.approx(np.mean(each))
+    ignored = np.where(labels == 2, -1, labels)
+    assert metrics.roc_auc(scores[:, 1], ignored, ignore_index=-1) == metrics.roc_auc(
+        scores[labels < 2, 1], labels[labels < 2]
+    )
+
+
+def test_the_area_needs_scores_and_labels_in_range() -> None:
+    with pytest.raises(DtypeError, match="not predicted classes"):
+        metrics.roc_auc([0, 1], [0, 1])
+    with pytest.raises(ArgumentError, match="from 0 to 1 for 2 classes, got 2"):
+        metrics.roc_auc([0.1, 0.2, 0.3], [0, 1, 2])

@@ -31,11 +31,14 @@ def described(lowered: Lowered, program: Program) -> str | None:
     buffers = lowered.module.buffers
     numbers = {b: k for k, b in enumerate(buffers)}
     known: dict[Any, int] = {}
-    for k, array in enumerate(_constants(program)):
+    arrays = list(_constants(program))
+    for k, array in enumerate(arrays):
         known.setdefault(_identity(array), k)
     constants = []
     for b, array in lowered.constants:
         number = known.get(_identity(array))
+        if number is None:
+            number = _twin(array, arrays)
         if number is None:
             return None
         constants.append([numbers[b], number])
@@ -114,6 +117,14 @@ def _identity(array: np.ndarray[Any, Any]) -> Any:
     if array.nbytes <= 4096:
         return array.dtype.str, array.shape, array.tobytes()
     return array.dtype.str, array.shape, array.strides, array.__array_interface__["data"][0]
+
+
+def _twin(array: np.ndarray[Any, Any], arrays: list[np.ndarray[Any, Any]]) -> int | None:
+    """The number of an array with the same elements in memory of its own: lowering copies what has gaps."""
+    for k, a in enumerate(arrays):
+        if a.shape == array.shape and a.dtype == array.dtype and a.tobytes() == array.tobytes():
+            return k
+    return None
 
 
 # -- sizes -------------------------------------------------------------------------------------------

@@ -66,9 +66,7 @@ class Executable:
     def __init__(self, lowered: Lowered, code: Code) -> None:
         self.lowered = lowered
         self._plain = _Plain(lowered, code)
-        self.call: Callable[..., list[Any]] = self._plain
-        if fastcall.available():
-            self.call = _by_sizes(self._plain) if lowered.sizes else _fast(self._plain, ())
+        self.call: Callable[..., list[Any]] = _shorter(self._plain) if fastcall.available() else self._plain
 
     def __call__(self, *args: Any) -> list[Any]:
         """The answers, in a list.
@@ -178,8 +176,12 @@ def _no_answer(_kept: _Plain, *_args: Any) -> None:
     """What a function that checks its arguments does where they are not as they should be."""
 
 
-def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
-    """A program for any sizes, which goes by the arguments' shapes to a function for theirs."""
+def _shorter(plain: _Plain) -> Callable[..., list[Any]]:
+    """A program for any sizes, which goes by the arguments' shapes to a function for theirs.
+
+    The first such function of a process takes a compiler, for a twentieth of a second unless its code is found on disk.
+    Until there is one, that is left to the second call with the same sizes: many programs are called once.
+    """
     functions: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
     where = [(i, axis) for _, i, axis in plain.lowered.sizes]
 
@@ -188,8 +190,9 @@ def _by_sizes(plain: _Plain) -> Callable[..., list[Any]]:
             return plain(*args)
         sizes = tuple([args[i].shape[axis] for i, axis in where])
         function = functions.get(sizes)
-        if function is None:
-            function = functions[sizes] = _fast(plain, sizes)
+        if function is None or function is plain:
+            later = function is None and not fastcall.is_ready()
+            functions[sizes] = function = plain if later else _fast(plain, sizes)
             keep_newest(functions)
         return function(*args)
 

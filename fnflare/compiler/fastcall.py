@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import struct
 import sys
 import sysconfig
@@ -30,7 +31,7 @@ from fnflare.compiler.layout import Layout
 from fnflare.compiler.llvm import engine
 from fnflare.compiler.object_code import code_of
 
-__all__ = ["Answer", "Argument", "available", "function"]
+__all__ = ["Answer", "Argument", "available", "function", "is_ready"]
 
 #: The addresses of a call's buffers lie on the stack.
 _MOST_BUFFERS = 4096
@@ -239,12 +240,20 @@ def _only_runtime() -> _Runtime:
 
 
 _making = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A child must not be born while another thread of its parent holds the lock.
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 def _runtime() -> _Runtime:
     # Two threads that come here first must not make two: the code of the one that is not kept would go away.
     with _making:
         return _only_runtime()
+
+
+def is_ready() -> bool:
+    """Whether a function takes no compiler any more."""
+    return _only_runtime.cache_info().currsize > 0
 
 
 # -- the function ----------------------------------------------------------------------------------

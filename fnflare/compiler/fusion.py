@@ -9,6 +9,7 @@ combines a row that the next one reads, which is how a softmax becomes one nest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from fnflare.compiler.graph import Action, Idx, Map, Node, Place, Reduce, Stored, Value, fresh_axes, indices, reshaper
@@ -23,6 +24,8 @@ _CHEAP_AGAIN = 2
 #: An element that takes more operations than this gets memory even for one reader: loop bodies stay of a size that
 #: compiles quickly and fits into registers.
 _LARGE = 200
+#: An array of so many elements, each of at most so many operations, may be computed twice to save its memory.
+_BIG, _AGAIN = 1 << 18, 60
 #: Up to this many elements are combined in a register while the axis that lies closest stays in the lanes.
 _FEW = 64
 #: How many groups back a node looks for one to join.
@@ -322,18 +325,22 @@ def _axes_in(idx: Sequence[Index]) -> set[Axis]:
 
 def _kept(items: Sequence[Item], must: set[Node]) -> set[Node]:
     """The nodes that are not simply computed again by each of their readers."""
-    readers: dict[Node, int] = {}
-    repeated: set[Node] = set()
-    kept = set(must)
-    for item in items:
-        if isinstance(item, Action):
-            kept.update(v.node for v in item.reads)
-            continue
-        domain = item.args[0].shape if isinstance(item, Reduce) else item.shape
-        for node in {v.node for v in item.args}:
-            readers[node] = readers.get(node, 0) + 1
-            if node.shape != domain and product(node.shape) != product(domain):
-                repeated.add(node)
+    readings = _Readings(items)
+    again: set[Node] = set()
+    while True:
+        kept, costs = _worth_keeping(items, must, readings, again)
+        large = [n for n in kept - must if isinstance(n, Map) and costs[n] <= _AGAIN and n.place is None]
+        found = {n for n in large if readings.again(n, kept)} - again
+        if not found:
+            return kept
+        again |= found  # what reads one of them may now be kept in its place
+
+
+def _worth_keeping(
+    items: Sequence[Item], must: set[Node], readings: _Readings, again: AbstractSet[Node]
+) -> tuple[set[Node], dict[Node, int]]:
+    """The nodes that get memory, but for those that are surely computed again, and what an element of each costs."""
+    kept = must | readings.of_actions
     costs: dict[Node, int] = {}
     for item in items:
         if isinstance(item, Reduce):
@@ -345,8 +352,72 @@ def _kept(items: Sequence[Item], must: set[Node]) -> set[Node]:
         if (
             item.place is not None
             or cost > _LARGE
-            or (readers.get(item, 0) > 1 and cost > _CHEAP)
-            or (item in repeated and cost > _CHEAP_AGAIN)
+            or (len(readings.by_node.get(item, ())) > 1 and cost > _CHEAP and item not in again)
+            or (item in readings.repeated and cost > _CHEAP_AGAIN)
         ):
             kept.add(item)
-    return kept
+    return kept, costs
+
+
+class _Readings:
+    """Who reads the nodes of a block.
+
+    Attributes:
+        by_node: the numbers of the items that read a node.
+        of_actions: the nodes that actions read.
+        repeated: those whose elements are read again and again, by the elements of a larger array.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.by_node: dict[Node, list[int]] = {}
+        self.of_actions: set[Node] = set()
+        self.repeated: set[Node] = set()
+        self._items = items
+        #: How many actions there are before each item.
+        self._actions: list[int] = []
+        for k, item in enumerate(items):
+            self._actions.append((self._actions[-1] if k else 0) + isinstance(item, Action))
+            if isinstance(item, Action):
+                read = {v.node for v in item.reads}
+                self.of_actions |= read
+            else:
+                read = {v.node for v in item.args}
+                domain = item.args[0].shape if isinstance(item, Reduce) else item.shape
+                self.repeated |= {n for n in read if n.shape != domain and product(n.shape) != product(domain)}
+            for node in read:
+                self.by_node.setdefault(node, []).append(k)
+
+    def again(self, node: Map, kept: set[Node]) -> bool:
+        """Whether a large array is better computed twice than kept: what it is made of is there anyway.
+
+        It is read in two places far from each other, as tanh is by what follows it and by its derivative: between
+        them its memory would only wait.
+        """
+        size = product(node.shape).constant
+        if size is None or size < _BIG or node in self.repeated or node in self.of_actions:
+            return False
+        readers = self.by_node[node]
+        if len({self._actions[k] for k in readers}) != 2:
+            return False
+        made_of, last = _in_memory(node, kept), max(readers)
+        return all(self._last(n, kept) >= last for n in made_of if product(n.shape) == size)
+
+    def _last(self, node: Node, kept: set[Node]) -> int:
+        """The last item that reads a node, itself or in what is computed again from it."""
+        last = 0
+        for k in self.by_node.get(node, ()):
+            item = self._items[k]
+            last = max(last, k if isinstance(item, (Action, Reduce)) or item in kept else self._last(item, kept))
+        return last
+
+
+def _in_memory(node: Map, kept: set[Node]) -> set[Node]:
+    """The nodes in memory that one is made of."""
+    out: set[Node] = set()
+    for value in node.args:
+        arg = value.node
+        if isinstance(arg, Map) and arg not in kept:
+            out |= _in_memory(arg, kept)
+        else:
+            out.add(arg)
+    return out

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 import fnflare.compiler.rules  # noqa: F401 -- registers the rules
 from fnflare.compiler.block import Block, Module, NotLowered, machine_type
 from fnflare.compiler.graph import Place, Stored, Value, strides_of
+from fnflare.compiler.in_place import kernels_of
 from fnflare.compiler.independence import buffers_of, side_by_side, touched
 from fnflare.compiler.lowered import Lowered, Output, constant_output
 from fnflare.compiler.naming import of_input
+from fnflare.compiler.recycling import recycled
 from fnflare.compiler.sizes import Sizes, sizes_of
 from fnflare.nest import Buffer, Statement, index, product
 from fnflare.nest import Module as Nests
@@ -50,14 +52,14 @@ def lower(program: Program, sizes: Sizes | None = None, names: Mapping[int, str]
     for answer in outputs:
         if answer.place is not None:
             block.store(block.value(answer.atom), answer.place)
-    body = side_by_side(block.statements())
+    body = recycled(side_by_side(block.statements()), module.scratch)
     used = buffers_of(body)
     lifetimes = _lifetimes(body, module.scratch)
     nests = Nests(
         program.name or "program",
         tuple([b for b in module.buffers if b in used]),
         tuple([s for s, _, _ in sizes.sizes]),
-        tuple(module.kernels.all),
+        tuple(kernels_of(body)),
         body,
     )
     constants = tuple([(b, a) for b, a in module.constants.values() if b in used])

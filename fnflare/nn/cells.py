@@ -51,41 +51,49 @@ class Cell(NamedTuple):
     initial: Callable[[Any, int], Any]
 
 
-def _check_initialisers(kind: str, **initialisers: Any) -> None:
+def check_initialisers(kind: str, **initialisers: Any) -> None:
     for name, value in initialisers.items():
         function(kind, name, value)
 
 
-def _draw(
-    kind: str, key: Any, features: int, units: int, gates: int, inits: tuple[Initializer, Initializer, Initializer]
+def draw(
+    kind: str,
+    key: Any,
+    features: int,
+    units: int,
+    gates: int,
+    inits: tuple[Initializer, Initializer, Initializer],
+    state: int | None = None,
 ) -> dict[str, Any]:
     """The parameters of cells whose gates lie side by side: each gate's matrices drawn by themselves, so
-    that what an initialiser knows of fans or orthogonality holds for each."""
+    that what an initialiser knows of fans or orthogonality holds for each. The `state` that comes back has as many
+    elements as the gates, or another number of them."""
     require_key(kind, key)
     keys = random.split(key, 3 * gates)
     w, u, b = inits
 
-    def beside(draw: Initializer, ks: Any, rows: tuple[int, ...]) -> Any:
-        return np.concatenate([draw(k, (*rows, units)) for k in ks], axis=-1)
+    def beside(init: Initializer, ks: Any, rows: tuple[int, ...]) -> Any:
+        return np.concatenate([init(k, (*rows, units)) for k in ks], axis=-1)
 
     return {
         "W": beside(w, keys[:gates], (features,)),
-        "U": beside(u, keys[gates : 2 * gates], (units,)),
+        "U": beside(u, keys[gates : 2 * gates], (state or units,)),
         "b": beside(b, keys[2 * gates :], ()),
     }
 
 
-def _zero_state(params: Any, batch: int) -> Any:
+def zero_state(params: Any, batch: int, units: int | None = None) -> Any:
+    """A state of zeros, of as many elements as U takes, or another number of them."""
     u = params["U"]
-    return np.zeros((batch, u.shape[0]), u.dtype)
+    return np.zeros((batch, units or u.shape[0]), u.dtype)
 
 
-def _from_inputs(kind: str, params: Any, inputs: Any) -> Any:
-    """What a step takes of its inputs: ``x W + b``."""
+def from_x(kind: str, params: Any, inputs: Any, bias: bool = True) -> Any:
+    """What a step takes of its inputs: ``x W + b``, or without a bias ``x W``."""
     w = params["W"]
     if inputs.shape[-1] != w.shape[0]:
         raise mismatch(kind, f"(N, {w.shape[0]})", inputs)
-    return linear(inputs, w, params["b"])
+    return linear(inputs, w, params["b"] if bias else None)
 
 
 def RNNCell(
@@ -111,25 +119,27 @@ def RNNCell(
     (25, 25)
     """
     units = positive_int("RNNCell", "units", units)
-    _check_initialisers("RNNCell", W_init=W_init, U_init=U_init, b_init=b_init, activation=activation)
+    check_initialisers("RNNCell", W_init=W_init, U_init=U_init, b_init=b_init, activation=activation)
 
     def init(key: Any, features: int) -> tuple[int, Any]:
-        return units, _draw("RNNCell", key, features, units, 1, (W_init, U_init, b_init))
+        return units, draw("RNNCell", key, features, units, 1, (W_init, U_init, b_init))
 
     def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
-        h = activation(_from_inputs("RNNCell", params, inputs) + carry @ params["U"])
+        h = activation(from_x("RNNCell", params, inputs) + carry @ params["U"])
         return h, h
 
-    return Cell(init, apply, _zero_state)
+    return Cell(init, apply, zero_state)
 
 
 def LSTMCell(
     units: int,
     *,
     forget_bias: float = 1.0,
+    proj_size: int | None = None,
     W_init: Initializer = GLOROT,
     U_init: Initializer = ORTHOGONAL,
     b_init: Initializer = zeros,
+    P_init: Initializer = GLOROT,
 ) -> Cell:
     """The long short-term memory cell (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000)::
 
@@ -139,38 +149,46 @@ def LSTMCell(
 
     Outputs ``h'``. Parameters ``{"W": (in, 4 units), "U": (units, 4 units), "b": (4 units,)}``, the gates
     in the order input, forget, cell, output along the last axis, as PyTorch and cuDNN have them; carry
-    ``(h, c)``, each (N, units).
+    ``(h, c)``, each (N, units). With `proj_size` ``h'`` is multiplied by one more matrix, ``"P": (units, proj_size)``,
+    and what comes out, outputs and h, has that many elements (Sak et al. 2014).
 
     Args:
         units: the size of the state.
         forget_bias: added to the forget gate's part of b when it is drawn, so that the cell remembers
             at first (Jozefowicz et al. 2015).
+        proj_size: the size of the outputs, where it is not that of the state.
         W_init: draws each gate's part of W, ``init(key, shape)``.
         U_init: draws each gate's part of U.
         b_init: draws each gate's part of b.
+        P_init: draws P.
 
     >>> units, params = LSTMCell(2).init(random.key(0), 3)
     >>> params["W"].shape, params["U"].shape, params["b"]
     ((3, 8), (2, 8), array([0., 0., 1., 1., 0., 0., 0., 0.], dtype=float32))
     """
     units = positive_int("LSTMCell", "units", units)
-    _check_initialisers("LSTMCell", W_init=W_init, U_init=U_init, b_init=b_init)
+    check_initialisers("LSTMCell", W_init=W_init, U_init=U_init, b_init=b_init, P_init=P_init)
+    outputs = units if proj_size is None else positive_int("LSTMCell", "proj_size", proj_size)
 
     def init(key: Any, features: int) -> tuple[int, Any]:
-        params = _draw("LSTMCell", key, features, units, 4, (W_init, U_init, b_init))
+        params = draw("LSTMCell", key, features, units, 4, (W_init, U_init, b_init), outputs)
         params["b"] = ops.at(params["b"])[units : 2 * units].add(forget_bias)
-        return units, params
+        if proj_size is not None:
+            params["P"] = P_init(random.fold_in(key, 0), (units, outputs))
+        return outputs, params
 
     def initial(params: Any, batch: int) -> Any:
-        return _zero_state(params, batch), _zero_state(params, batch)
+        return zero_state(params, batch), zero_state(params, batch, units)
 
     def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
         h, c = carry
-        gates = _from_inputs("LSTMCell", params, inputs) + h @ params["U"]
+        gates = from_x("LSTMCell", params, inputs) + h @ params["U"]
         # One sigmoid over all gates, though one of them does not need it: a call costs more than that.
         s = ops.logistic(gates)
         c = s[:, units : 2 * units] * c + s[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
         h = s[:, 3 * units :] * np.tanh(c)
+        if proj_size is not None:
+            h = h @ params["P"]
         return (h, c), h
 
     return Cell(init, apply, initial)
@@ -179,6 +197,7 @@ def LSTMCell(
 def GRUCell(
     units: int,
     *,
+    reset_after: bool = True,
     W_init: Initializer = GLOROT,
     U_init: Initializer = ORTHOGONAL,
     b_init: Initializer = zeros,
@@ -189,12 +208,16 @@ def GRUCell(
         n = tanh(x W_n + b_n + r * (h U_n + c))
         h' = (1 - z) * n + z * h
 
+    or, with ``reset_after=False``, before it, as in the paper: ``n = tanh(x W_n + b_n + (r * h) U_n)``, without c.
+
     Outputs ``h'``. Parameters ``{"W": (in, 3 units), "U": (units, 3 units), "b": (3 units,), "c": (units,)}``,
     the gates in the order reset, update, new along the last axis, as PyTorch and cuDNN have them; carry
     ``h``, (N, units).
 
     Args:
         units: the size of the state.
+        reset_after: whether the reset gate comes after the product with the state. All gates then take one product,
+            and only so does PyTorch have it.
         W_init: draws each gate's part of W, ``init(key, shape)``.
         U_init: draws each gate's part of U.
         b_init: draws c and each gate's part of b.
@@ -203,19 +226,27 @@ def GRUCell(
     (3, 6)
     """
     units = positive_int("GRUCell", "units", units)
-    _check_initialisers("GRUCell", W_init=W_init, U_init=U_init, b_init=b_init)
+    check_initialisers("GRUCell", W_init=W_init, U_init=U_init, b_init=b_init)
 
     def init(key: Any, features: int) -> tuple[int, Any]:
-        params = _draw("GRUCell", key, features, units, 3, (W_init, U_init, b_init))
-        params["c"] = b_init(random.fold_in(key, 0), (units,))
+        params = draw("GRUCell", key, features, units, 3, (W_init, U_init, b_init))
+        if reset_after:
+            params["c"] = b_init(random.fold_in(key, 0), (units,))
         return units, params
 
     def apply(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
-        h, from_inputs = carry, _from_inputs("GRUCell", params, inputs)
+        h, from_inputs = carry, from_x("GRUCell", params, inputs)
         from_state = h @ params["U"]
         s = ops.logistic(from_inputs[:, : 2 * units] + from_state[:, : 2 * units])
         n = np.tanh(from_inputs[:, 2 * units :] + s[:, :units] * (from_state[:, 2 * units :] + params["c"]))
         h = n + s[:, units:] * (h - n)
         return h, h
 
-    return Cell(init, apply, _zero_state)
+    def apply_reset_before(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+        h, from_inputs, u = carry, from_x("GRUCell", params, inputs), params["U"]
+        s = ops.logistic(from_inputs[:, : 2 * units] + h @ u[:, : 2 * units])
+        n = np.tanh(from_inputs[:, 2 * units :] + (s[:, :units] * h) @ u[:, 2 * units :])
+        h = n + s[:, units:] * (h - n)
+        return h, h
+
+    return Cell(init, apply if reset_after else apply_reset_before, zero_state)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 
-__all__ = ["accuracy", "confusion_matrix", "f1", "precision", "recall", "top_k_accuracy"]
+__all__ = ["accuracy", "confusion_matrix", "f1", "precision", "recall", "roc_auc", "top_k_accuracy"]
 
 Average = Literal["binary", "macro", "micro", "weighted"]
 
@@ -300,3 +300,45 @@ def f1(
     0.8
     """
     return _averaged("f1", _f1, logits, labels, average, num_classes, zero_division, ignore_index)
+
+
+def roc_auc(scores: ArrayLike, labels: ArrayLike, *, ignore_index: int | None = None) -> float:
+    """The area under the receiver operating characteristic: how often an example of a class has a larger score for it
+    than one of another class, ties counted as half (Hanley & McNeil 1982).
+
+    Args:
+        scores: floats of the labels' shape, larger where class 1 is more likely; or floats (..., classes), of which the
+            areas of all classes, each against the rest, are averaged. Any increasing function of the scores gives the
+            same, so logits will do where there is one number an example.
+        labels: the right classes, integers (...).
+        ignore_index: a label whose examples do not count.
+
+    Returns:
+        A number from 0 to 1; 0.5 is chance. Classes of which there is no example, or no other, are left out.
+
+    Raises:
+        ShapeError, DtypeError: the two do not fit together.
+        ArgumentError: there are no two classes among the labels, or a label is out of range.
+
+    >>> roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    0.75
+    """
+    given, wanted = _pairs("roc_auc", scores, labels, ignore_index)
+    if given.dtype.kind != "f":
+        raise DtypeError(f"roc_auc: needs scores, floats, and not predicted classes; got {given.dtype}")
+    several = given.ndim == 2
+    _check_range("roc_auc", wanted, given.shape[1] if several else 2)
+    columns = enumerate(given.T) if several else [(1, given)]
+    pairs = [(column, wanted == k) for k, column in columns]
+    areas = [_area(column, positive) for column, positive in pairs if 0 < positive.sum() < positive.size]
+    if not areas:
+        raise ArgumentError("roc_auc: all labels are of one class, so there is nothing to tell apart")
+    return float(np.mean(areas))
+
+
+def _area(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The share of pairs of a positive and a negative example that the scores put right, from the sum of ranks."""
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # equal scores share the mean of their ranks
+    n = int(positive.sum())
+    return float((ranks[places][positive].sum() - n * (n + 1) / 2) / (n * (positive.size - n)))

@@ -18,15 +18,25 @@ from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.nn import scoping
 from fnflare.nn.cells import GLOROT, ORTHOGONAL, Cell, GRUCell, LSTMCell, RNNCell
 from fnflare.nn.initializers import Initializer, zeros
-from fnflare.nn.layer import Layer, Shape, known_features, layer, mismatch, units_of
+from fnflare.nn.layer import Layer, Shape, fraction, known_features, layer, mismatch, positive_int, units_of
+from fnflare.nn.stack import stack
 from fnflare.padded import Padded
 from fnflare.transforms.loops import recurrence
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 
-def Recurrent(cell: Cell, *, bidirectional: bool = False, last: bool = False, reverse: bool = False) -> Layer:
-    """A layer that runs a cell over time.
+def Recurrent(
+    cell: Cell,
+    *,
+    bidirectional: bool = False,
+    last: bool = False,
+    reverse: bool = False,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    residual: bool = False,
+) -> Layer:
+    """A layer that runs a cell over time, or a stack of such layers.
 
     Inputs (N, T, features), or a `Padded` batch of such values, whose lengths are honoured: every sequence
     gives what it gives alone, and outputs past its end are zero. The outputs are the cell's at all steps,
@@ -36,23 +46,33 @@ def Recurrent(cell: Cell, *, bidirectional: bool = False, last: bool = False, re
 
     ``apply`` takes two more keywords: ``initial_state=``, the carry to begin with, and ``return_state=True``, to
     get ``(outputs, carry)`` with the carry after the last word that was read; of a bidirectional layer both
-    are ``{"forward": carry, "backward": carry}``.
+    are ``{"forward": carry, "backward": carry}``, and of a stack a tuple of each layer's.
+
+    With ``num_layers`` of more than 1 each layer reads the outputs of the one before, all have the same settings,
+    and the parameters are a tuple of each layer's.
 
     Args:
         cell: the cell; see `Cell` to write one.
         bidirectional: whether a pass from the end to the start runs as well (Schuster & Paliwal 1997).
         last: whether only the outputs after the last word that is read are wanted.
         reverse: whether the pass runs from the end to the start; outputs still stand at their own steps.
+        num_layers: how many layers are stacked.
+        dropout: the fraction of the outputs of all layers but the last that is dropped in training, drawn anew at
+            each step; ``apply`` wants a key then (Zaremba et al. 2014).
+        residual: whether each layer adds its inputs to its outputs; they must be as many (Wu et al. 2016). To get as
+            many put ``nn.Dense(units)`` before, or a layer without.
 
     Raises:
-        ArgumentError: the cell is not a `Cell`, or both `bidirectional` and `reverse` are given.
+        ArgumentError: the cell is not a `Cell`, both `bidirectional` and `reverse` are given, or a setting is out of
+            range.
 
     >>> from fnflare import nn
     >>> tagger = nn.Recurrent(nn.LSTMCell(5), bidirectional=True)
     >>> tagger.init(random.key(0), (-1, -1, 3))[0]
     (-1, -1, 10)
     """
-    return _recurrent("Recurrent", cell, None, bidirectional=bidirectional, last=last, reverse=reverse)
+    run = _Run(bidirectional, last, reverse, num_layers, dropout, residual)
+    return _recurrent("Recurrent", cell, None, run)
 
 
 def RNN(
@@ -61,6 +81,9 @@ def RNN(
     bidirectional: bool = False,
     last: bool = False,
     reverse: bool = False,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    residual: bool = False,
     activation: Callable[[Any], Any] = np.tanh,
     W_init: Initializer = GLOROT,
     U_init: Initializer = ORTHOGONAL,
@@ -72,14 +95,8 @@ def RNN(
     (-1, 5)
     """
     cell = RNNCell(units, activation=activation, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent(
-        "RNN",
-        cell,
-        _Gated(1, 3, bounded=activation is np.tanh),
-        bidirectional=bidirectional,
-        last=last,
-        reverse=reverse,
-    )
+    run = _Run(bidirectional, last, reverse, num_layers, dropout, residual)
+    return _recurrent("RNN", cell, _Gated(1, 3, bounded=activation is np.tanh), run)
 
 
 def LSTM(
@@ -88,10 +105,15 @@ def LSTM(
     bidirectional: bool = False,
     last: bool = False,
     reverse: bool = False,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    residual: bool = False,
     forget_bias: float = 1.0,
+    proj_size: int | None = None,
     W_init: Initializer = GLOROT,
     U_init: Initializer = ORTHOGONAL,
     b_init: Initializer = zeros,
+    P_init: Initializer = GLOROT,
 ) -> Layer:
     """The LSTM layer: `Recurrent` over an `LSTMCell`, whose settings and parameters it has.
 
@@ -99,10 +121,17 @@ def LSTM(
     >>> shape, sorted(params), params["forward"]["W"].shape
     ((-1, 10), ['backward', 'forward'], (3, 20))
     """
-    cell = LSTMCell(units, forget_bias=forget_bias, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent(
-        "LSTM", cell, _Gated(4, 17, bounded=True), bidirectional=bidirectional, last=last, reverse=reverse
+    cell = LSTMCell(
+        units,
+        forget_bias=forget_bias,
+        proj_size=proj_size,
+        W_init=W_init,
+        U_init=U_init,
+        b_init=b_init,
+        P_init=P_init,
     )
+    run = _Run(bidirectional, last, reverse, num_layers, dropout, residual)
+    return _recurrent("LSTM", cell, _Gated(4, 17, bounded=True), run)
 
 
 def GRU(
@@ -111,6 +140,10 @@ def GRU(
     bidirectional: bool = False,
     last: bool = False,
     reverse: bool = False,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    residual: bool = False,
+    reset_after: bool = True,
     W_init: Initializer = GLOROT,
     U_init: Initializer = ORTHOGONAL,
     b_init: Initializer = zeros,
@@ -120,8 +153,28 @@ def GRU(
     >>> GRU(5).init(random.key(0), (-1, -1, 3))[0]
     (-1, -1, 5)
     """
-    cell = GRUCell(units, W_init=W_init, U_init=U_init, b_init=b_init)
-    return _recurrent("GRU", cell, _Gated(3, 14, bounded=True), bidirectional=bidirectional, last=last, reverse=reverse)
+    cell = GRUCell(units, reset_after=reset_after, W_init=W_init, U_init=U_init, b_init=b_init)
+    run = _Run(bidirectional, last, reverse, num_layers, dropout, residual)
+    return _recurrent("GRU", cell, _Gated(3, 14, bounded=True), run)
+
+
+class _Run(NamedTuple):
+    """How a layer runs its cell: the settings that all recurrent layers have."""
+
+    bidirectional: bool
+    last: bool
+    reverse: bool
+    num_layers: int
+    dropout: float
+    residual: bool
+
+    def check(self, kind: str) -> None:
+        """Raise an error for settings that do not go together."""
+        if self.bidirectional and self.reverse:
+            raise ArgumentError(f"{kind}: bidirectional=True runs a pass backwards already; leave out reverse=True")
+        positive_int(kind, "num_layers", self.num_layers)
+        if fraction(kind, "dropout", self.dropout) and self.num_layers == 1:
+            raise ArgumentError(f"{kind}: dropout is between layers, of which there is one; put nn.Dropout after it")
 
 
 class _Gated(NamedTuple):
@@ -135,8 +188,11 @@ class _Gated(NamedTuple):
     def flops(self, shape: Shape, out: Shape, params: Any) -> int:
         """The operations of all steps: two products for the gates, and the elementwise ones."""
         passes = _passes(params)
-        units = passes[0]["U"].shape[0]
-        step = 2 * (shape[-1] + units) * self.gates * units + self.others * units
+        state, columns = passes[0]["U"].shape
+        units = columns // self.gates
+        step = 2 * (shape[-1] + state) * columns + self.others * units
+        if "P" in passes[0]:
+            step += 2 * units * state
         return len(passes) * step * units_of((*shape[:2], 1))
 
 
@@ -144,11 +200,23 @@ def _passes(params: Any) -> list[Any]:
     return [params] if "U" in params else list(params.values())
 
 
-def _recurrent(kind: str, cell: Any, gated: _Gated | None, *, bidirectional: bool, last: bool, reverse: bool) -> Layer:
+def _recurrent(kind: str, cell: Any, gated: _Gated | None, run: _Run) -> Layer:
     if not isinstance(cell, Cell) or not all(map(callable, cell)):
         raise ArgumentError(f"{kind}: expected a cell, nn.Cell(init, apply, initial), got {cell!r}")
-    if bidirectional and reverse:
-        raise ArgumentError(f"{kind}: bidirectional=True runs a pass backwards already; leave out reverse=True")
+    run.check(kind)
+    if run.num_layers == 1:
+        return _single(kind, cell, gated, run)
+    inner, top = _single(kind, cell, gated, run._replace(last=False)), _single(kind, cell, gated, run)
+    return stack(kind, [inner] * (run.num_layers - 1) + [top], run.dropout)
+
+
+def _single(kind: str, cell: Cell, gated: _Gated | None, settings: _Run) -> Layer:
+    """One layer, whose passes are those of the cell forwards, backwards or both."""
+    bidirectional, last, reverse, *_, residual = settings
+    steps = {True: cell.apply, False: cell.apply}
+    if residual:
+        # What a pass backwards gives stands behind what that forwards gives, and gets the inputs behind.
+        steps = {False: _adding(cell.apply, False), True: _adding(cell.apply, bidirectional)}
     bounded = gated is not None and gated.bounded
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
@@ -159,6 +227,11 @@ def _recurrent(kind: str, cell: Any, gated: _Gated | None, *, bidirectional: boo
             keys = random.split(key) if key is not None else (None, None)
             (units, forward), (_, backward) = cell.init(keys[0], features), cell.init(keys[1], features)
             units, params = 2 * units, {"forward": forward, "backward": backward}
+        if residual and units != features:
+            raise ShapeError(
+                f"{scoping.where()}{kind}: with residual=True the outputs, {units} features, have to be as many as the "
+                f"inputs, {features}; put nn.Dense({units}) before it"
+            )
         return ((input_shape[0], units) if last else (*input_shape[:2], units)), params
 
     def apply(
@@ -182,7 +255,8 @@ def _recurrent(kind: str, cell: Any, gated: _Gated | None, *, bidirectional: boo
             # A pass forwards may run on over the padding, if nobody wants its carry at a sequence's own end.
             runs_on = batch.running is None or (bounded and not reverse and not return_state)
             holds = return_state and not reverse
-            step = _step(cell.apply, params) if runs_on else _pausing_step(cell.apply, params, start, holds)
+            apply = steps[reverse]
+            step = _step(apply, params) if runs_on else _pausing_step(apply, params, start, holds)
             return _pass(kind, batch, step, start, runs_on, reverse, last)
 
         if not bidirectional:
@@ -197,6 +271,17 @@ def _recurrent(kind: str, cell: Any, gated: _Gated | None, *, bidirectional: boo
         return (outputs, state) if return_state else outputs
 
     return layer(kind, init, apply, None if gated is None else gated.flops)
+
+
+def _adding(apply: Any, behind: bool) -> Any:
+    """The step of a cell that adds its inputs to its outputs: the first of them, or the last."""
+
+    def step(params: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+        carry, outputs = apply(params, carry, inputs)
+        units = outputs.shape[-1]
+        return carry, outputs + (inputs[:, -units:] if behind else inputs[:, :units])
+
+    return step
 
 
 def _both(kind: str, initial_state: Any) -> Any:

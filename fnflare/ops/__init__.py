@@ -8,6 +8,7 @@ from fnflare.ops import fitting, methods, refused, statistics, ufuncs  # noqa: F
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
+from fnflare.ops.safe import safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
 
 __all__ = [
@@ -20,6 +21,10 @@ __all__ = [
     "logistic",
     "logsumexp",
     "relu",
+    "safe_log",
+    "safe_norm",
+    "safe_sqrt",
+    "safe_where",
     "softmax",
     "softplus",
     "stop_gradient",

@@ -7,6 +7,8 @@ pytest.importorskip("llvmlite")
 
 from nests import compiled, element, guarded, kernel, of_kernel, parameter, run
 
+import fnflare as ff
+from fnflare import nn
 from fnflare.nest import (
     DTYPES,
     Accumulator,
@@ -332,3 +334,11 @@ def test_an_outermost_loop_of_vectors():
         call([a, b], [n])
         np.testing.assert_array_equal(b[:n], a * 2)
         assert (b[n:] == 1).all()
+
+
+def test_a_row_that_is_written_is_computed_once():
+    """The exponentials of a softmax go into a row and into a sum."""
+    x = np.zeros((4, 128), np.float32)
+    texts = [ff.jit(f).lower(x).as_text("llvm") for f in (np.exp, nn.softmax)]
+    once, again = [text.count("call <8 x float> @llvm.fma") for text in texts]
+    assert 0 < again <= once

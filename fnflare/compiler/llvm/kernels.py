@@ -19,6 +19,7 @@ from fnflare.nest import (
     Accumulator,
     Apply,
     Atom,
+    Buffer,
     Element,
     Index,
     Integer,
@@ -77,6 +78,7 @@ class _Kernel(Expressions):
         read = {s.buffer for s in _expressions(kernel.body) if isinstance(s, Element)}
         #: Buffers that are read and written: what was read from them is not remembered beyond a write.
         self.changing = read & {s.buffer for s in _statements(kernel.body) if isinstance(s, Store)}
+        self._readers = _readers(kernel.body, self.changing) if self.changing else {}
         for i, b in enumerate(kernel.locals):
             self.pointers[b] = f"%l{i}"
             self.entry.append(f"  %l{i} = alloca [{b.size.constant} x {MEMORY[b.dtype]}], align 64")
@@ -98,7 +100,7 @@ class _Kernel(Expressions):
             elif isinstance(s, Store):
                 self.store(s.buffer, s.index, self.value(s.value))
                 if s.buffer in self.changing:
-                    self.forget()
+                    self.forget(self._readers[s.buffer])
             elif isinstance(s, Accumulator):
                 self._declare(s)
             elif isinstance(s, Update):
@@ -161,8 +163,9 @@ class _Kernel(Expressions):
 
     def _refresh(self, body: tuple[Statement, ...]) -> None:
         """Forget what a loop's turns may have changed when they come round."""
-        if self.changing and any(isinstance(s, Store) and s.buffer in self.changing for s in _statements(body)):
-            self.forget()
+        if self.changing:
+            for buffer in {s.buffer for s in _statements(body) if isinstance(s, Store)} & self.changing:
+                self.forget(self._readers[buffer])
 
     def _hoist(self, s: Loop) -> None:
         """Compute before a loop what is the same in all its turns; LLVM itself would not move what it loads."""
@@ -358,6 +361,21 @@ def _statements(body: tuple[Statement, ...]) -> Iterator[Statement]:
         yield s
         if isinstance(s, Loop):
             yield from _statements(s.body)
+
+
+def _readers(body: tuple[Statement, ...], changing: set[Buffer]) -> dict[Buffer, set[int] | None]:
+    """By buffer, the ids of the expressions that read it; None where a place in memory depends on what is in it."""
+    out: dict[Buffer, set[int] | None] = {}
+    for buffer in changing:
+        found: set[int] = set()
+        for x in _expressions(body):
+            if (isinstance(x, Element) and x.buffer is buffer) or any(id(a) in found for a in operands(x)):
+                found.add(id(x))
+        places = [x.index for x in _expressions(body) if isinstance(x, (Element, Position))]
+        places += [s.index for s in _statements(body) if isinstance(s, Store)]
+        whole = [a.value for x in places for a in _atoms(x) if isinstance(a, Integer)]
+        out[buffer] = None if any(id(y) in found for y in whole) else found
+    return out
 
 
 def _atoms(x: Index) -> set[Atom]:

@@ -6,7 +6,7 @@ to turn of a loop become phi instructions here. Everything that is written is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from fnflare.compiler.llvm.machine_types import Value
@@ -93,11 +93,14 @@ class Writer:
         """End a scope."""
         self.memo = self._outer.pop()
 
-    def forget(self) -> None:
-        """Forget what has been computed, since memory has changed that it was computed from."""
-        self.memo.clear()
-        for memo in self._outer:
-            memo.clear()
+    def forget(self, keys: Collection[Any] | None = None) -> None:
+        """Forget what has been computed, or only some of it, since memory has changed that it was computed from."""
+        for memo in (self.memo, *self._outer):
+            if keys is None:
+                memo.clear()
+                continue
+            for key in keys:
+                memo.pop(key, None)
 
     # -- control ----------------------------------------------------------------------------------
 

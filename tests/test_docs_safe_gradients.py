@@ -1,0 +1,14 @@
+"""The examples of the page on safe gradients print what it says."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "safe-gradients.md"
+
+
+def test_the_page_on_safe_gradients_tells_the_truth() -> None:
+    result = doctest.testfile(str(PAGE), module_relative=False)
+    assert result.attempted > 15
+    assert result.failed == 0
