@@ -9,6 +9,7 @@ import numpy as np
 from fnflare.core import dtype_of, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
+from fnflare.ops.elementwise import convert
 
 __all__: list[str] = []
 
@@ -40,7 +41,8 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
     left = np.vander(x, int(deg) + 1)
     if w is not None:
         w = (w if is_tracer(w) else np.asarray(w)) + 0.0
-        left, y = left * w[:, None], y * (w if y.ndim == 1 else w[:, None])
+        # NumPy weights in place, so that the dtypes stay.
+        left, y = convert(left * w[:, None], left.dtype), convert(y * (w if y.ndim == 1 else w[:, None]), y.dtype)
     scale = np.sqrt(np.sum(left * left, axis=0))
     c = np.linalg.lstsq(left / scale, y, rcond)[0]
     return (c.T / scale).T
