@@ -27,7 +27,7 @@ def normal(*shape, seed=1):
 def pulled_back(f, *args, seed=2):
     """The value of f(*args), a random cotangent of it, and the cotangents of the arguments."""
     y, pull = ff.vjp(f, *args)
-    ct = np.random.default_rng(seed).standard_normal(np.shape(y))
+    ct = np.random.default_rng(seed).standard_normal(np.shape(y)).astype(y.dtype)
     return y, ct, pull(ct)
 
 
@@ -67,6 +67,36 @@ def check_layer(layer, inputs, input_shape=None, **keywords):
     check_vmap(ff.grad(lambda p, x: np.sum(f(p, x))), (doubled(params), pair), in_axes=(None, 0))
 
 
+def in_single(tree_of_arrays):
+    """Floating leaves of a pytree in float32."""
+    return tree.map(lambda a: a.astype(np.float32) if a.dtype.kind == "f" else a, tree_of_arrays)
+
+
+def check_jit(f, *args):
+    """A jitted function and its gradients are those of the plain one, on both executors, in float64 and float32."""
+
+    def value_and_grads(*args):
+        value, pull = ff.vjp(f, *args)
+        return value, pull(tree.map(np.cos, value))
+
+    for given, tolerance in ((args, 1e-9), (in_single(args), 2e-4)):
+        expected = value_and_grads(*given)
+        for native in (True, False):
+            with ff.config.override(use_native=native):
+                got = ff.jit(value_and_grads)(*given)
+            assert tree.structure(got) == tree.structure(expected)
+            for a, b in zip(tree.leaves(got), tree.leaves(expected), strict=True):
+                assert (a.shape, a.dtype) == (b.shape, b.dtype)
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def check_layer_jitted(layer, inputs, **keywords):
+    """`check_layer`, and that it is the same under jit."""
+    check_layer(layer, inputs, **keywords)
+    _, params = made(layer, np.shape(inputs))
+    check_jit(lambda p, x: layer.apply(p, x, **keywords), params, inputs)
+
+
 def alone(batch, i):
     """Sequence `i` of a padded batch, as a batch of its own."""
     return batch.values[i : i + 1, : batch.lengths[i]]
@@ -86,6 +116,17 @@ def to_torch(tree_of_arrays):
     return tree.map(lambda a: torch.tensor(np.asarray(a), requires_grad=True), tree_of_arrays)
 
 
+def channels_first(f):
+    """A function of PyTorch's on an array with the channels last."""
+    return lambda x, *args, **keywords: f(x.movedim(-1, 1), *args, **keywords).movedim(1, -1)
+
+
+def check_both_against_torch(f, torch_f, params, x):
+    """`check_against_torch` in float64 and in float32."""
+    check_against_torch(f, torch_f, params, x)
+    check_against_torch(f, torch_f, in_single(params), in_single(x), rtol=5e-5, atol=5e-5)
+
+
 def check_against_torch(f, torch_f, params, x, rtol=1e-9, atol=1e-10):
     """Values and both gradients beside those of the same function on tensors."""
     y, ct, (d_params, d_x) = pulled_back(f, params, x)
@@ -93,6 +134,7 @@ def check_against_torch(f, torch_f, params, x, rtol=1e-9, atol=1e-10):
     t_y = torch_f(t_params, t_x)
     np.testing.assert_allclose(y, t_y.detach().numpy(), rtol=rtol, atol=atol)
     t_y.backward(t_y.new_tensor(ct))
+    assert d_x.dtype == x.dtype
     np.testing.assert_allclose(d_x, t_x.grad.numpy(), rtol=rtol, atol=atol)
     for (path, g), t in zip(tree.leaves_with_path(d_params), tree.leaves(t_params), strict=True):
         np.testing.assert_allclose(g, t.grad.numpy(), rtol=rtol, atol=atol, err_msg=tree.path_str(path))

@@ -25,6 +25,32 @@ OPTIMISERS: dict[str, Make] = {
     "adamw": lambda: optim.adamw(1e-2, weight_decay=1e-4),
     "adamax": lambda: optim.adamax(1e-2),
     "lion": lambda: optim.lion(optim.linear_schedule(3e-3, 0.0, 4000), weight_decay=0.0),
+    "amsgrad": lambda: optim.amsgrad(1e-2),
+    "radam": lambda: optim.radam(1e-2),
+    "nadamw": lambda: optim.nadamw(1e-2),
+    "adamaxw": lambda: optim.adamaxw(1e-2),
+    "adabelief": lambda: optim.adabelief(1e-2, eps=1e-8),
+    "yogi": lambda: optim.yogi(1e-2),
+    "lamb": lambda: optim.lamb(optim.linear_schedule(1e-1, 0.0, 4000)),
+    "lars": lambda: optim.lars(optim.linear_schedule(2.0, 0.0, 4000), trust_coefficient=1e-2, eps=1e-6),
+    "adafactor": lambda: optim.adafactor(optim.linear_schedule(5e-2, 0.0, 4000), min_dim_size_to_factor=2),
+    "adafactor_full": lambda: optim.adafactor(
+        optim.linear_schedule(1e-2, 0.0, 4000), momentum=0.9, factored=False, multiply_by_parameter_scale=False
+    ),
+    "rprop": lambda: optim.rprop(1e-2),
+    "sign_sgd": lambda: optim.sign_sgd(optim.linear_schedule(3e-3, 0.0, 4000)),
+    "noisy_sgd": lambda: optim.noisy_sgd(1e-2, eta=1e-4),
+    "centralized": lambda: optim.chain(optim.centralize(-1), optim.zero_nans(), optim.sgd(1e-2)),
+    "averaged": lambda: optim.chain(optim.adam(1e-2), optim.params_ema(0.99), optim.polyak_average()),
+    "ema": lambda: optim.chain(optim.ema(0.9), optim.scale(-1e-2)),
+    "apply_if_finite": lambda: optim.apply_if_finite(optim.adam(1e-2), 5),
+    "multi_steps": lambda: optim.multi_steps(optim.adam(2e-2), 2),
+    "multi_steps_skip": lambda: optim.multi_steps(
+        optim.sgd(3e-2), lambda count: 1 + (count > 100), should_skip_update_fn=optim.skip_not_finite
+    ),
+    "lookahead": lambda: optim.lookahead(optim.adam(2e-2), 5, 0.5),
+    "lookahead_reset": lambda: optim.lookahead(optim.sgd(1e-2, momentum=0.5), 3, 0.8, reset_state=True),
+    "injected": lambda: optim.inject_hyperparams(optim.adam)(optim.exponential_decay(2e-2, 1000, 0.9), eps_root=1e-12),
     "adam_schedule": lambda: optim.adam(optim.warmup_cosine_decay_schedule(0.0, 3e-2, 100, 4000)),
 }
 

@@ -103,6 +103,8 @@ MASK = np.array([True, False, True])
 CONV = {"strides": (2, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 2)}
 CONV_X, CONV_W = normal(2, 5, 4, 2), normal(3, 2, 2, 3)
 CONV_Y = normal(2, 2, 5, 3)
+DEPTH_X, DEPTH_W, DEPTH_Y = normal(3, *CONV_X.shape[:-1], 1), normal(3, 3, 2, 1, 2), normal(3, 2, 2, 5, 2)
+GROUP_X, GROUP_W, GROUP_Y = np.stack([CONV_X, -CONV_X]), np.stack([CONV_W, CONV_W + 1]), np.stack([CONV_Y, CONV_Y])
 ALL_AXES = [{"axes": a, "keepdims": k} for a in ((0,), (1,), (0, 1), ()) for k in (False, True)]
 EINSUMS = [
     (("ab", "bc"), "ac", [(2, 3), (3, 4)]),
@@ -141,7 +143,12 @@ SAMPLES: dict[str, list[Sample]] = {
     "min": [Sample((X34,), p) for p in ALL_AXES],
     "any": [Sample((X34 > 0,), p) for p in ALL_AXES],
     "all": [Sample((X34 > 0,), p) for p in ALL_AXES],
+    "prod": [Sample((X34,), p) for p in ALL_AXES] + [Sample((X34 * (X34 > 0),), p) for p in ALL_AXES],
     "cumsum": [Sample((X34,), {"axis": k}) for k in range(2)],
+    "cumprod": [Sample((x,), {"axis": k}) for k in range(2) for x in (X34, X34 * (X34 > 0))],
+    "recurrence": [
+        Sample((X34, normal(3, 4)), {"axis": k, "reverse": r}) for k, r in ((0, False), (1, False), (1, True))
+    ],
     "argmax": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
     "argmin": [Sample((X34,), {"axis": 0, "keepdims": True}), Sample((X34,), {"axis": 1, "keepdims": False})],
     "getitem": [
@@ -160,6 +167,7 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((X34, normal(2, 1)), {"index": MASK}),
     ],
     "argsort": [Sample((X34,), {"axis": 1, "kind": "stable"})],
+    "argpartition": [Sample((X34,), {"axis": k, "kind": (1,)}) for k in range(2)],
     "searchsorted": [Sample((np.array([0.1, 0.4, 2.0]), v), {"side": s}) for s, v in (("left", X34), ("right", X0))],
     "sort": [Sample((X34,), {"axis": k, "kind": None}) for k in range(2)],
     "matmul": [
@@ -170,15 +178,35 @@ SAMPLES: dict[str, list[Sample]] = {
         )
     ],
     "einsum": [Sample(tuple(normal(*s) for s in shapes), {"terms": t, "out": o}) for t, o, shapes in EINSUMS],
-    "conv": [Sample((CONV_X, CONV_W), CONV)],
-    "conv_input_grad": [Sample((CONV_Y, CONV_W), {"input_shape": CONV_X.shape, **CONV})],
-    "conv_filter_grad": [Sample((CONV_X, CONV_Y), {"filter_shape": CONV_W.shape, **CONV})],
+    "conv": [Sample(args, CONV) for args in ((CONV_X, CONV_W), (GROUP_X, GROUP_W), (DEPTH_X, DEPTH_W))],
+    "conv_input_grad": [
+        Sample((y, w), {"input_shape": x.shape, **CONV})
+        for x, w, y in ((CONV_X, CONV_W, CONV_Y), (GROUP_X, GROUP_W, GROUP_Y), (DEPTH_X, DEPTH_W, DEPTH_Y))
+    ],
+    "conv_filter_grad": [
+        Sample((x, y), {"filter_shape": w.shape, **CONV})
+        for x, w, y in ((CONV_X, CONV_W, CONV_Y), (GROUP_X, GROUP_W, GROUP_Y), (DEPTH_X, DEPTH_W, DEPTH_Y))
+    ],
     "windows": [Sample((normal(2, 5, 2),), {"window": (2,), "strides": (2,), "dilation": (2,)})],
     "fold": [Sample((normal(2, 2, 2, 2),), {"input_shape": (2, 5, 2), "strides": (2,), "dilation": (2,)})],
     "softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],
     "log_softmax": [Sample((X34,), {"axis": k}) for k in (0, -1)],
     "logsumexp": [Sample((X34,), {"axis": k}) for k in (0, -1, None, (0, 1))],
 }  # fmt: skip
+
+
+def recurrence(a, b, axis, reverse):
+    """``h[k] = a[k] * h[k - 1] + b[k]``, one number after the other."""
+
+    def one(ab):
+        pairs = ab[::-1] if reverse else ab
+        out = list(itertools.accumulate(pairs, lambda h, p: (0.0, p[0] * h[1] + p[1])))
+        return np.array([h for _, h in (out[::-1] if reverse else out)])
+
+    stacked = np.moveaxis(np.stack([a, b], axis=-1), axis, -2)
+    rows = [one(ab) for ab in stacked.reshape(-1, *stacked.shape[-2:])]
+    return np.moveaxis(np.reshape(rows, stacked.shape[:-1]), -1, axis)
+
 
 #: The kernels whose meaning is that of another expression in NumPy; those of NumPy's ufuncs are found by name.
 ORACLES = {
@@ -202,10 +230,14 @@ ORACLES = {
     "min": lambda x, axes, keepdims: np.min(x, axes, keepdims=keepdims),
     "any": lambda x, axes, keepdims: np.any(x, axes, keepdims=keepdims),
     "all": lambda x, axes, keepdims: np.all(x, axes, keepdims=keepdims),
+    "prod": lambda x, axes, keepdims: np.prod(x, axes, keepdims=keepdims),
     "cumsum": np.cumsum,
+    "cumprod": np.cumprod,
+    "recurrence": recurrence,
     "argmax": np.argmax,
     "argmin": np.argmin,
     "argsort": np.argsort,
+    "argpartition": lambda x, axis, kind: np.argpartition(x, kind, axis),
     "sort": np.sort,
     "matmul": np.matmul,
     "getitem": lambda x, index: x[index],
@@ -264,7 +296,9 @@ def test_shape_rule_foretells_the_kernel(name, sample):
         assert (foretold.shape, foretold.dtype) == (np.shape(answer), aval_of(answer).dtype)
 
 
-@pytest.mark.parametrize(("name", "sample"), [c for c in CASES if c.values[0] in UNARY + BINARY + ["sum", "cumsum"]])
+@pytest.mark.parametrize(
+    ("name", "sample"), [c for c in CASES if c.values[0] in UNARY + BINARY + ["sum", "prod", "cumsum", "cumprod"]]
+)
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float16])
 def test_shape_rule_foretells_other_dtypes(name, sample, dtype):
     prim = primitives()[name]

@@ -14,7 +14,7 @@ from fnflare.optim import leaves
 from fnflare.testing import check_vmap
 
 SMOOTH: dict[str, Make] = {
-    **{name: make for name, make in OPTIMISERS.items() if name != "lion"},  # the sign's derivative is zero
+    **{name: make for name, make in OPTIMISERS.items() if name not in ("lion", "rprop", "sign_sgd")},  # signs are flat
     "clipped": lambda: optim.chain(optim.clip_by_global_norm(0.5), optim.adam(0.1)),
     "masked": lambda: optim.masked(optim.adam(0.1), {"w": True, "b": False}),
     "multi": lambda: optim.multi_transform({"a": optim.adam(0.1), "b": optim.sgd(0.1, 0.9)}, {"w": "a", "b": "b"}),

@@ -11,6 +11,10 @@ import pytest
 from fnflare import optim
 from fnflare.errors import ArgumentError
 
+CYCLES = [
+    {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 3, "decay_steps": 12},
+    {"init_value": 0.1, "peak_value": 0.5, "warmup_steps": 2, "decay_steps": 20, "end_value": 0.05},
+]
 SCHEDULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "constant": ("constant_schedule", (0.3,), {}),
     "linear": ("linear_schedule", (1.0, 0.1, 10), {}),
@@ -29,6 +33,7 @@ SCHEDULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "warmup_constant": ("warmup_constant_schedule", (0.0, 1.0, 10), {}),
     "warmup_cosine": ("warmup_cosine_decay_schedule", (0.1, 1.0, 10, 35), {"end_value": 0.2}),
     "warmup_exponential": ("warmup_exponential_decay_schedule", (0.0, 1.0, 10, 5, 0.5), {"end_value": 0.05}),
+    "sgdr": ("sgdr_schedule", (CYCLES,), {}),
     "linear_onecycle": ("linear_onecycle_schedule", (40, 1.0), {}),
     "cosine_onecycle": ("cosine_onecycle_schedule", (40, 1.0), {"div_factor": 10.0}),
 }

@@ -157,22 +157,22 @@ def _fold_key(dims: Dims, equation: Equation, shapes: Sequence[Shape]) -> Shape:
 
 
 def _batch_alone(dims: Dims, equation: Equation, shapes: Sequence[Shape]) -> Shape:
-    """The examples along axis 0 may be any number; the rest, and the filters, are numbers."""
+    """The examples may be any number; the rest, and the filters, are numbers."""
     for shape in shapes[1:]:
         dims.pin_all(shape)
-    strides = len(_param(equation, "strides"))
-    if len(shapes[0]) > strides + 2 and equation.prim.name not in ("windows", "fold"):
-        dims.pin(shapes[0][0])  # groups with filters of their own
-    dims.pin_all(shapes[0][1:])
-    return (shapes[0][0], *equation.outputs[0].aval.shape[1:])
+    out = equation.outputs[0].aval.shape
+    grouped = equation.prim.name not in ("windows", "fold") and len(out) > len(_param(equation, "strides")) + 2
+    batch = int(grouped)  # groups with filters of their own come in front
+    dims.pin_all((*shapes[0][:batch], *shapes[0][batch + 1 :]))
+    return (*out[:batch], shapes[0][batch], *out[batch + 1 :])
 
 
 def _filter_gradient(dims: Dims, equation: Equation, shapes: Sequence[Shape]) -> Shape:
     x, y = shapes
-    if len(x) > len(_param(equation, "strides")) + 2:
-        dims.pin_all((x[0], y[0]))
-    dims.unify(x[0], y[0])
-    dims.pin_all((*x[1:], *y[1:]))
+    batch = len(x) - len(_param(equation, "strides")) - 2
+    dims.unify(x[batch], y[batch])
+    for shape in shapes:
+        dims.pin_all((*shape[:batch], *shape[batch + 1 :]))
     return equation.outputs[0].aval.shape
 
 
@@ -180,15 +180,16 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
             "convert", "convert_discrete", "round", "stop_gradient", "name", "random_variate", "normal_quantile",
-            "cumsum", "sort", "argsort", "softmax", "log_softmax",
+            "cumsum", "cumprod", "sort", "argsort", "argpartition", "softmax", "log_softmax",
         ),
         _same,
     ),
-    **dict.fromkeys(("sum", "max", "min", "any", "all"), _reduce),
+    **dict.fromkeys(("sum", "prod", "max", "min", "any", "all"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _position),
     **dict.fromkeys(("conv", "conv_input_grad", "windows", "fold"), _batch_alone),
     "conv_filter_grad": _filter_gradient,
     "logsumexp": _logsumexp,
+    "recurrence": lambda dims, _equation, shapes: dims.broadcast(shapes),
     "transpose": _transpose,
     "broadcast_to": _broadcast_to,
     "reshape": _reshape,

@@ -137,6 +137,18 @@ def _in_place(name: str) -> Callable[[EagerTracer, Any], EagerTracer]:
     return method
 
 
+def _on_the_array(name: str) -> Callable[..., Any]:
+    """A method that works in place, which tracers refuse and arrays do."""
+
+    def method(self: EagerTracer, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.value, name)(*args, **kwargs)
+
+    return method
+
+
+for _name in ("sort", "partition"):
+    setattr(EagerTracer, _name, _on_the_array(_name))
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(EagerTracer, f"__i{_name}__", _in_place(_name))
 

@@ -27,6 +27,7 @@ __all__ = [
     "LATE",
     "UFUNCS",
     "UFUNC_FUNCTIONS",
+    "UFUNC_METHODS",
     "Tracer",
     "ValueTracer",
     "implements",
@@ -37,6 +38,8 @@ __all__ = [
 UFUNCS: dict[Any, Any] = {}
 #: NumPy ufuncs that a function of traced operations serves.
 UFUNC_FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: The methods of ufuncs, ``reduce`` and its kin, and what serves each: called with the ufunc before its arguments.
+UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 #: Functions of NumPy's namespace and what serves each: called with the same arguments.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 #: What to write instead of functions that have no rule, by their public names, "numpy.unique".
@@ -268,15 +271,8 @@ def is_tracer(x: Any) -> bool:
 
 def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A ufunc with keywords, or one of its methods."""
-    if method == "reduce" and ufunc in _REDUCTIONS:
-        axis = kwargs.pop("axis", 0)
-        return FUNCTIONS[_REDUCTIONS[ufunc]](*inputs, axis=axis, **kwargs)
-    if method == "accumulate" and ufunc is np.add:
-        return FUNCTIONS[np.cumsum](*inputs, **{"axis": 0, **kwargs})
-    if method not in ("__call__", "outer"):
-        raise UnsupportedError(
-            f"{_ufunc_name(ufunc)}.{method} has no rule for tracers; {_method_advice(ufunc, method)}"
-        )
+    if method in UFUNC_METHODS:
+        return UFUNC_METHODS[method](ufunc, *inputs, **kwargs)
     function = _server(ufunc)
     if function is None:
         name = _ufunc_name(ufunc)
@@ -407,19 +403,3 @@ def _calling_function() -> str | None:
 
 
 _LIBRARIES = ("numpy", "scipy")
-
-
-_REDUCTIONS = {
-    np.add: np.sum,
-    np.multiply: np.prod,
-    np.maximum: np.max,
-    np.minimum: np.min,
-    np.logical_or: np.any,
-    np.logical_and: np.all,
-}
-
-
-def _method_advice(ufunc: Any, method: str) -> str:
-    if method == "at":
-        return "write ff.at(x)[i].add(v) and its like"
-    return "write it with np.sum, np.cumsum and their like"

@@ -12,7 +12,9 @@ processing") and multiplies it with the filters. The matrix is made for a block 
 time, so that it stays small however large the batch is.
 
 `conv` and its two adjoints also take arrays with one axis more in front of both: groups, each of
-examples and filters of its own. One product of a stack of matrices then serves many groups.
+examples and filters of its own. One product of a stack of matrices then serves many groups; where a group
+has next to no channels, as in a depthwise convolution, each element of the window is one multiplication
+of all groups at once.
 """
 
 from __future__ import annotations
@@ -33,6 +35,12 @@ Padding = tuple[tuple[int, int], ...]
 # The bytes that the matrix of windows may take: large enough for full speed of a matrix product,
 # small enough to stay near the last cache level instead of growing with the batch.
 _BLOCK_BYTES = 1 << 23
+# The bytes of the sums that one element of the window after another is added to: they stay in the cache.
+_SUM_BYTES = 1 << 18
+# The products of a channel with a filter in a group up to which an element of the window is a multiplication.
+_FEW_PRODUCTS = 4
+# Along fewer numbers than these NumPy's loops do not get going.
+_SHORT = 64
 
 
 def output_size(spatial: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Ints:
@@ -220,6 +228,8 @@ def _conv_groups(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, 
     window, filters = w.shape[1:-2], w.shape[-1]
     out = output_size(x.shape[2:-1], window, strides, padding, dilation)
     dtype = np.result_type(x, w)
+    if w.shape[-2] * filters <= _FEW_PRODUCTS:
+        return _conv_few(x, w, out, strides, padding, dilation)
     y = np.empty((groups, count, *out, filters), dtype)
     matrix = w.reshape(groups, -1, filters)
     if _is_large(count, matrix.shape[1], out, dtype):
@@ -238,6 +248,8 @@ def _filter_grad_groups(
     count, out = ct.shape[1], ct.shape[2:-1]
     width = math.prod(window) * channels
     dtype = np.result_type(x, ct)
+    if channels * filters <= _FEW_PRODUCTS:
+        return _filter_grad_few(x, ct, filter_shape, strides, padding, dilation)
     w = np.empty((groups, width, filters), dtype)
     if _is_large(count, width, out, dtype):
         for group in range(groups):
@@ -257,6 +269,8 @@ def _input_grad_groups(
     *window, _, filters = w.shape[1:]
     out = ct.shape[2:-1]
     dtype = np.result_type(ct, w)
+    if channels * filters <= _FEW_PRODUCTS:
+        return _input_grad_few(ct, w, input_shape, strides, padding, dilation)
     matrix = w.reshape(groups, -1, filters).swapaxes(1, 2)
     rows = ct.reshape(groups, count * math.prod(out), filters)
     if _is_pointwise(window, strides, padding):
@@ -301,6 +315,79 @@ def _group_rows(
         yield block, rows if by_position else rows.swapaxes(1, 2)
 
 
+# -- groups with next to no channels: their axis is brought next to the last, (N, *spatial, G, C) ------
+
+
+def _conv_few(x: np.ndarray, w: np.ndarray, out: Ints, strides: Ints, padding: Padding, dilation: Ints) -> np.ndarray:
+    rank, channels = len(strides), w.shape[-2]
+    x = _pad(np.moveaxis(x, 0, -2), padding)
+    y = np.empty((x.shape[0], *out, w.shape[0], w.shape[-1]), np.result_type(x, w))
+    taps = _taps(np.moveaxis(w, 0, -3), rank, out[-1])
+    for block in _blocks(y.shape[0], y[:1].nbytes, _SUM_BYTES):
+        total, product = y[block], np.empty_like(y[block])
+        into = total  # the first product is the sum so far
+        for position in np.ndindex(*w.shape[1 : rank + 1]):
+            seen = x[(block, *_places(position, out, strides, dilation))]
+            for c in range(channels):
+                np.multiply(seen[..., c : c + 1], taps[position][..., c, :], out=into)
+                if into is product:
+                    total += product
+                into = product
+    return np.moveaxis(y, -2, 0)
+
+
+def _input_grad_few(
+    ct: np.ndarray, w: np.ndarray, input_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    rank, filters = len(strides), w.shape[-1]
+    ct = np.moveaxis(ct, 0, -2)
+    groups, batch, *spatial, channels = input_shape
+    out = ct.shape[1 : rank + 1]
+    padded = tuple(size + low + high for size, (low, high) in zip(spatial, padding, strict=True))
+    x = np.zeros((batch, *padded, groups, channels), np.result_type(ct, w))
+    taps = _taps(np.moveaxis(w, 0, -3), rank, out[-1])
+    for block in _blocks(batch, x[:1].nbytes, _SUM_BYTES):
+        product = np.empty((block.stop - block.start, *out, groups, channels), x.dtype)
+        for position in np.ndindex(*w.shape[1 : rank + 1]):
+            total = x[(block, *_places(position, out, strides, dilation))]
+            for f in range(filters):
+                np.multiply(ct[block][..., f : f + 1], taps[position][..., f], out=product)
+                total += product
+    interior = tuple(slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True))
+    return np.moveaxis(x[(slice(None), *interior)], -2, 0)
+
+
+def _filter_grad_few(
+    x: np.ndarray, ct: np.ndarray, filter_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> np.ndarray:
+    rank, window = len(strides), filter_shape[1:-2]
+    x, ct = _pad(np.moveaxis(x, 0, -2), padding), np.moveaxis(ct, 0, -2)
+    out = ct.shape[1 : rank + 1]
+    w = np.zeros(filter_shape, np.result_type(x, ct))
+    positions = list(range(rank + 1))
+    group, channel, filter_ = rank + 1, rank + 2, rank + 3
+    for block in _blocks(ct.shape[0], ct[:1].nbytes, _SUM_BYTES):
+        for position in np.ndindex(*window):
+            seen = x[(block, *_places(position, out, strides, dilation))]
+            w[(slice(None), *position)] += np.einsum(
+                seen,
+                [*positions, group, channel],
+                ct[block],
+                [*positions, group, filter_],
+                [group, channel, filter_],
+            )
+    return w
+
+
+def _taps(w: np.ndarray, rank: int, length: int) -> np.ndarray:
+    """Filters (*window, G, C, F), each repeated along the last spatial axis of the outputs, of this length, where the
+    groups alone would make short loops: (*window, 1 or length, G, C, F)."""
+    spread = w[(*[slice(None)] * rank, None)]
+    if math.prod(w.shape[rank:]) >= _SHORT:
+        return spread
+    return np.ascontiguousarray(np.broadcast_to(spread, (*w.shape[:rank], length, *w.shape[rank:])))
+
+
 # -- the matrix of windows ----------------------------------------------------------------------------
 
 
@@ -336,9 +423,9 @@ def _window_rows(
         yield block, filled.reshape(-1, width) if by_position else filled.reshape(width, -1).T
 
 
-def _blocks(batch: int, bytes_each: int) -> Iterator[slice]:
-    """Slices of the batch, each of as many examples as the matrix of windows may hold."""
-    count = max(1, _BLOCK_BYTES // max(1, bytes_each))
+def _blocks(batch: int, bytes_each: int, at_once: int | None = None) -> Iterator[slice]:
+    """Slices of the batch, each of as many examples as the matrix of windows, or as so many bytes, may hold."""
+    count = max(1, (at_once or _BLOCK_BYTES) // max(1, bytes_each))
     for start in range(0, batch, count):
         yield slice(start, min(start + count, batch))
 
@@ -351,9 +438,9 @@ def _is_pointwise(window: Ints | list[int], strides: Ints, padding: Padding = ()
 def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
     if not any(map(any, padding)):
         return x
-    spatial = x.shape[1:-1]
+    spatial, rest = x.shape[1 : len(padding) + 1], x.shape[len(padding) + 1 :]
     sizes = [size + low + high for size, (low, high) in zip(spatial, padding, strict=True)]
-    padded = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
+    padded = np.zeros((x.shape[0], *sizes, *rest), x.dtype)
     interior = [slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True)]
     padded[(slice(None), *interior)] = x
     return padded

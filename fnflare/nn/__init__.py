@@ -47,13 +47,15 @@ from fnflare.nn.activations import (
     Threshold,
     elementwise,
 )
+from fnflare.nn.adaptive import AdaptiveAvgPool, AdaptiveMaxPool
 from fnflare.nn.attention import MultiHeadAttention
 from fnflare.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from fnflare.nn.combinators import FanInConcat, FanInSum, FanOut, parallel, residual, serial, shape_dependent
-from fnflare.nn.conv import Conv
-from fnflare.nn.dense import Dense, Flatten
-from fnflare.nn.dropout import Dropout
-from fnflare.nn.embedding import Embedding, FixedEmbedding
+from fnflare.nn.combinators import FanInConcat, FanInSum, FanOut, parallel, residual, serial, shape_dependent, skip
+from fnflare.nn.conv import Conv, DepthwiseConv
+from fnflare.nn.conv_transpose import ConvTranspose
+from fnflare.nn.dense import Bilinear, Dense, Flatten, Maxout, Scale
+from fnflare.nn.dropout import AlphaDropout, Dropout, GaussianDropout, SpatialDropout, VariationalDropout
+from fnflare.nn.embedding import Embedding, EmbeddingBag, FixedEmbedding
 from fnflare.nn.functions import (
     celu,
     elu,
@@ -140,44 +142,59 @@ from fnflare.nn.losses import (
 )
 from fnflare.nn.lstm_cells import LayerNormLSTMCell, PeepholeLSTMCell
 from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, roc_auc, top_k_accuracy
-from fnflare.nn.norm import BatchNorm, LayerNorm
-from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from fnflare.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
+from fnflare.nn.positions import SinusoidalPositions, rotary, sinusoidal_positions
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
+from fnflare.nn.reparametrized import SpectralNorm, WeightNorm
 from fnflare.nn.scoping import scope
+from fnflare.nn.sharing import tied
 from fnflare.nn.state import StatefulLayer, with_state
 from fnflare.nn.summarize import Summary, summary
+from fnflare.nn.unpool import MaxUnpool
+from fnflare.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample, pixel_shuffle, pixel_unshuffle, upsample
 from fnflare.padded import Padded, pad
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
+    "AlphaDropout",
     "AvgPool",
     "BatchNorm",
+    "Bilinear",
     "Cell",
     "Celu",
     "Conv",
+    "ConvTranspose",
     "Dense",
+    "DepthwiseConv",
     "Dropout",
     "Elu",
     "Embedding",
+    "EmbeddingBag",
     "FanInConcat",
     "FanInSum",
     "FanOut",
     "FixedEmbedding",
     "Flatten",
     "GRUCell",
+    "GaussianDropout",
     "Gelu",
     "GeluTanh",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Glu",
+    "GroupNorm",
     "HardShrink",
     "HardSigmoid",
     "HardSwish",
     "HardTanh",
     "Identity",
     "Initializer",
+    "InstanceNorm",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -187,32 +204,45 @@ __all__ = [
     "LogCosh",
     "LogSigmoid",
     "LogSoftmax",
+    "LpPool",
     "MaxPool",
+    "MaxUnpool",
+    "Maxout",
     "Mish",
     "MultiHeadAttention",
     "PRelu",
     "Padded",
     "PeepholeLSTMCell",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "RMSNorm",
     "RNNCell",
     "RRelu",
     "Recurrent",
     "Relu",
     "Relu6",
+    "Scale",
     "Selu",
     "Sigmoid",
     "Silu",
+    "SinusoidalPositions",
     "SoftShrink",
     "SoftSign",
     "Softmax",
     "Softmin",
     "Softplus",
     "Sparsemax",
+    "SpatialDropout",
+    "SpectralNorm",
     "StatefulLayer",
     "Summary",
     "Swish",
     "Tanh",
     "TanhShrink",
     "Threshold",
+    "Upsample",
+    "VariationalDropout",
+    "WeightNorm",
     "absolute_error",
     "accuracy",
     "celu",
@@ -262,6 +292,8 @@ __all__ = [
     "orthogonal",
     "pad",
     "parallel",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "precision",
     "prelu",
@@ -270,6 +302,7 @@ __all__ = [
     "relu6",
     "residual",
     "roc_auc",
+    "rotary",
     "scope",
     "selu",
     "serial",
@@ -278,6 +311,8 @@ __all__ = [
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
     "silu",
+    "sinusoidal_positions",
+    "skip",
     "smooth_l1_loss",
     "softmax",
     "softmax_cross_entropy",
@@ -297,11 +332,13 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "tied",
     "top_k_accuracy",
     "triplet_margin_loss",
     "truncated_normal",
     "tversky_loss",
     "uniform",
+    "upsample",
     "variance_scaling",
     "with_state",
     "zeros",

@@ -22,6 +22,7 @@ from fnflare.nn.layer import (
     require_key,
     units_of,
 )
+from fnflare.nn.positions import rotary as turned
 from fnflare.padded import Padded
 
 __all__ = ["MultiHeadAttention"]
@@ -36,6 +37,7 @@ def MultiHeadAttention(
     *,
     causal: bool = False,
     head_size: int | None = None,
+    rotary: bool = False,
     bias: bool = True,
     W_init: Initializer = _GLOROT,
     b_init: Initializer = zeros,
@@ -47,14 +49,16 @@ def MultiHeadAttention(
     ..., "output": ...}``, each ``{"W": (in, out), "b": (out,)}``; the heads lie side by side in the outputs of
     the first three.
 
-    ``apply`` takes one more keyword, ``mask=``: booleans of shape (T, T), (N, T, T) or (N, heads, T, T),
+    ``apply`` takes two more keywords. ``mask=``: booleans of shape (T, T), (N, T, T) or (N, heads, T, T),
     true where the position of the last axis may be looked at from that of the last but one. A
-    position that may look nowhere sees the mean of all.
+    position that may look nowhere sees the mean of all. ``return_weights=True``: the outputs are then a pair, the
+    second how much of each position was taken, (N, heads, T, T), of a `Padded` batch zero past the ends.
 
     Args:
         heads: how many.
         causal: whether positions look only at themselves and those before them.
         head_size: the size of a query; by default features / heads, which has to be whole.
+        rotary: whether queries and keys are turned by their positions, see `nn.rotary`; their size has to be even.
         bias: whether there are ``b``.
         W_init: draws each W, ``init(key, shape)``.
         b_init: draws each b.
@@ -79,6 +83,11 @@ def MultiHeadAttention(
             raise ArgumentError(
                 f"{scoping.where()}{kind}: {features} features do not divide among {heads} heads; give head_size="
             )
+        if rotary and (head_size or features // heads) % 2:
+            raise ArgumentError(
+                f"{scoping.where()}{kind}: rotary=True turns pairs of features, got queries of size "
+                f"{head_size or features // heads}; give an even head_size="
+            )
         require_key(kind, key)
         inner = heads * (head_size or features // heads)
         keys = random.split(key, 8)
@@ -90,28 +99,43 @@ def MultiHeadAttention(
                 params[name]["b"] = b_init(keys[2 * i + 1], (columns,))
         return input_shape, params
 
-    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False, mask: Any = None) -> Any:
+    def apply(
+        params: Any,
+        inputs: Any,
+        *,
+        key: Any = None,
+        train: bool = False,
+        mask: Any = None,
+        return_weights: bool = False,
+    ) -> Any:
         x = inputs.values if type(inputs) is Padded else inputs
         features = params["query"]["W"].shape[0]
         if len(getattr(x, "shape", ())) != 3 or x.shape[-1] != features:
             raise mismatch(kind, f"(N, T, {features})", x)
         batch, steps, _ = x.shape
         q, k, v = [_heads(linear(x, p["W"], p.get("b")), heads) for p in (params[n] for n in _PARTS[:3])]
+        if rotary:
+            q, k = turned(q), turned(k)
         scores = (q @ np.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5
         seen = _visible(inputs, steps, causal, mask)
         if seen is not None:
             # The least finite number, not -inf: a row that sees nothing then has no nan.
             scores = np.where(seen, scores, np.asarray(np.finfo(scores.dtype).min))
-        mixed = np.swapaxes(ops.softmax(scores) @ v, 1, 2)
+        weights = ops.softmax(scores)
+        mixed = np.swapaxes(weights @ v, 1, 2)
         out = params["output"]
         y = linear(np.reshape(mixed, (batch, steps, -1)), out["W"], out.get("b"))
-        return Padded(y, inputs.lengths) if type(inputs) is Padded else y
+        if type(inputs) is Padded:
+            y = Padded(y, inputs.lengths)
+            if return_weights:
+                weights = np.where(inputs.mask()[:, None, :, None], weights, np.zeros((), weights.dtype))
+        return (y, weights) if return_weights else y
 
     def flops(shape: Shape, out: Shape, params: Any) -> int:
         features, inner = params["query"]["W"].shape
         steps = units_of((*shape[:2], 1))
         projections = steps * 4 * (2 * features * inner) + steps * (3 * inner + features) * bias
-        return projections + steps * steps * (4 * inner + 6 * heads)
+        return projections + rotary * 6 * steps * inner + steps * steps * (4 * inner + 6 * heads)
 
     return layer(kind, init, apply, flops)
 

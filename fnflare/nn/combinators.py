@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from fnflare import random
+from fnflare import random, tree
+from fnflare.core import ShapeDtypeStruct
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.nn import scoping
 from fnflare.nn.layer import Layer, Shape, checked_shape, layer, named, positive_int, units_of
 from fnflare.padded import Padded
+from fnflare.transforms import eval_shape
 
-__all__ = ["FanInConcat", "FanInSum", "FanOut", "parallel", "residual", "serial", "shape_dependent"]
+__all__ = ["FanInConcat", "FanInSum", "FanOut", "parallel", "residual", "serial", "shape_dependent", "skip"]
 
 
 class _Children:
@@ -331,6 +333,66 @@ def residual(inner: Layer) -> Layer:
         return add(inputs, inner_apply(params, inputs, key=key, train=train))
 
     return named("residual", Layer(init, apply))
+
+
+def skip(inner: Layer, combine: Callable[[Any, Any], Any] = np.add) -> Layer:
+    """A layer beside which its input flows as well: ``combine(inner(x), x)``.
+
+    The parameters, and the paths within, are those of `inner`. With the default it is `residual`.
+
+    Args:
+        inner: a layer.
+        combine: makes one of what `inner` gives and of its input. Of `Padded` batches it gets the values; the lengths
+            are those that `inner` gives.
+
+    Raises:
+        ArgumentError: `inner` is not a layer, or `combine` not a function.
+
+    >>> from fnflare import nn, random
+    >>> dense_block = skip(nn.Dense(3), lambda y, x: np.concatenate([x, y], axis=-1))
+    >>> dense_block.init(random.key(0), (-1, 5))[0]
+    (-1, 8)
+    """
+    inner_init, inner_apply = check_layer(inner, "skip")
+    if not callable(combine):
+        raise ArgumentError(f"skip: combine must be a function of the layer's output and its input, got {combine!r}")
+
+    def init(key: Any, input_shape: Any) -> tuple[Any, Any]:
+        output_shape, params = inner_init(key, input_shape)
+        try:
+            # What differs between two sizes of the free dimensions is free.
+            few, many = [eval_shape(combine, *_stand_ins((output_shape, input_shape), n)) for n in (2, 3)]
+        except (ValueError, TypeError) as error:
+            raise ShapeError(
+                f"{scoping.where()}skip: combine does not take the layer's output, {output_shape}, with its input, "
+                f"{input_shape}: {error}"
+            ) from None
+        sizes = [[n if n == m else -1 for n, m in zip(a.shape, b.shape, strict=True)] for a, b in _pairs(few, many)]
+        shapes = [tuple(s) for s in sizes]
+        return shapes[0] if hasattr(few, "shape") else tuple(shapes), params
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        outputs = inner_apply(params, inputs, key=key, train=train)
+        if type(outputs) is Padded and type(inputs) is Padded:
+            return Padded(combine(outputs.values, inputs.values), outputs.lengths)
+        if type(outputs) is Padded or type(inputs) is Padded:
+            raise ShapeError(
+                f"{scoping.where()}skip: a Padded batch and an array do not combine; the layer within lost the lengths"
+            )
+        return combine(outputs, inputs)
+
+    return named("skip", Layer(init, apply))
+
+
+def _stand_ins(shape: Any, free: int) -> Any:
+    """Arrays that have a shape and nothing else, with so many elements along free dimensions."""
+    if any(not isinstance(n, (int, np.integer)) for n in shape):
+        return tuple([_stand_ins(s, free) for s in shape])
+    return ShapeDtypeStruct(tuple([free if n < 0 else int(n) for n in shape]), np.float32)
+
+
+def _pairs(few: Any, many: Any) -> list[tuple[Any, Any]]:
+    return list(zip(tree.leaves(few), tree.leaves(many), strict=True))
 
 
 def shape_dependent(make_layer: Callable[[Any], Layer]) -> Layer:

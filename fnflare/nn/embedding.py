@@ -7,14 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fnflare.errors import ArgumentError, DtypeError
+from fnflare.core import is_tracer
+from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, normal
-from fnflare.nn.layer import Layer, Shape, function, layer, positive_int, require_key
+from fnflare.nn.layer import (
+    Layer,
+    Shape,
+    checked_shape,
+    function,
+    is_pair_of_shapes,
+    layer,
+    positive_int,
+    require_key,
+    units_of,
+)
+from fnflare.nn.windows import clear
 from fnflare.ops.at import at
 from fnflare.padded import Padded
 
-__all__ = ["Embedding", "FixedEmbedding"]
+__all__ = ["Embedding", "EmbeddingBag", "FixedEmbedding"]
 
 _NORMAL = normal(1.0)
 
@@ -84,6 +96,103 @@ def FixedEmbedding(matrix: ArrayLike) -> Layer:
         return _look_up("FixedEmbedding", vectors, inputs)
 
     return layer("FixedEmbedding", init, apply, lambda shape, out, params: 0)
+
+
+def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initializer = _NORMAL) -> Layer:
+    """One vector for a bag of words: the mean, sum or maximum of theirs.
+
+    Inputs: integers (N, T), bags of T words each; a `Padded` batch of them, bags of as many words as each sequence has;
+    or a pair (words, offsets) of integers (M,) and (N,), bag i from offset i up to the next, the last up to the end.
+    Outputs (N, dim), zeros for a bag without words. Parameters ``{"W": (vocab, dim)}``.
+
+    Args:
+        vocab: the number of words.
+        dim: the size of the vectors.
+        mode: ``"mean"``, ``"sum"`` or ``"max"``.
+        W_init: draws W, ``init(key, shape)``.
+
+    Raises:
+        ArgumentError: a setting is out of range; when applied, a word is not below `vocab`, or the offsets do not start
+            with 0 and ascend.
+        DtypeError: when applied, the inputs are not integers.
+        ShapeError: when applied, they have other shapes.
+
+    >>> params = {"W": np.array([[1.0], [2.0], [4.0]])}
+    >>> bag = EmbeddingBag(3, 1, mode="sum").apply
+    >>> bag(params, np.array([[0, 1], [2, 2]])).ravel()
+    array([3., 8.])
+    >>> bag(params, (np.array([0, 1, 2]), np.array([0, 0, 1]))).ravel()
+    array([0., 1., 6.])
+    """
+    kind = "EmbeddingBag"
+    vocab, dim = positive_int(kind, "vocab", vocab), positive_int(kind, "dim", dim)
+    function(kind, "W_init", W_init)
+    if mode not in ("mean", "sum", "max"):
+        raise ArgumentError(f"{kind}: mode must be one of 'mean', 'sum', 'max', got {mode!r}")
+
+    def init(key: Any, input_shape: Any) -> tuple[Shape, Any]:
+        pair = is_pair_of_shapes(input_shape)
+        shape = checked_shape(kind, input_shape[1] if pair else input_shape)
+        if len(shape) != (1 if pair else 2):
+            raise _not_bags(input_shape)
+        require_key(kind, key)
+        return (shape[0], dim), {"W": W_init(key, (vocab, dim))}
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        if type(inputs) is not Padded and isinstance(inputs, (tuple, list)):
+            return _bags_by_offsets(params["W"], inputs, mode)
+        if len(getattr(inputs.values if type(inputs) is Padded else inputs, "shape", (0, 0))) != 2:
+            raise _not_bags(np.shape(inputs.values if type(inputs) is Padded else inputs))
+        rows = _look_up(kind, params["W"], inputs)
+        if type(rows) is not Padded:
+            vectors, count = rows, np.asarray(rows.shape[1])
+        else:
+            vectors = clear(rows.values, rows.mask(), -np.inf if mode == "max" else 0)
+            count = np.reshape(rows.lengths, (-1, 1))
+        if vectors.shape[1] == 0:
+            return np.zeros((vectors.shape[0], dim), vectors.dtype)
+        if mode == "max":
+            return np.where(count > 0, np.max(vectors, axis=1), np.zeros((), vectors.dtype))
+        total = np.sum(vectors, axis=1)
+        return total if mode == "sum" else total / np.maximum(count, 1).astype(total.dtype)
+
+    def flops(shape: Any, out: Shape, params: Any) -> int:
+        return units_of(out) if is_pair_of_shapes(shape) else units_of(shape) * dim
+
+    return layer(kind, init, apply, flops, several=True)
+
+
+def _bags_by_offsets(vectors: Any, inputs: Any, mode: str) -> Any:
+    """Bags of words that lie one after the other, from the offset of each on."""
+    if len(inputs) != 2 or any(len(np.shape(x)) != 1 for x in inputs):
+        raise _not_bags(tuple([np.shape(x) for x in inputs]))
+    words, offsets = inputs
+    if getattr(offsets, "dtype", np.dtype(float)).kind not in "iu":
+        raise DtypeError(f"{scoping.where()}EmbeddingBag expected offsets that are integers, got {offsets!r}")
+    if not is_tracer(offsets) and (
+        offsets[:1].any() or (np.diff(offsets) < 0).any() or (offsets[-1:] > words.shape[0]).any()
+    ):
+        raise ArgumentError(
+            f"{scoping.where()}EmbeddingBag: offsets start with 0, ascend, and end within the {words.shape[0]} words, "
+            f"got {offsets}"
+        )
+    rows = _look_up("EmbeddingBag", vectors, words)
+    ends = np.concatenate([offsets[1:], np.full(1, rows.shape[0], offsets.dtype)])
+    count = np.reshape(ends - offsets, (-1, 1))
+    bag = np.searchsorted(offsets, np.arange(rows.shape[0]), side="right") - 1
+    shape = (offsets.shape[0], rows.shape[1])
+    if mode == "max":
+        top = at(np.full(shape, -np.inf, rows.dtype))[bag].max(rows)
+        return np.where(count > 0, top, np.zeros((), rows.dtype))
+    total = at(np.zeros(shape, rows.dtype))[bag].add(rows)
+    return total if mode == "sum" else total / np.maximum(count, 1).astype(rows.dtype)
+
+
+def _not_bags(got: Any) -> ShapeError:
+    return ShapeError(
+        f"{scoping.where()}EmbeddingBag expected words (N, T), or a pair (words, offsets) of shapes (M,) and (N,), "
+        f"got shape {got}"
+    )
 
 
 def _look_up(kind: str, vectors: Any, words: Any) -> Any:

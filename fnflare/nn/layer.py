@@ -102,10 +102,24 @@ def known_features(kind: str, shape: Shape, rank: int | None = None, wanted: str
     return shape[-1]
 
 
+def check_channels(kind: str, channels: int, groups: int) -> None:
+    """The channels of an input are as many in each group."""
+    if channels % groups:
+        raise ShapeError(
+            f"{scoping.where()}{kind}: {channels} channels do not divide among {groups} groups; "
+            f"choose groups= that divides {channels}"
+        )
+
+
 def mismatch(kind: str, wanted: str, inputs: Any) -> ShapeError:
     """The error for inputs whose shape does not fit the layer."""
     got = np.shape(inputs) if hasattr(inputs, "shape") else type(inputs).__name__
     return ShapeError(f"{scoping.where()}{kind} expected inputs {wanted}, got {got}")
+
+
+def is_pair_of_shapes(shape: Any) -> bool:
+    """Whether this is the shapes of two inputs, and not that of one."""
+    return isinstance(shape, (tuple, list)) and len(shape) == 2 and all(isinstance(s, (tuple, list)) for s in shape)
 
 
 def positive_int(kind: str, name: str, value: Any, least: int = 1) -> int:

@@ -1,4 +1,4 @@
-"""Normalisation: over the features of each position, and over the batch."""
+"""Normalisation: over the features of each position, over the positions of each example, and over the batch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.errors import ArgumentError
+from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, fraction, known_features, layer, mismatch, units_of
+from fnflare.nn.layer import (
+    Layer,
+    Shape,
+    check_channels,
+    fraction,
+    known_features,
+    layer,
+    mismatch,
+    positive_int,
+    units_of,
+)
+from fnflare.nn.state import running_state
 from fnflare.padded import Padded
 
-__all__ = ["BatchNorm", "LayerNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
 
 def _epsilon(kind: str, value: Any) -> float:
@@ -60,6 +71,126 @@ def LayerNorm(epsilon: float = 1e-5) -> Layer:
     return layer("LayerNorm", init, apply, lambda shape, out, params: 8 * units_of(out))
 
 
+def RMSNorm(epsilon: float = 1e-6) -> Layer:
+    """Divide the features of each position by their root mean square (Zhang & Sennrich 2019).
+
+    Inputs (..., features). A `Padded` batch passes with its lengths. Parameters ``{"scale": (features,)}``, ones at
+    first.
+
+    Args:
+        epsilon: added to the mean square.
+
+    >>> shape, params = RMSNorm().init(None, (-1, 2))
+    >>> RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
+    array([[0.849, 1.131]], dtype=float32)
+    """
+    eps = _epsilon("RMSNorm", epsilon)
+
+    def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
+        return input_shape, {"scale": np.ones(known_features("RMSNorm", input_shape), np.float32)}
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        if type(inputs) is Padded:
+            return Padded(apply(params, inputs.values), inputs.lengths)
+        _check_features("RMSNorm", inputs, params["scale"])
+        return inputs / np.sqrt(np.mean(inputs * inputs, axis=-1, keepdims=True) + eps) * params["scale"]
+
+    return layer("RMSNorm", init, apply, lambda shape, out, params: 4 * units_of(out))
+
+
+def GroupNorm(groups: int, epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
+    """Normalise groups of channels of each example, over all its positions, to mean 0 and variance 1 (Wu & He 2018).
+
+    Inputs (N, ..., C); of a `Padded` batch over each sequence's own length. Parameters ``{"scale": (C,),
+    "bias": (C,)}``, ones and zeros at first; without `affine` ``()``.
+
+    Args:
+        groups: how many; they have to divide the number of channels.
+        epsilon: added to the variance.
+        affine: whether there are parameters.
+
+    Raises:
+        ArgumentError: a setting is out of range.
+
+    >>> shape, params = GroupNorm(2).init(None, (-1, 8, 8, 6))
+    >>> shape, params["scale"].shape
+    ((-1, 8, 8, 6), (6,))
+    """
+    groups = positive_int("GroupNorm", "groups", groups)
+    return _grouped("GroupNorm", groups, epsilon, affine)
+
+
+def InstanceNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
+    """Normalise each channel of each example, over all its positions, to mean 0 and variance 1 (Ulyanov et al. 2016).
+
+    Inputs (N, *spatial, C); of a `Padded` batch over each sequence's own length. Parameters ``{"scale": (C,),
+    "bias": (C,)}``, ones and zeros at first; without `affine` ``()``.
+
+    Args:
+        epsilon: added to the variance.
+        affine: whether there are parameters.
+
+    Raises:
+        ArgumentError: a setting is out of range.
+
+    >>> y = InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
+    >>> y.ravel().round(2)
+    array([-1.22,  0.  ,  1.22])
+    """
+    return _grouped("InstanceNorm", None, epsilon, affine)
+
+
+def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool) -> Layer:
+    """Statistics of each example over its positions, in groups of channels; None for a group for each channel."""
+    eps = _epsilon(kind, epsilon)
+    # One channel of one position has nothing to be normalised by.
+    least, wanted = (3, "(N, ..., C) with at least one axis of positions") if groups is None else (2, "(N, ..., C)")
+
+    def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
+        channels = known_features(kind, input_shape)
+        if len(input_shape) < least:
+            raise ShapeError(f"{scoping.where()}{kind} expected inputs {wanted}, got input shape {input_shape}")
+        _check_groups(kind, channels, groups)
+        return input_shape, _affine_params(channels) if affine else ()
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        x, mask = (inputs.values, inputs.mask()) if type(inputs) is Padded else (inputs, None)
+        shape = np.shape(x)
+        if len(shape) < least:
+            raise mismatch(kind, wanted, x)
+        if affine:
+            _check_features(kind, x, params["scale"])
+        count = _check_groups(kind, shape[-1], groups)
+        y = np.reshape(_normalised(np.reshape(x, (*shape[:-1], count, shape[-1] // count)), mask, eps), shape)
+        if affine:
+            y = y * params["scale"] + params["bias"]
+        return y if mask is None else Padded(y, inputs.lengths)
+
+    return layer(kind, init, apply, lambda shape, out, params: 8 * units_of(out))
+
+
+def _check_groups(kind: str, channels: int, groups: int | None) -> int:
+    count = channels if groups is None else groups
+    check_channels(kind, channels, count)
+    return count
+
+
+def _normalised(x: Any, mask: Any, eps: float) -> Any:
+    """(N, ..., groups, channels), each group of an example to mean 0 and variance 1; over real positions where there
+    is a mask (N, T)."""
+    axes = (*range(1, x.ndim - 2), x.ndim - 1)
+    if mask is None:
+        centred = x - np.mean(x, axis=axes, keepdims=True)
+        return centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    real = np.reshape(mask, (*mask.shape, *[1] * (x.ndim - 2)))
+    others = int(np.prod(x.shape[2:-2], dtype=int)) * x.shape[-1]
+    count = np.maximum(np.sum(real, axis=1, keepdims=True), 1) * others
+    share = (1.0 / count).astype(x.dtype)
+    mean = np.sum(np.where(real, x, np.zeros((), x.dtype)), axis=axes, keepdims=True) * share
+    centred = np.where(real, x - mean, np.zeros((), x.dtype))
+    return centred / np.sqrt(np.sum(centred * centred, axis=axes, keepdims=True) * share + eps)
+
+
 def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
     """Normalise each feature over the batch to mean 0 and variance 1 (Ioffe & Szegedy 2015).
 
@@ -88,22 +219,15 @@ def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
     momentum = fraction("BatchNorm", "momentum", momentum)
     eps = _epsilon("BatchNorm", epsilon)
 
-    def states() -> Any:
-        store = scoping.local.states
-        if store is None:
-            raise ArgumentError(
-                f"{scoping.where()}BatchNorm keeps running statistics, which need a place: wrap the whole model, "
-                "as in model = nn.with_state(nn.serial(...)), whose apply takes and returns the state"
-            )
-        return store
-
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         features = known_features("BatchNorm", input_shape)
-        states().add("BatchNorm", {"mean": np.zeros(features, np.float32), "var": np.ones(features, np.float32)})
+        running_state("BatchNorm").add(
+            "BatchNorm", {"mean": np.zeros(features, np.float32), "var": np.ones(features, np.float32)}
+        )
         return input_shape, _affine_params(features)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
-        store = states()
+        store = running_state("BatchNorm")
         x, mask = (inputs.values, inputs.mask()) if type(inputs) is Padded else (inputs, None)
         _check_features("BatchNorm", x, params["scale"])
         running = store.read("BatchNorm")

@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of each window, or of everything."""
+"""Pooling: the maximum, the mean or the norm of each window, or of everything."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
-from fnflare.errors import ShapeError
+from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.layer import Layer, Shape, layer, mismatch, units_of
 from fnflare.nn.windows import Padding, Window, clear, rewrap
 from fnflare.padded import Padded
 
-__all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
+__all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "LpPool", "MaxPool"]
 
 
 def MaxPool(
@@ -23,6 +23,7 @@ def MaxPool(
     *,
     strides: int | tuple[int, ...] | None = None,
     padding: Padding = "VALID",
+    return_indices: bool = False,
 ) -> Layer:
     """The maximum of each window, channel by channel.
 
@@ -33,6 +34,9 @@ def MaxPool(
         window: the size of the window along each spatial axis; an integer means one axis, time.
         strides: the distance between windows; by default the window's size, so that they do not overlap.
         padding: as in `Conv`.
+        return_indices: whether the outputs are a pair: the maxima, and where each was found, an integer that
+            counts the positions of its channel in the order of memory, as `MaxUnpool` takes them. Of
+            equal elements the first is found then, and gets all of the gradient.
 
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
@@ -44,7 +48,72 @@ def MaxPool(
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, -np.inf)
-        return rewrap(_reduce_windows(np.max, win, x, pads, -np.inf), lengths)
+        if not return_indices:
+            return rewrap(_reduce_windows(np.max, win, x, pads, -np.inf), lengths)
+        if lengths is not None:
+            raise ArgumentError(
+                f"{scoping.where()}MaxPool: return_indices=True is for arrays; positions in a Padded batch would not "
+                "be those that each sequence gives alone"
+            )
+        return _max_with_indices(win, x, pads)
+
+    return _pool(win, apply, 2 if return_indices else 1)
+
+
+def _max_with_indices(win: Window, x: Any, pads: Any) -> tuple[Any, Any]:
+    """The maximum of every window, and its position in the input."""
+    spatial = x.shape[1:-1]
+    if any(map(any, pads)):
+        x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-np.inf)
+    view = ops.windows(x, win.size, win.strides, win.dilation)
+    flat = np.reshape(view, (*view.shape[: -win.rank], math.prod(win.size)))
+    best = np.argmax(ops.stop_gradient(flat), axis=-1)
+    index: Any = 0
+    for k, n in enumerate(spatial):
+        within = best // math.prod(win.size[k + 1 :]) % win.size[k]
+        starts = np.arange(view.shape[1 + k]).reshape((-1, *[1] * (win.rank - k))) * win.strides[k] - pads[k][0]
+        # A window of -inf alone has its first element, which may be padding, and then means the one next to that.
+        index = index * n + np.clip(starts + within, 0, n - 1)
+    return np.take_along_axis(flat, best[..., None], -1)[..., 0], index
+
+
+def LpPool(
+    p: float,
+    window: int | tuple[int, ...],
+    *,
+    strides: int | tuple[int, ...] | None = None,
+    padding: Padding = "VALID",
+) -> Layer:
+    """The p-norm of each window, channel by channel: ``sum(abs(x) ** p) ** (1 / p)`` (Gulcehre et al. 2014).
+
+    Inputs (N, *spatial, C), outputs (N, *out, C). A window of zeros has a gradient of zeros. Of a `Padded` batch each
+    sequence gives what it gives alone, and the lengths become those of the outputs. No parameters.
+
+    Args:
+        p: the order of the norm, at least 1.
+        window: the size of the window along each spatial axis; an integer means one axis, time.
+        strides: the distance between windows; by default the window's size, so that they do not overlap.
+        padding: as in `Conv`.
+
+    Raises:
+        ArgumentError: a setting is out of range, or they do not agree in the number of axes.
+
+    >>> LpPool(2, 2).apply((), np.array([[[3.0], [-4.0], [0.0], [0.0]]])).ravel()
+    array([5., 0.])
+    """
+    order: Any = p
+    if isinstance(order, bool) or not isinstance(order, (int, float)) or not 1 <= order < math.inf:
+        raise ArgumentError(f"LpPool: p must be a number and at least 1, got {p!r}; for the maximum use MaxPool")
+    win = Window("LpPool", window, window if strides is None else strides, padding)
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        x, lengths, pads = win.prepare(inputs, 0)
+        powers = x * x if p == 2 else np.abs(x) ** p
+        total = _reduce_windows(np.sum, win, powers, pads, 0)
+        some = total != 0
+        # The root of the branch that is not taken has to have a finite derivative.
+        root = np.where(some, total, np.ones((), x.dtype)) ** (1 / p)
+        return rewrap(np.where(some, root, np.zeros((), x.dtype)), lengths)
 
     return _pool(win, apply)
 
@@ -90,11 +159,15 @@ def _ones_within(batch: Padded, dtype: Any) -> Any:
     return clear(np.ones(batch.values.shape[:-1], dtype), batch.mask(), 0)
 
 
-def _pool(win: Window, apply: Callable[..., Any]) -> Layer:
-    def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
-        return win.output_shape(input_shape, input_shape[-1] if input_shape else 0), ()
+def _pool(win: Window, apply: Callable[..., Any], outputs: int = 1) -> Layer:
+    def init(key: Any, input_shape: Shape) -> tuple[Any, Any]:
+        shape = win.output_shape(input_shape, input_shape[-1] if input_shape else 0)
+        return shape if outputs == 1 else (shape,) * outputs, ()
 
-    return layer(win.kind, init, apply, lambda shape, out, params: units_of(out) * math.prod(win.size))
+    def flops(shape: Shape, out: Any, params: Any) -> int:
+        return units_of(out if outputs == 1 else out[0]) * math.prod(win.size)
+
+    return layer(win.kind, init, apply, flops)
 
 
 def _reduce_windows(f: Any, win: Window, x: Any, pads: tuple[tuple[int, int], ...], fill: float) -> Any:

@@ -10,7 +10,7 @@ from fnflare.nn import scoping
 from fnflare.nn.combinators import check_layer
 from fnflare.nn.layer import Layer
 
-__all__ = ["StateStore", "StatefulLayer", "with_state"]
+__all__ = ["StateStore", "StatefulLayer", "running_state", "with_state"]
 
 
 class StatefulLayer(NamedTuple):
@@ -61,6 +61,17 @@ class StateStore:
     def write(self, kind: str, state: Any) -> None:
         """Give the layer that is running a new state."""
         self.new[self._key(kind)] = state
+
+
+def running_state(kind: str) -> StateStore:
+    """The states of the model that is running, for a layer of a kind that keeps some."""
+    store = scoping.local.states
+    if store is None:
+        raise ArgumentError(
+            f"{scoping.where()}{kind} keeps running statistics, which need a place: wrap the whole model, "
+            "as in model = nn.with_state(nn.serial(...)), whose apply takes and returns the state"
+        )
+    return store
 
 
 def with_state(model: Layer) -> StatefulLayer:

@@ -12,6 +12,7 @@ from fnflare.nn import scoping
 from fnflare.nn.combinators import check_layer
 from fnflare.nn.layer import Layer
 from fnflare.nn.state import StatefulLayer, with_state
+from fnflare.tree import path_str
 
 __all__ = ["Recorder", "Row", "Summary", "summary"]
 
@@ -45,6 +46,26 @@ class Recorder:
     def add(self, kind: str, output_shape: Any, params: Any, flops: int | None) -> None:
         """Note that the layer that is running is of this kind and has these parameters."""
         self.rows.append(Row(scoping.path(), kind, output_shape, *_size(params), flops))
+
+    def leave_out(self, first: int, path: tuple[str, ...], params: Any) -> None:
+        """Take parameters at a path, which belong to another layer, off the layer that is there or around it.
+
+        Args:
+            first: the number of the row from which on to look.
+            path: where the parameters are.
+            params: the parameters.
+        """
+        for leaf_path, leaf in tree.leaves_with_path(params):
+            where = path_str((*path, *leaf_path))
+            owners = [i for i in range(first, len(self.rows)) if _is_below(where, self.rows[i].path)]
+            if owners:
+                i = max(owners, key=lambda i: len(self.rows[i].path))
+                row = self.rows[i]
+                self.rows[i] = row._replace(params=row.params - int(leaf.size), nbytes=row.nbytes - int(leaf.nbytes))
+
+
+def _is_below(path: str, other: str) -> bool:
+    return not other or path == other or path.startswith(other + "/")
 
 
 def _size(params: Any) -> tuple[int, int]:

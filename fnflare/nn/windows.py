@@ -18,13 +18,13 @@ __all__ = ["Padding", "Window"]
 Padding = str | Sequence[tuple[int, int]]
 
 
-def _per_axis(kind: str, name: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
+def per_axis(kind: str, name: str, value: Any, rank: int | None = None, least: int = 1) -> tuple[int, ...]:
     """A setting with one integer for each spatial axis; an integer holds for all of them."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (rank or 1)
     if len(values) != (rank or len(values)) or not values:
         axes = "at least one axis" if rank is None else f"each of the {rank} axes of the window"
         raise ArgumentError(f"{kind}: {name} needs an integer for {axes}, got {value!r}")
-    return tuple([positive_int(kind, name, v) for v in values])
+    return tuple([positive_int(kind, name, v, least) for v in values])
 
 
 class Window:
@@ -42,10 +42,10 @@ class Window:
 
     def __init__(self, kind: str, window: Any, strides: Any, padding: Any, dilation: Any = 1) -> None:
         self.kind = kind
-        self.size = _per_axis(kind, "window", window)
+        self.size = per_axis(kind, "window", window)
         self.rank = len(self.size)
-        self.strides = _per_axis(kind, "strides", strides, self.rank)
-        self.dilation = _per_axis(kind, "dilation", dilation, self.rank)
+        self.strides = per_axis(kind, "strides", strides, self.rank)
+        self.dilation = per_axis(kind, "dilation", dilation, self.rank)
         self.padding = self._checked_padding(padding)
         self.wanted = f"(N, {', '.join('T' if self.rank == 1 else 'HWD'[: self.rank])}, C)"
 
@@ -149,3 +149,30 @@ def rewrap(values: Any, lengths: Any) -> Any:
         return values
     padded = Padded(values, lengths)
     return Padded(clear(values, padded.mask(), 0), lengths)
+
+
+#: What stands around the input, by its name, and what NumPy's ``pad`` calls it.
+PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def pad_mode(kind: str, value: Any) -> str:
+    """A setting that says what stands around the input; NumPy's name for it."""
+    if value not in PAD_MODES:
+        raise ArgumentError(f"{kind}: padding_mode must be one of {', '.join(map(repr, PAD_MODES))}, got {value!r}")
+    return PAD_MODES[value]
+
+
+def bordered(kind: str, inputs: Any, x: Any, pads: tuple[tuple[int, int], ...], mode: str) -> Any:
+    """An input (N, *spatial, C) with elements of its own around it, as NumPy's ``pad`` has them."""
+    if type(inputs) is Padded and any(pads[0]):
+        raise ArgumentError(
+            f"{scoping.where()}{kind}: what stands around the sequences of a Padded batch depends on where each ends; "
+            "use padding_mode='zeros', or 'VALID' padding along time"
+        )
+    spare = {"reflect": 1, "wrap": 0}.get(mode)
+    if spare is not None and any(max(pair) > n - spare for n, pair in zip(x.shape[1:-1], pads, strict=True)):
+        raise ShapeError(
+            f"{scoping.where()}{kind}: inputs of shape {x.shape} are too small to be padded by {pads} with elements "
+            "of their own; use padding_mode='replicate' or 'zeros'"
+        )
+    return np.pad(x, ((0, 0), *pads, (0, 0)), mode=mode)  # type: ignore[call-overload]

@@ -4,9 +4,20 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-from fnflare.ops import fitting, methods, refused, statistics, ufuncs  # noqa: F401  (they fill the tables)
+from fnflare.ops import (  # noqa: F401  (they fill NumPy's tables, and give tracers their operators and methods)
+    counting,
+    fitting,
+    histogram,
+    methods,
+    nan,
+    quantile,
+    refused,
+    statistics,
+    ufunc_methods,
+    ufuncs,
+)
 from fnflare.ops.at import at
-from fnflare.ops.conv import conv, fold, windows
+from fnflare.ops.conv import conv, conv_transpose, fold, windows
 from fnflare.ops.elementwise import convert, stop_gradient
 from fnflare.ops.safe import safe_log, safe_norm, safe_sqrt, safe_where
 from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, softmax, softplus
@@ -14,6 +25,7 @@ from fnflare.ops.special import erf, log_softmax, logistic, logsumexp, relu, sof
 __all__ = [
     "at",
     "conv",
+    "conv_transpose",
     "convert",
     "erf",
     "fold",

@@ -3,7 +3,7 @@
 A convolution is linear in its input and in its filters, and so are its two adjoints; each of the
 three has the other two as derivatives, which closes the family under differentiation to any order.
 Their operands may have one axis more in front, both: groups with examples and filters of their own, which is
-what examples with filters of their own are batched to.
+what examples with filters of their own are batched to, and what channels in groups are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.kernels import conv as kernel
 
-__all__ = ["conv", "fold", "windows"]
+__all__ = ["conv", "conv_transpose", "fold", "windows"]
 
 Ints = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -139,15 +139,27 @@ _batches(_input_grad, lambda rank: ((0, 0), (rank, rank + 1)), "input_shape")
 _batches(_filter_grad, lambda rank: ((rank + 1, rank), (rank + 1, rank + 1)), "filter_shape")
 
 
-def conv(x: Any, w: Any, strides: Ints, padding: Padding, dilation: Ints) -> Any:
+def _grouped(x: Any, groups: int) -> Any:
+    """`x` with its last axis parted into groups, which come in front."""
+    return np.moveaxis(np.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups)), -2, 0)
+
+
+def _ungrouped(y: Any) -> Any:
+    y = np.moveaxis(y, 0, -2)
+    return np.reshape(y, (*y.shape[:-2], y.shape[-2] * y.shape[-1]))
+
+
+def conv(x: Any, w: Any, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1) -> Any:
     """Convolve every example with every filter (the cross-correlation that neural nets call so).
 
     Args:
         x: (N, *spatial, C).
-        w: (*window, C, F).
+        w: (*window, C / groups, F).
         strides: the distance between windows along each spatial axis.
         padding: the zeros before and after each spatial axis, ``((low, high), ...)``.
         dilation: the distance between the elements of a window along each spatial axis.
+        groups: into how many groups channels and filters are parted, in order; filters see the channels of
+            their own group alone.
 
     Returns:
         (N, *out, F).
@@ -155,7 +167,40 @@ def conv(x: Any, w: Any, strides: Ints, padding: Padding, dilation: Ints) -> Any
     >>> conv(np.ones((1, 4, 1)), np.ones((3, 1, 1)), (1,), ((1, 1),), (1,))[0, :, 0]
     array([2., 3., 3., 2.])
     """
-    return bind(_conv, (x, w), {"strides": strides, "padding": padding, "dilation": dilation})
+    geometry = {"strides": strides, "padding": padding, "dilation": dilation}
+    if groups == 1:
+        return bind(_conv, (x, w), geometry)
+    return _ungrouped(bind(_conv, (_grouped(x, groups), _grouped(w, groups)), geometry))
+
+
+def conv_transpose(
+    y: Any, w: Any, spatial: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1
+) -> Any:
+    """The transposed convolution: each element of the input adds its multiple of every filter to the output.
+
+    It is the adjoint of the `conv` that makes of an array of the given size one of the size of `y`.
+
+    Args:
+        y: (N, *in, C).
+        w: (*window, C / groups, F).
+        spatial: the size of the output along each axis.
+        strides: the distance between the places of the filters in the output, along each axis.
+        padding: what is cut off before and after each axis of the output, ``((low, high), ...)``.
+        dilation: the distance between the elements of a filter along each axis.
+        groups: as in `conv`.
+
+    Returns:
+        (N, *spatial, F).
+
+    >>> conv_transpose(np.ones((1, 2, 1)), np.ones((3, 1, 1)), (5,), (2,), ((0, 0),), (1,))[0, :, 0]
+    array([1., 1., 2., 1., 1.])
+    """
+    geometry = {"strides": strides, "padding": padding, "dilation": dilation}
+    shape = (y.shape[0], *spatial, w.shape[-1] // groups)
+    if groups == 1:
+        return _to_input(y, np.swapaxes(w, -1, -2), shape, geometry)
+    filters = np.swapaxes(_grouped(w, groups), -1, -2)
+    return _ungrouped(_to_input(_grouped(y, groups), filters, (groups, *shape), geometry))
 
 
 def _windows_shape(x: ShapeDtypeStruct, *, window: Ints, strides: Ints, dilation: Ints) -> ShapeDtypeStruct:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import Primitive, Tracer, bind
-from fnflare.ops import elementwise, gather, index, linalg, order, reduce, shape
+from fnflare.errors import UnsupportedError
+from fnflare.ops import cumulative, elementwise, gather, index, linalg, moments, order, reduce, shape
 
 __all__: list[str] = []
 
@@ -128,21 +129,36 @@ def _flatten(self: Tracer, order: Any = "C") -> Any:
     return shape.ravel(self, order)
 
 
+def _in_place(name: str, arguments: str) -> Callable[..., Any]:
+    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedError(
+            f"x.{name}({arguments}) works in place, and a tracer cannot be written into: {self!r}. "
+            f"Write x = np.{name}(x{', ' if arguments else ''}{arguments})"
+        )
+
+    return method
+
+
 _METHODS = {
+    "sort": _in_place("sort", ""),
+    "partition": _in_place("partition", "kth"),
     "sum": reduce.sum,
-    "mean": reduce.mean,
-    "var": reduce.var,
-    "std": reduce.std,
+    "mean": moments.mean,
+    "var": moments.var,
+    "std": moments.std,
     "max": reduce.max,
     "min": reduce.min,
     "prod": reduce.prod,
-    "cumsum": reduce.cumsum,
+    "cumsum": cumulative.cumsum,
+    "cumprod": cumulative.cumprod,
     "round": elementwise.round,
     "any": reduce.any,
     "all": reduce.all,
     "argmax": reduce.argmax,
     "argmin": reduce.argmin,
     "argsort": order.argsort,
+    "argpartition": order.argpartition,
+    "searchsorted": order.searchsorted,
     "take": gather.take,
     "diagonal": gather.diagonal,
     "trace": gather.trace,

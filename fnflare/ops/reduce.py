@@ -1,7 +1,8 @@
-"""Reductions and scans along axes: sum, max and min, mean and its kin, cumulative sums.
+"""Reductions along axes: sums, products, extremes, tests and positions.
 
 `axes` is a sorted tuple of numbers from 0 in every primitive here; NumPy's ways of naming axes are
-worked out in the functions that NumPy calls.
+worked out in the functions that NumPy calls. Elements that ``where=`` leaves out are replaced by what
+changes nothing before the primitive sees them, and ``initial=`` joins its answer.
 """
 
 from __future__ import annotations
@@ -11,16 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
 from fnflare.core.batch import shifted
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import broadcast_scalar, expand_to
 
-__all__ = ["reduce_max", "reduce_sum"]
+__all__ = [
+    "axes_of",
+    "is_given",
+    "is_set",
+    "left_out",
+    "masked",
+    "nan_where",
+    "reduce_max",
+    "reduce_sum",
+    "refuse_out",
+    "summed",
+]
 
-_no_value = np._NoValue  # what NumPy passes for an argument left out
+no_value = np._NoValue  # what NumPy passes for an argument left out
 
 _ALL_AXES = tuple([tuple(range(n)) for n in range(8)])
 
@@ -54,14 +66,47 @@ def _expanded(ct: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdims: 
     return ct if keepdims else np.reshape(ct, kept(shape, axes))
 
 
-def _extras(name: str, out: Any = None, where: Any = _no_value, initial: Any = _no_value) -> None:
-    """Refuse the arguments of NumPy's reductions that have no rule."""
+# -- NumPy's further arguments ------------------------------------------------------------------
+
+
+def refuse_out(name: str, out: Any) -> None:
+    """Refuse ``out=``, into which no tracer can be written."""
     if out is not None:
-        raise UnsupportedError(f"{name}: out= cannot take a tracer; use what the function returns")
-    if where is not _no_value and where is not True:
-        raise UnsupportedError(f"{name}: where= has no rule for tracers; write {name}(np.where(mask, x, neutral))")
-    if initial is not _no_value and initial is not None:
-        raise UnsupportedError(f"{name}: initial= has no rule for tracers; combine it with the result")
+        raise UnsupportedError(f"{name}: out= cannot take a tracer; write out = {name}(...), which returns it")
+
+
+def is_set(keepdims: Any) -> bool:
+    """Whether ``keepdims=`` was given and is true."""
+    return keepdims is not no_value and bool(keepdims)
+
+
+def left_out(where: Any) -> bool:
+    """Whether a ``where=`` was given that leaves out nothing, or none."""
+    return where is no_value or where is True
+
+
+def is_given(initial: Any) -> bool:
+    """Whether ``initial=`` was given; None says to begin with the first element."""
+    return initial is not no_value and initial is not None
+
+
+def masked(a: Any, where: Any, fill: Any) -> Any:
+    """`a` with `fill` in the place of the elements that ``where=`` leaves out."""
+    if left_out(where):
+        return a
+    mask = where if hasattr(where, "dtype") else np.asarray(where, bool)
+    return np.where(np.broadcast_to(mask, np.shape(a)), a, dtype_of(a).type(fill))
+
+
+def nan_where(condition: Any, ans: Any) -> Any:
+    """`ans` with nan where the condition holds."""
+    # A sum, since np.where would make arrays of numbers.
+    return ans + np.where(condition, ans.dtype.type(np.nan), ans.dtype.type(0))
+
+
+def _joined(ufunc: Any, ans: Any, initial: Any) -> Any:
+    """The answer of a reduction with its ``initial=``, in the answer's dtype."""
+    return ufunc(convert(initial, ans.dtype), ans) if is_given(initial) else ans
 
 
 def _batches(prim: Primitive) -> None:
@@ -83,13 +128,13 @@ def _count_below(axes: tuple[int, ...], axis: int) -> int:
 # -- sum ----------------------------------------------------------------------------------------
 
 
-def _summed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def summed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which NumPy adds up or multiplies elements: integers in 64 bits."""
     return np.dtype(np.uint64) if dtype.kind == "u" else np.dtype(np.int64) if dtype.kind in "bi" else dtype
 
 
 def _sum_shape(x: ShapeDtypeStruct, *, axes: tuple[int, ...], keepdims: bool) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(_reduced(x, axes, keepdims), _summed(x.dtype))
+    return ShapeDtypeStruct(_reduced(x, axes, keepdims), summed(x.dtype))
 
 
 _add_reduce: Any = np.add.reduce  # what np.sum comes to, without its checks of the arguments
@@ -118,10 +163,6 @@ def _(ct: Any, _ans: Any, x_like: Any, *, axes: tuple[int, ...], keepdims: bool)
 _SUM_ALL = [{"axes": axes, "keepdims": False} for axes in _ALL_AXES]
 
 
-def _is_set(keepdims: Any) -> bool:
-    return keepdims is not _no_value and bool(keepdims)
-
-
 @implements(np.sum)
 def sum(
     a: Any,
@@ -129,59 +170,19 @@ def sum(
     dtype: Any = None,
     out: Any = None,
     keepdims: Any = False,
-    initial: Any = _no_value,
-    where: Any = _no_value,
+    initial: Any = no_value,
+    where: Any = no_value,
 ) -> Any:
     """NumPy's ``sum``."""
-    if out is not None or initial is not _no_value or where is not _no_value:
-        _extras("np.sum", out, where, initial)
     if dtype is not None:
         a = convert(a, dtype)
+    if out is not None or initial is not no_value or where is not no_value:
+        refuse_out("np.sum", out)
+        return _joined(np.add, np.sum(masked(a, where, 0), axis, keepdims=is_set(keepdims)), initial)
     if axis is None and keepdims is False and len(a.shape) < len(_SUM_ALL):
         return a._trace.unary(reduce_sum, a, _SUM_ALL[len(a.shape)])
-    keep = keepdims is not False and _is_set(keepdims)
+    keep = keepdims is not False and is_set(keepdims)
     return a._trace.unary(reduce_sum, a, {"axes": axes_of(axis, len(a.shape)), "keepdims": keep})
-
-
-@implements(np.mean)
-def mean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _no_value
-) -> Any:
-    """NumPy's ``mean``."""
-    _extras("np.mean", out, where)
-    if a.dtype.kind not in "fc" and dtype is None:
-        dtype = np.float64
-    count = math.prod([a.shape[i] for i in axes_of(axis, a.ndim)])
-    return sum(a, axis, dtype, keepdims=keepdims) / count
-
-
-@implements(np.var)
-def var(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    ddof: Any = 0,
-    keepdims: Any = False,
-    *,
-    where: Any = _no_value,
-    mean: Any = _no_value,
-    correction: Any = _no_value,
-) -> Any:
-    """NumPy's ``var``."""
-    _extras("np.var", out, where)
-    if dtype is not None:
-        a = convert(a, dtype)
-    ddof = ddof if correction is _no_value else correction
-    count = math.prod([a.shape[i] for i in axes_of(axis, a.ndim)])
-    centre = np.mean(a, axis=axis, keepdims=True) if mean is _no_value else mean
-    return sum(np.square(a - centre), axis, keepdims=keepdims) / (count - ddof)
-
-
-@implements(np.std)
-def std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, **kwargs: Any) -> Any:
-    """NumPy's ``std``."""
-    return np.sqrt(var(a, axis, dtype, out, ddof, **kwargs))
 
 
 # -- max and min --------------------------------------------------------------------------------
@@ -220,25 +221,84 @@ _batches(reduce_min)
 reduce_min.cost(lambda ans, x, **_: x.size)
 
 
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    return False if dtype.kind == "b" else np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+
+
+def _highest(dtype: np.dtype[Any]) -> Any:
+    return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
+
+
+def _extreme(name: str, prim: Primitive, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Any:
+    """A maximum or minimum with some of the further arguments."""
+    refuse_out(name, out)
+    if not left_out(where) and not is_given(initial):
+        raise ValueError(f"{name}: where= needs initial=, since there may be rows of which it leaves out all")
+    a = a if hasattr(a, "dtype") else np.asarray(a)
+    ufunc, neutral = (np.maximum, _lowest) if prim is reduce_max else (np.minimum, _highest)
+    axes, keep = axes_of(axis, a.ndim), is_set(keepdims)
+    if math.prod([a.shape[i] for i in axes]) == 0 and is_given(initial):
+        return np.broadcast_to(convert(initial, a.dtype), _reduced(a, axes, keep))
+    a = masked(a, where, neutral(a.dtype))
+    return _joined(ufunc, bind(prim, (a,), {"axes": axes, "keepdims": keep}), initial)
+
+
 @implements(np.max, np.amax)
 def max(
-    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _no_value, where: Any = _no_value
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = no_value, where: Any = no_value
 ) -> Any:
-    """NumPy's ``max``; the gradient of a tie is shared equally."""
-    _extras("np.max", out, where, initial)
-    return bind(reduce_max, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    """NumPy's ``max``.
+
+    The gradient of a tie is shared equally by all elements that are the largest, which is a subgradient; an
+    ``initial=`` that ties with the largest element takes half.
+    """
+    if out is not None or initial is not no_value or where is not no_value:
+        return _extreme("np.max", reduce_max, a, axis, out, keepdims, initial, where)
+    return bind(reduce_max, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
 
 
 @implements(np.min, np.amin)
 def min(
-    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _no_value, where: Any = _no_value
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = no_value, where: Any = no_value
 ) -> Any:
-    """NumPy's ``min``; the gradient of a tie is shared equally."""
-    _extras("np.min", out, where, initial)
-    return bind(reduce_min, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    """NumPy's ``min``; the gradient of a tie is shared as that of ``max``."""
+    if out is not None or initial is not no_value or where is not no_value:
+        return _extreme("np.min", reduce_min, a, axis, out, keepdims, initial, where)
+    return bind(reduce_min, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
+
+
+@implements(np.ptp)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = no_value) -> Any:
+    """NumPy's ``ptp``, the largest element less the smallest."""
+    refuse_out("np.ptp", out)
+    return max(a, axis, keepdims=keepdims) - min(a, axis, keepdims=keepdims)
 
 
 # -- products -----------------------------------------------------------------------------------
+
+
+def _others(x: Any, axes: tuple[int, ...]) -> Any:
+    """For each element the product of all others along the axes: of those before it and those after it, so that
+    nothing is divided by an element that may be zero."""
+    if x.size == 0:
+        return x
+    rest = [i for i in range(x.ndim) if i not in axes]
+    order = (*rest, *axes)
+    moved = np.transpose(x, order)
+    rows = np.reshape(moved, (*moved.shape[: len(rest)], -1))
+    ones = np.ones((*rows.shape[:-1], 1), rows.dtype)
+    before = np.concatenate([ones, np.cumprod(rows[..., :-1], axis=-1)], axis=-1)
+    after = np.concatenate([np.cumprod(rows[..., :0:-1], axis=-1)[..., ::-1], ones], axis=-1)
+    return np.transpose(np.reshape(before * after, moved.shape), np.argsort(order).tolist())
+
+
+reduce_prod = primitive("prod", lambda x, axes, keepdims: np.prod(x, axis=axes, keepdims=keepdims), _sum_shape)
+reduce_prod.vjp(
+    lambda ct, _ans, x, *, axes, keepdims: _others(x, axes) * _expanded(ct, x.shape, axes, keepdims),
+)
+reduce_prod.jvp(lambda t, _ans, x, *, axes, keepdims: np.sum(t * _others(x, axes), axis=axes, keepdims=keepdims))
+_batches(reduce_prod)
+reduce_prod.cost(lambda ans, x, **_: x.size)
 
 
 @implements(np.prod)
@@ -248,50 +308,16 @@ def prod(
     dtype: Any = None,
     out: Any = None,
     keepdims: Any = False,
-    initial: Any = _no_value,
-    where: Any = _no_value,
+    initial: Any = no_value,
+    where: Any = no_value,
 ) -> Any:
-    """NumPy's ``prod``, by halving: differentiates to any order, also at zeros."""
-    _extras("np.prod", out, where, initial)
-    if dtype is not None or _summed(a.dtype) != a.dtype:
-        a = convert(a, dtype or _summed(a.dtype))
-    axes = axes_of(axis, a.ndim)
-    rest = [i for i in range(a.ndim) if i not in axes]
-    count = math.prod([a.shape[i] for i in axes])
-    x = np.reshape(np.transpose(a, (*axes, *rest)), (count, *[a.shape[i] for i in rest]))
-    if count == 0:
-        x = np.ones((1, *x.shape[1:]), a.dtype)
-    while x.shape[0] > 1:
-        half = x.shape[0] // 2
-        odd = x[2 * half :]
-        x = x[:half] * x[half : 2 * half]
-        if odd.shape[0]:
-            x = np.concatenate([x, odd])
-    return np.reshape(x[0], kept(a.shape, axes) if _is_set(keepdims) else x.shape[1:])
-
-
-# -- cumulative sums ----------------------------------------------------------------------------
-
-
-def _same(x: ShapeDtypeStruct, *, axis: int) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(x.shape, _summed(x.dtype))
-
-
-_cumsum = primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), _same, multilinear=True)
-_cumsum.vjp(lambda ct, _ans, _x, *, axis: np.flip(np.cumsum(np.flip(ct, axis), axis=axis), axis))
-_cumsum.vmap(lambda _size, args, dims, *, axis: (bind(_cumsum, args, {"axis": shifted((axis,), dims[0])[0]}), dims[0]))
-_cumsum.cost(lambda ans, x, **_: x.size)
-
-
-@implements(np.cumsum)
-def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """NumPy's ``cumsum``."""
-    _extras("np.cumsum", out)
+    """NumPy's ``prod``; differentiates to any order, also where elements are zero."""
+    refuse_out("np.prod", out)
     if dtype is not None:
         a = convert(a, dtype)
-    if axis is None:
-        a, axis = np.reshape(a, -1), 0
-    return bind(_cumsum, (a,), {"axis": axes_of(axis, a.ndim)[0]})
+    a = masked(a if hasattr(a, "dtype") else np.asarray(a), where, 1)
+    ans = bind(reduce_prod, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
+    return _joined(np.multiply, ans, initial)
 
 
 # -- tests and positions: nothing to differentiate ----------------------------------------------
@@ -312,17 +338,25 @@ _batches(_all)
 
 
 @implements(np.any)
-def any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _no_value) -> Any:
+def any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = no_value) -> Any:
     """NumPy's ``any``."""
-    _extras("np.any", out, where)
-    return bind(_any, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    refuse_out("np.any", out)
+    a = a if left_out(where) else masked(a != 0, where, False)
+    return bind(_any, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
 
 
 @implements(np.all)
-def all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _no_value) -> Any:
+def all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = no_value) -> Any:
     """NumPy's ``all``."""
-    _extras("np.all", out, where)
-    return bind(_all, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": _is_set(keepdims)})
+    refuse_out("np.all", out)
+    a = a if left_out(where) else masked(a != 0, where, True)
+    return bind(_all, (a,), {"axes": axes_of(axis, a.ndim), "keepdims": is_set(keepdims)})
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
+    """NumPy's ``count_nonzero``."""
+    return np.sum(a != 0, axis, keepdims=keepdims)
 
 
 def _arg_shape(x: ShapeDtypeStruct, *, axis: int, keepdims: bool) -> ShapeDtypeStruct:
@@ -355,19 +389,19 @@ _batches_position(_argmin)
 def _position(prim: Any, a: Any, axis: Any, keepdims: Any) -> Any:
     if axis is None:
         flat = bind(prim, (np.reshape(a, -1),), {"axis": 0, "keepdims": False})
-        return np.reshape(flat, (1,) * a.ndim) if _is_set(keepdims) else flat
-    return bind(prim, (a,), {"axis": axes_of(axis, a.ndim)[0], "keepdims": _is_set(keepdims)})
+        return np.reshape(flat, (1,) * a.ndim) if is_set(keepdims) else flat
+    return bind(prim, (a,), {"axis": axes_of(axis, a.ndim)[0], "keepdims": is_set(keepdims)})
 
 
 @implements(np.argmax)
 def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
     """NumPy's ``argmax``."""
-    _extras("np.argmax", out)
+    refuse_out("np.argmax", out)
     return _position(_argmax, a, axis, keepdims)
 
 
 @implements(np.argmin)
 def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
     """NumPy's ``argmin``."""
-    _extras("np.argmin", out)
+    refuse_out("np.argmin", out)
     return _position(_argmin, a, axis, keepdims)

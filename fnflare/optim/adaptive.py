@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, safe_increment, state_of, zero_count
-from fnflare.optim.leaves import Kernel, check_decay, map_leaves, tiled, weak
+from fnflare.optim.leaves import Kernel, check_decay, filled, is_nonzero, map_leaves, tiled, weak
 
 __all__ = [
     "ScaleByAdaDeltaState",
@@ -36,10 +35,6 @@ __all__ = [
 ]
 
 
-def _filled(params: Any, value: float) -> Any:
-    return tree.map(lambda p: np.full_like(p, value), params)
-
-
 def _advance(
     who: str, kernel: Kernel, updates: Any, moments: dict[str, Any], hyper: tuple[Any, ...]
 ) -> tuple[Any, ...]:
@@ -52,7 +47,7 @@ def _rule(who: str, kernel: Kernel, kind: Any, starts: tuple[float, ...], *hyper
     """The transformation with the state `kind`, a named tuple of moments, which begin at `starts`."""
 
     def init(params: Any) -> Any:
-        return kind(*[_filled(params, start) for start in starts])
+        return kind(*[filled(params, start) for start in starts])
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, *moments = _advance(who, kernel, updates, state_of(kind, state, who)._asdict(), hyper)
@@ -100,7 +95,7 @@ def _adam_like(who: str, kernel: Kernel, hyper: Callable[[Any], tuple[Any, ...]]
     """The transformation with Adam's state; `hyper` takes how many updates were made before this one."""
 
     def init(params: Any) -> ScaleByAdamState:
-        return ScaleByAdamState(zero_count(), _filled(params, 0.0), _filled(params, 0.0))
+        return ScaleByAdamState(zero_count(), filled(params, 0.0), filled(params, 0.0))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByAdamState]:
         count, mu, nu = state_of(ScaleByAdamState, state, who)
@@ -160,7 +155,7 @@ def scale_by_adam(
             transformation of its own.
     """
     check_decay("scale_by_adam", b1=b1, b2=b2)
-    rooted = eps_root != 0
+    rooted = is_nonzero(eps_root)
 
     # The most used rule makes the fewest passes over memory: `_plus` and `_scaled` work in place on arrays that
     # are made here, and ``out`` is where the results belong in a large array, or Nones.
@@ -297,7 +292,8 @@ def scale_by_rss(initial_accumulator_value: float = 0.1, eps: float = 1e-7) -> G
         initial_accumulator_value: the sum to start from.
         eps: added to the sum.
     """
-    if initial_accumulator_value < 0 or eps < 0 or initial_accumulator_value + eps == 0:
+    known = not (is_tracer(initial_accumulator_value) or is_tracer(eps))
+    if known and (initial_accumulator_value < 0 or eps < 0 or initial_accumulator_value + eps == 0):
         raise ArgumentError(
             "scale_by_rss: initial_accumulator_value and eps must not be negative, and one of them must be positive, "
             f"got {initial_accumulator_value!r} and {eps!r}"

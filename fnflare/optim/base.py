@@ -8,17 +8,18 @@ be repeated, compared, differentiated or thrown away. The interface and the name
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnflare import tree
-from fnflare.errors import TreeError
+from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.leaves import map_leaves
 
 __all__ = [
     "EmptyState",
     "GradientTransformation",
+    "GradientTransformationExtraArgs",
     "ScalarOrSchedule",
     "Schedule",
     "UpdateFn",
@@ -27,6 +28,7 @@ __all__ = [
     "identity",
     "safe_increment",
     "set_to_zero",
+    "with_extra_args_support",
 ]
 
 Schedule = Callable[[Any], Any]
@@ -35,10 +37,8 @@ Schedule = Callable[[Any], Any]
 ScalarOrSchedule = float | Schedule
 
 
-class UpdateFn(Protocol):
-    """``update(updates, state, params=None) -> (updates, state)``."""
-
-    def __call__(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]: ...
+UpdateFn = Callable[..., tuple[Any, Any]]
+"""``update(updates, state, params=None) -> (updates, state)``, with more by keyword where it says so."""
 
 
 class GradientTransformation(NamedTuple):
@@ -53,6 +53,34 @@ class GradientTransformation(NamedTuple):
 
     init: Callable[[Any], Any]
     update: UpdateFn
+
+
+class GradientTransformationExtraArgs(GradientTransformation):
+    """A transformation whose ``update`` takes more by keyword, such as the loss.
+
+    ``update(updates, state, params, value=loss, grad=grads, value_fn=f)`` is what `lbfgs`, `reduce_on_plateau` and
+    `sam` want some of. What is made of other transformations (`chain`, `masked`, ...) hands all of it on to those
+    that are of this class, and each takes what it knows. `fnflare.train.make_step` gives ``value``, ``grad``,
+    ``value_fn`` and ``grad_fn``.
+    """
+
+    __slots__ = ()
+
+
+def with_extra_args_support(transform: GradientTransformation) -> GradientTransformationExtraArgs:
+    """The same transformation, whose ``update`` may be given keywords that it has no use for.
+
+    >>> opt = with_extra_args_support(identity())
+    >>> opt.update({"w": 2.0}, EmptyState(), value=1.0)
+    ({'w': 2.0}, EmptyState())
+    """
+    if isinstance(transform, GradientTransformationExtraArgs):
+        return transform
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        return transform.update(updates, state, params)
+
+    return GradientTransformationExtraArgs(transform.init, update)
 
 
 class EmptyState(NamedTuple):
@@ -148,6 +176,12 @@ def safe_increment(count: Any) -> Any:
 def zero_count() -> np.ndarray:
     """The step count of a fresh state."""
     return np.zeros((), np.int32)
+
+
+def need_params(who: str, updates: Any, params: Any) -> None:
+    """Raises ArgumentError where a transformation that reads the parameters was called without them."""
+    if params is None and tree.leaves(updates):
+        raise ArgumentError(f"{who}: update needs the parameters; write opt.update(grads, state, params)")
 
 
 def state_of(kind: type, state: Any, who: str) -> Any:

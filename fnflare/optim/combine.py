@@ -8,27 +8,36 @@ from typing import Any, NamedTuple
 
 from fnflare import tree
 from fnflare.errors import ArgumentError, TreeError
-from fnflare.optim.base import GradientTransformation, state_of
+from fnflare.optim.base import (
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    set_to_zero,
+    state_of,
+    with_extra_args_support,
+)
 
 __all__ = [
     "Mask",
     "MaskedState",
     "MultiTransformState",
+    "by_path",
     "chain",
+    "freeze",
     "labels_by_path",
     "mask_by_path",
     "masked",
     "multi_transform",
+    "selective_transform",
 ]
 
 Mask = Any
 """A tree of booleans of which the parameters may be an extension, or a function from a tree to such a mask."""
 
 
-def chain(*transforms: GradientTransformation) -> GradientTransformation:
+def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArgs:
     """Applies transformations in order, each to the updates that the one before it returned.
 
-    The state is the tuple of their states.
+    The state is the tuple of their states. What ``update`` is given by keyword goes to those that take it.
 
     >>> import numpy as np
     >>> from fnflare.optim import clip, scale
@@ -43,22 +52,24 @@ def chain(*transforms: GradientTransformation) -> GradientTransformation:
                 "write chain(clip(1.0), adam(1e-3)), not a list and not the function without its call"
             )
 
+    parts = [with_extra_args_support(t) for t in transforms]
+
     def init(params: Any) -> tuple[Any, ...]:
         return tuple([t.init(params) for t in transforms])
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, tuple[Any, ...]]:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, tuple[Any, ...]]:
         if not isinstance(state, tuple) or len(state) != len(transforms):
             raise TreeError(
                 f"chain: update got a state of type {type(state).__name__}, expected a tuple of "
                 f"{len(transforms)} states; pass the state that this chain's own init or update returned"
             )
         states = []
-        for transform, old in zip(transforms, state, strict=True):
-            updates, new = transform.update(updates, old, params)
+        for part, old in zip(parts, state, strict=True):
+            updates, new = part.update(updates, old, params, **extra_args)
             states.append(new)
         return updates, tuple(states)
 
-    return GradientTransformation(init, update)
+    return GradientTransformationExtraArgs(init, update)
 
 
 class MaskedState(NamedTuple):
@@ -67,7 +78,7 @@ class MaskedState(NamedTuple):
     inner_state: Any
 
 
-def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformation:
+def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationExtraArgs:
     """Applies a transformation where a mask holds; other updates pass through unchanged.
 
     Args:
@@ -86,19 +97,22 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformation:
     {'b': array([1.]), 'w': array([10.])}
     """
 
+    inner = with_extra_args_support(inner)
+
     def select(values: Any) -> tuple[Any, Any]:
         return tree.partition(values, mask(values) if callable(mask) else mask)
 
     def init(params: Any) -> MaskedState:
         return MaskedState(inner.init(select(params)[0]))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MaskedState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, MaskedState]:
         inner_state = state_of(MaskedState, state, "masked").inner_state
         chosen, others = select(updates)
-        chosen, inner_state = inner.update(chosen, inner_state, None if params is None else select(params)[0])
+        kept = None if params is None else select(params)[0]
+        chosen, inner_state = inner.update(chosen, inner_state, kept, **extra_args)
         return tree.combine(chosen, others), MaskedState(inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformationExtraArgs(init, update)
 
 
 class MultiTransformState(NamedTuple):
@@ -107,7 +121,9 @@ class MultiTransformState(NamedTuple):
     inner_states: dict[str, Any]
 
 
-def multi_transform(transforms: Mapping[str, GradientTransformation], param_labels: Any) -> GradientTransformation:
+def multi_transform(
+    transforms: Mapping[str, GradientTransformation], param_labels: Any
+) -> GradientTransformationExtraArgs:
     """Applies to each parameter the transformation that its label names.
 
     Args:
@@ -129,6 +145,8 @@ def multi_transform(transforms: Mapping[str, GradientTransformation], param_labe
     if not transforms:
         raise ArgumentError("multi_transform: transforms is empty; give at least one, such as {'all': adam(1e-3)}")
 
+    rules = {name: with_extra_args_support(rule) for name, rule in transforms.items()}
+
     def split(values: Any) -> dict[str, Any]:
         labels = param_labels(values) if callable(param_labels) else param_labels
         for path, label in tree.leaves_with_path(labels):
@@ -142,19 +160,107 @@ def multi_transform(transforms: Mapping[str, GradientTransformation], param_labe
     def init(params: Any) -> MultiTransformState:
         return MultiTransformState({name: transforms[name].init(part) for name, part in split(params).items()})
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MultiTransformState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, MultiTransformState]:
         states = state_of(MultiTransformState, state, "multi_transform").inner_states
         parts = split(updates)
         params_of = dict.fromkeys(transforms) if params is None else split(params)
-        done = {name: t.update(parts[name], states[name], params_of[name]) for name, t in transforms.items()}
+        done = {
+            name: rule.update(parts[name], states[name], params_of[name], **extra_args) for name, rule in rules.items()
+        }
         merged = tree.combine(*[part for part, _ in done.values()])
         return merged, MultiTransformState({name: new for name, (_, new) in done.items()})
 
-    return GradientTransformation(init, update)
+    return GradientTransformationExtraArgs(init, update)
 
 
 def _where(labels: Any, name: str) -> Any:
     return tree.map(lambda label: label == name, labels)
+
+
+def by_path(
+    transforms: Mapping[str, GradientTransformation], default: GradientTransformation | None = None
+) -> GradientTransformationExtraArgs:
+    """Applies to each parameter the transformation whose pattern its path matches; the first that matches decides.
+
+    Args:
+        transforms: transformations by pattern, as in `mask_by_path`.
+        default: the transformation of the parameters that match no pattern.
+
+    Raises:
+        ArgumentError: by ``init``, where a pattern matches no path, or a path matches no pattern and there is no
+            default.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import sgd
+    >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1), "b": np.ones(1)}}
+    >>> opt = by_path({"encoder/*": set_to_zero(), "*/b": sgd(0.2)}, default=sgd(0.1))
+    >>> opt.update(params, opt.init(params))[0]
+    {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1]), 'b': array([-0.2])}}
+    """
+    patterns = {pattern: pattern for pattern in transforms}
+    if default is None:
+        return multi_transform(transforms, labels_by_path(patterns))
+    if _DEFAULT in transforms:
+        raise ArgumentError(f"by_path: give either the pattern {_DEFAULT!r} or a default, not both")
+    return multi_transform({**transforms, _DEFAULT: default}, labels_by_path(patterns, _DEFAULT))
+
+
+_DEFAULT = "*"
+
+
+def freeze(*what: Any) -> GradientTransformationExtraArgs:
+    """Replaces the updates of some parameters by zeros, so that `apply_updates` leaves these as they are.
+
+    It goes to the end of a chain: weight decay and momentum before it would otherwise move what is frozen. With
+    `selective_transform` the optimiser keeps no state for the frozen parameters at all.
+
+    Args:
+        *what: patterns of paths as in `mask_by_path`; or one mask, as in `masked`, that holds where to freeze.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import sgd
+    >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
+    >>> opt = chain(sgd(0.1), freeze("encoder/*"))
+    >>> opt.update(params, opt.init(params))[0]
+    {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1])}}
+    """
+    return masked(set_to_zero(), _frozen("freeze", what))
+
+
+def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) -> GradientTransformationExtraArgs:
+    """Optimises all parameters but those that are frozen, for which no state is kept.
+
+    Their gradients are still computed, and not used. To save that too, split the parameters, differentiate by one part
+    and put them together in the loss: ``frozen, rest = tree.partition(params, mask_by_path("encoder/*")(params))``, and
+    ``loss(tree.combine(frozen, rest))`` as a function of ``rest``.
+
+    Args:
+        optimizer: the transformation of the others.
+        freeze_mask: a mask, as in `masked`, that holds where to freeze; or a pattern of paths, or a tuple of
+            patterns, as in `mask_by_path`.
+
+    >>> import numpy as np
+    >>> from fnflare.optim import adam
+    >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
+    >>> opt = selective_transform(adam(0.1), freeze_mask="encoder/*")
+    >>> opt.init(params).inner_states["train"].mu
+    {'encoder': {'W': None}, 'head': {'W': array([0.])}}
+    """
+    patterns = isinstance(freeze_mask, tuple) and all(isinstance(f, str) for f in freeze_mask)
+    mask = _frozen("selective_transform", freeze_mask if patterns else (freeze_mask,))
+
+    def labels(params: Any) -> Any:
+        return tree.map(lambda frozen: "freeze" if frozen else "train", mask(params) if callable(mask) else mask)
+
+    return multi_transform({"train": optimizer, "freeze": set_to_zero()}, labels)
+
+
+def _frozen(who: str, what: tuple[Any, ...]) -> Mask:
+    if what and all(isinstance(w, str) for w in what):
+        return mask_by_path(*what)
+    if len(what) != 1 or isinstance(what[0], str):
+        raise ArgumentError(f"{who}: expected patterns of paths, such as 'encoder/*', or one mask, got {what!r}")
+    return what[0]
 
 
 def mask_by_path(*patterns: str) -> Callable[[Any], Any]:

@@ -20,7 +20,7 @@ from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 
-__all__ = ["check_decay", "map_leaves", "tiled", "weak"]
+__all__ = ["check_decay", "copied", "filled", "float_dtype", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -40,6 +40,28 @@ def weak(value: Any, dtype: Any = None) -> Any:
     if isinstance(value, (float, int, np.generic, np.ndarray)):
         return float(value)
     return value if dtype is None else value.astype(dtype)
+
+
+def filled(params: Any, value: float) -> Any:
+    """Arrays of the shapes and dtypes of the parameters that hold one value."""
+    return tree.map(lambda p: np.full_like(p, value), params)
+
+
+def copied(params: Any) -> Any:
+    """The parameters in memory of their own, which a step that may overwrite the parameters leaves alone."""
+    return tree.map(lambda p: p if is_tracer(p) else np.array(p), params)
+
+
+def float_dtype(params: Any) -> np.dtype:
+    """The dtype to which the parameters' floats promote; float32 where there are none."""
+    dtypes = [leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype for leaf in tree.leaves(params)]
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    return np.result_type(*floats) if floats else np.dtype(np.float32)
+
+
+def is_nonzero(value: Any) -> bool:
+    """Whether a hyperparameter may differ from zero; one that is traced may."""
+    return is_tracer(value) or bool(value != 0)
 
 
 def check_decay(who: str, **rates: Any) -> None:
@@ -115,7 +137,7 @@ def map_leaves(who: str, kernel: Kernel, trees: dict[str, Any], *hyper: Any, out
     """
     (name, first), *others = trees.items()
     flat, treedef = tree.flatten(first)
-    columns = [flat, *[_leaves_like(treedef, other, who, name, label) for label, other in others]]
+    columns = [flat, *[leaves_like(treedef, other, who, name, label) for label, other in others]]
     numbers = None if any(is_tracer(h) for h in hyper) else [weak(h) for h in hyper]
     rows = []
     for i, leaves in enumerate(zip(*columns, strict=True)):
@@ -132,7 +154,8 @@ def _shape(leaf: Any) -> tuple[int, ...]:
     return getattr(leaf, "shape", ())
 
 
-def _leaves_like(treedef: tree.TreeDef, other: Any, who: str, name: str, label: str) -> list[Any]:
+def leaves_like(treedef: tree.TreeDef, other: Any, who: str, name: str, label: str) -> list[Any]:
+    """The leaves of the tree `label`, which must have the structure that the tree `name` has."""
     flat, structure = tree.flatten(other)
     if structure != treedef:
         raise TreeError(

@@ -6,8 +6,9 @@ parameters in float32. It also takes an array of counts, to be plotted. Names an
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "sgdr_schedule",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",
     "warmup_exponential_decay_schedule",
@@ -234,6 +236,26 @@ def warmup_cosine_decay_schedule(
     alpha = end_value / peak_value if peak_value else 0.0
     cosine = cosine_decay_schedule(peak_value, decay_steps - warmup_steps, alpha, exponent)
     return _warm_up(init_value, peak_value, warmup_steps, cosine)
+
+
+def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
+    """Cosine decays with warm-ups one after another: descent with warm restarts.
+
+    Loshchilov & Hutter, 2017, "SGDR: stochastic gradient descent with warm restarts".
+
+    Args:
+        cosine_kwargs: the arguments of a `warmup_cosine_decay_schedule` for each cycle; ``decay_steps`` is the length
+            of the cycle.
+
+    >>> cycles = [dict(init_value=0.0, peak_value=peak, warmup_steps=2, decay_steps=6) for peak in (1.0, 0.5)]
+    >>> sgdr_schedule(cycles)(np.array([0, 2, 4, 6, 8, 12]))
+    array([0. , 1. , 0.5, 0. , 0.5, 0. ])
+    """
+    cycles = list(cosine_kwargs)
+    if not cycles:
+        raise ArgumentError("sgdr_schedule: cosine_kwargs is empty; give the arguments of at least one cycle")
+    borders = list(itertools.accumulate(cycle["decay_steps"] for cycle in cycles))
+    return join_schedules([warmup_cosine_decay_schedule(**cycle) for cycle in cycles], borders[:-1])
 
 
 def warmup_exponential_decay_schedule(

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnflare import tree
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import (
     GradientTransformation,
     ScalarOrSchedule,
     Schedule,
+    need_params,
     safe_increment,
     state_of,
     stateless,
@@ -90,7 +91,7 @@ def clip(max_delta: float) -> GradientTransformation:
     >>> opt.update(np.array([-3.0, 0.5]), opt.init(None))[0]
     array([-1. ,  0.5])
     """
-    if max_delta <= 0:
+    if not is_tracer(max_delta) and max_delta <= 0:
         raise ArgumentError(f"clip: max_delta must be positive, got {max_delta!r}")
 
     def clipped(updates: Any, params: Any) -> Any:
@@ -109,7 +110,7 @@ def clip_by_global_norm(max_norm: float) -> GradientTransformation:
     >>> opt.update({"w": np.array([3.0]), "b": np.array([4.0])}, opt.init(None))[0]
     {'b': array([0.8]), 'w': array([0.6])}
     """
-    if max_norm <= 0:
+    if not is_tracer(max_norm) and max_norm <= 0:
         raise ArgumentError(f"clip_by_global_norm: max_norm must be positive, got {max_norm!r}")
 
     def clipped(updates: Any, params: Any) -> Any:
@@ -137,10 +138,7 @@ def add_decayed_weights(weight_decay: float = 0.0, mask: Mask | None = None) -> 
     """
 
     def decayed(updates: Any, params: Any) -> Any:
-        if params is None and tree.leaves(updates):
-            raise ArgumentError(
-                "add_decayed_weights: update needs the parameters; write opt.update(grads, state, params)"
-            )
+        need_params("add_decayed_weights", updates, params)
         trees = {"updates": updates, "params": params}
         return map_leaves("add_decayed_weights", lambda g, p, c: (g + c * p,), trees, weight_decay, outputs=1)[0]
 

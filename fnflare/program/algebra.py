@@ -262,7 +262,7 @@ def _join(draft: Draft, equation: Equation) -> Atom | None:
     return _reshaped(draft, equation.inputs[0], equation) if len(equation.inputs) == 1 else None
 
 
-@_of("sum", "max", "min", "any", "all")
+@_of("sum", "prod", "max", "min", "any", "all")
 def _reduction(draft: Draft, equation: Equation) -> Atom | None:
     """A reduction of one element at a time."""
     (x,) = equation.inputs

@@ -36,7 +36,22 @@ _VIEWS = frozenset(
     }
 )
 #: Primitives, beside the elementwise ones, whose answer is one array that shares memory with nothing.
-_FRESH = frozenset({"matmul", "sum", "max", "min", "softmax", "log_softmax", "logsumexp", "cumsum", "concatenate"})
+_FRESH = frozenset(
+    {
+        "matmul",
+        "sum",
+        "prod",
+        "max",
+        "min",
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        "cumsum",
+        "cumprod",
+        "recurrence",
+        "concatenate",
+    }
+)
 #: Arrays with fewer bytes are left to the end of the function: letting go of one costs as much as it gains.
 _WORTH_FREEING = 4096
 

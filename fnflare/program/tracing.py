@@ -32,11 +32,11 @@ __all__ = ["ProgramTrace", "ProgramTracer", "Traced", "evaluate", "trace_program
 class ProgramTracer(AbstractTracer):
     """The value of a variable, of which only the shape and the dtype are known."""
 
-    __slots__ = ("var",)
+    __slots__ = ("variable",)
 
     def __init__(self, trace: ProgramTrace, var: Var) -> None:
         self._trace = trace
-        self.var = var
+        self.variable = var
         self.aval = var.aval
         self.code = None
 
@@ -80,9 +80,9 @@ class ProgramTrace(Trace):
         """The variable or constant that a value is in this program."""
         if isinstance(x, Tracer):
             if x._trace is self:
-                return x.var  # type: ignore[attr-defined]
+                return x.variable  # type: ignore[attr-defined]
             if id(x._trace) in self.outside:
-                return self.capture(x).var
+                return self.capture(x).variable
             closed_call(x._trace, _output, (x,), None)  # raises: the tracer has outlived its transform
         return Literal(x)
 
@@ -155,7 +155,7 @@ def trace_program(
         for t in suspended:
             t.closed = False
     captured = list(trace.captured.values())
-    inputs = [*[t.var for _, t in captured], *[t.var for t in arguments]]
+    inputs = [*[t.variable for _, t in captured], *[t.variable for t in arguments]]
     return Traced(Program(inputs, trace.equations, outputs, name), [x for x, _ in captured])
 
 

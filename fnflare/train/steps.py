@@ -39,12 +39,25 @@ class GradientStep:
 
         def train_step(params: Any, opt_state: Any, batch: Any, key: Any) -> tuple[Any, Any, Any, Any]:
             (loss, aux), grads = self._value_and_grad(params, batch, key)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
+
+            def value_fn(params: Any) -> Any:
+                return loss_and_metrics(params, batch, key)[0]
+
+            updates, opt_state = optimizer.update(
+                grads,
+                opt_state,
+                params,
+                value=loss,
+                grad=grads,
+                value_fn=value_fn,
+                grad_fn=lambda params, i: transforms.grad(value_fn)(params),
+            )
             _check_metrics(aux, names)
             own = (loss, optim.global_norm(grads)) if grad_norm else (loss,)
             return optim.apply_updates(params, updates), opt_state, own, aux
 
         train_step.__qualname__ = train_step.__name__  # as messages name it
+        optimizer = optim.with_extra_args_support(optimizer)
         self._value_and_grad = transforms.value_and_grad(loss_and_metrics, has_aux=True)
         self._run = transforms.jit(train_step, donate_argnums=(0, 1) if donate else ()) if jit else train_step
         self.donates = donate
@@ -89,7 +102,8 @@ def make_step(
     Args:
         loss_fn: ``loss_fn(params, batch, key)`` returns the loss, a scalar, or ``(loss, metrics)`` with a dict of other
             scalars such as an accuracy. `key` is the step's own, for dropout; None where the run has none.
-        optimizer: from `fnflare.optim`.
+        optimizer: from `fnflare.optim`. One that takes them gets the loss as ``value``, the gradients as ``grad``, and
+            the loss and its gradient on the step's batch as functions ``value_fn(params)`` and ``grad_fn(params, i)``.
         grad_norm: whether ``"grad_norm"``, the Euclidean norm of all gradients before the optimiser changes them, is
             among the metrics.
         jit: whether all of it runs as one program (`fnflare.jit`), which is faster, and traced anew for each shape

@@ -23,6 +23,7 @@ pytest.importorskip("llvmlite")
 
 #: Primitives that NumPy runs, and why.
 INTERPRETED = {
+    "argpartition": "sorting is a library's work",
     "argsort": "sorting is a library's work",
     "checkpoint": "a program has what it stands for in its place",
     "custom_jvp": "a program has what it stands for in its place",

@@ -52,3 +52,39 @@ def test_two_hundred_lengths_are_one_compilation(tmp_path, monkeypatch):
             wanted = update(params, state, sentences[t], label)[:2]
             for a, b in zip(ff.tree.leaves(answers[t]), ff.tree.leaves(wanted), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_running_sums_along_and_across_lengths():
+    def f(xs):
+        ys = ff.scan(lambda c, x: (np.tanh(c + x), c), np.zeros(4), xs)[1]
+        return np.cumsum(ys, 0), np.cumsum(ys, 1), np.cumsum(ys[::-1].T, 1)
+
+    jitted = ff.jit(f)
+    assert jitted.lower(np.ones((5, 4))).is_native
+    for n in (2, 3, 8, 5, 1, 0):
+        xs = np.random.default_rng(n).standard_normal((n, 4))
+        for got, expected in zip(jitted(xs), f(xs), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_running_products_and_their_gradients_along_and_across_lengths():
+    def f(xs):
+        ys = ff.scan(lambda c, x: (np.tanh(c + x), c), np.ones(4), xs)[1]
+        return np.prod(ys, 1), np.cumprod(ys, 0), np.cumprod(ys[::-1].T, 1)
+
+    jitted = ff.jit(lambda xs: (f(xs), ff.grad(lambda xs: sum(np.sum(y * y) for y in f(xs)))(xs)))
+    assert jitted.lower(np.ones((5, 4))).is_native
+    for n in (2, 3, 8, 5, 1, 0):
+        xs = np.random.default_rng(n).standard_normal((n, 4))
+        wanted = f(xs), ff.grad(lambda xs: sum(np.sum(y * y) for y in f(xs)))(xs)
+        for got, expected in zip(ff.tree.leaves(jitted(xs)), ff.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_a_running_sum_of_a_view_of_runtime_strides():
+    def f(x):
+        return ff.vmap(lambda y: ff.map(lambda a: ff.checkpoint(lambda b: np.cumsum(b) / 2)(a), y))(x)
+
+    for shape in ((2, 3, 4), (2, 5, 4)):
+        x = np.random.default_rng(0).standard_normal(shape)
+        np.testing.assert_allclose(ff.jit(f)(x), f(x), rtol=1e-12)

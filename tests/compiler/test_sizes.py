@@ -241,6 +241,21 @@ def test_train_steps_of_recurrent_layers(name, padded):
     assert len(sizes.sizes) == 1
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_convolutions_of_all_steps_of_a_loop(groups):
+    layer = nn.serial(nn.Conv(4, 3, groups=groups), nn.ConvTranspose(4, 2, strides=2, groups=groups))
+    _, params = layer.init(ff.random.key(1), (-1, 5, 4))
+
+    def loss(params, frames):
+        features = np.reshape(layer.apply(params, frames), (len(frames), -1))
+        return np.sum(ff.scan(lambda c, x: (c + x, c * x), np.zeros(40, np.float32), features)[1])
+
+    def make(n):
+        return program_of(ff.grad(loss, argnums=(0, 1)), params, f32(n, 5, 4))
+
+    assert symbols_of(generalises(make, LENGTHS)) == {"T0"}
+
+
 def test_a_batch_of_gradients_by_vmap():
     model = bilstm(4, 2, dropout=0.0)
     _, params = model.init(ff.random.key(1), (-1, -1, 5))
@@ -266,9 +281,10 @@ def test_forward_mode():
     [
         (nn.serial(nn.Dense(16), nn.Relu, nn.Dropout(0.5), nn.Dense(4)), (8, 23)),
         (nn.serial(nn.Conv(4, (3,), padding="VALID"), nn.Relu, nn.GlobalMaxPool, nn.Dense(2)), (8, 23, 5)),
+        (nn.serial(nn.DepthwiseConv(3), nn.ConvTranspose(4, 2, groups=2), nn.GlobalMaxPool, nn.Dense(2)), (8, 23, 6)),
         (nn.serial(nn.LayerNorm(), nn.MultiHeadAttention(2), nn.GlobalMaxPool, nn.Dense(2)), (8, 23, 6)),
     ],
-    ids=["mlp", "conv", "attention"],
+    ids=["mlp", "conv", "groups", "attention"],
 )
 def test_without_a_loop_all_sizes_are_numbers(model, shape):
     program = train_step(model, f32(*shape), i64(shape[0]))

@@ -145,33 +145,35 @@ def padded(
 
 
 def _windows(x: Value, window: Idx, out: Idx, strides: Sequence[int], dilation: Sequence[int]) -> Value:
-    """(N, *out, *window, C): the windows of an array (N, *spatial, C)."""
+    """(..., N, *out, *window, C): the windows of an array (..., N, *spatial, C)."""
     rank = len(window)
-    shape = (x.shape[0], *out, *window, x.shape[-1])
+    first = len(x.shape) - rank - 1
+    shape = (*x.shape[:first], *out, *window, x.shape[-1])
 
     def at(idx: Idx) -> Idx:
-        spatial = [idx[1 + k] * strides[k] + idx[1 + rank + k] * dilation[k] for k in range(rank)]
-        return (idx[0], *spatial, idx[-1])
+        spatial = [idx[first + k] * strides[k] + idx[first + rank + k] * dilation[k] for k in range(rank)]
+        return (*idx[:first], *spatial, idx[-1])
 
     return x.seen(shape, at)
 
 
-def _no_groups(x: Value, strides: Sequence[int], e: Equation) -> None:
-    if len(x.shape) != len(strides) + 2:
-        raise NotLowered(f"{e.prim.name} in groups")
+def _groups(shape: Idx, rank: int) -> tuple[int, list[Letters]]:
+    """How many axes of groups with operands of their own there are in front, and the loop along it."""
+    count = len(shape) - rank - 2
+    return count, [(shape[k], k, k, k) for k in range(count)]
 
 
 @lowering("conv")
 def _(block: Block, e: Equation, x: Value, w: Value, *, strides: Any, padding: Any, dilation: Any) -> Value:
-    _no_groups(x, strides, e)
     rank = len(strides)
-    wide = padded(block, x, padding, (1,) * rank, range(1, rank + 1), e)
+    g, groups = _groups(x.shape, rank)
+    wide = padded(block, x, padding, (1,) * rank, range(g + 1, g + rank + 1), e)
     out = block.module.shape_of(e.outputs[0])
-    windows = _windows(block.in_memory(wide), w.shape[:rank], out[1:-1], strides, dilation)
-    spatial: list[Letters] = [(out[k], k, k, None) for k in range(rank + 1)]
-    filters: list[Letters] = [(out[-1], rank + 1, None, rank + 1)]
-    window: list[Letters] = [(w.shape[k], None, 1 + rank + k, k) for k in range(rank + 1)]
-    return contracted(block, e, windows, w, [*spatial, *filters, *window])
+    windows = _windows(block.in_memory(wide), w.shape[g : g + rank], out[g + 1 : -1], strides, dilation)
+    spatial: list[Letters] = [(out[g + k], g + k, g + k, None) for k in range(rank + 1)]
+    filters: list[Letters] = [(out[-1], g + rank + 1, None, g + rank + 1)]
+    window: list[Letters] = [(w.shape[g + k], None, g + 1 + rank + k, g + k) for k in range(rank + 1)]
+    return contracted(block, e, windows, w, [*groups, *spatial, *filters, *window])
 
 
 @lowering("conv_input_grad")
@@ -179,45 +181,46 @@ def _(
     block: Block, e: Equation, ct: Value, w: Value, *, input_shape: Any, strides: Any, padding: Any, dilation: Any
 ) -> Value:
     """A convolution of the cotangent, spread by the strides, with the filter turned over and its channels swapped."""
-    _no_groups(ct, strides, e)
     rank = len(strides)
+    g, groups = _groups(ct.shape, rank)
     shape = block.module.shape_of(e.outputs[0])
+    window = w.shape[g : g + rank]
     pads = []
     for k in range(rank):
-        reach = ((w.shape[k].constant or 1) - 1) * dilation[k]
+        reach = ((window[k].constant or 1) - 1) * dilation[k]
         low = reach - padding[k][0]
-        spread = (ct.shape[1 + k] - 1) * strides[k] + 1
-        high = (shape[1 + k] + reach - spread - low).constant
+        spread = (ct.shape[g + 1 + k] - 1) * strides[k] + 1
+        high = (shape[g + 1 + k] + reach - spread - low).constant
         if high is None or low < 0 or high < 0:
             raise NotLowered("conv_input_grad with padding beyond its window")
         pads.append((low, high))
-    wide = padded(block, ct, pads, strides, range(1, rank + 1), e)
-    window = w.shape[:rank]
+    wide = padded(block, ct, pads, strides, range(g + 1, g + rank + 1), e)
 
     def turned(idx: Idx) -> Idx:
-        return (*[window[k] - 1 - idx[k] for k in range(rank)], idx[-1], idx[-2])
+        return (*idx[:g], *[window[k] - 1 - idx[g + k] for k in range(rank)], idx[-1], idx[-2])
 
-    swapped = Value(block.copy(w.seen((*window, w.shape[-1], w.shape[-2]), turned), source=e.source))
-    windows = _windows(block.in_memory(wide), window, shape[1:-1], (1,) * rank, dilation)
-    spatial: list[Letters] = [(shape[k], k, k, None) for k in range(rank + 1)]
-    channels: list[Letters] = [(shape[-1], rank + 1, None, rank + 1)]
-    summed: list[Letters] = [(swapped.shape[k], None, 1 + rank + k, k) for k in range(rank + 1)]
-    return contracted(block, e, windows, swapped, [*spatial, *channels, *summed])
+    flipped = w.seen((*w.shape[:g], *window, w.shape[-1], w.shape[-2]), turned)
+    swapped = Value(block.copy(flipped, source=e.source))
+    windows = _windows(block.in_memory(wide), window, shape[g + 1 : -1], (1,) * rank, dilation)
+    spatial: list[Letters] = [(shape[g + k], g + k, g + k, None) for k in range(rank + 1)]
+    channels: list[Letters] = [(shape[-1], g + rank + 1, None, g + rank + 1)]
+    summed: list[Letters] = [(swapped.shape[g + k], None, g + 1 + rank + k, g + k) for k in range(rank + 1)]
+    return contracted(block, e, windows, swapped, [*groups, *spatial, *channels, *summed])
 
 
 @lowering("conv_filter_grad")
 def _(
     block: Block, e: Equation, x: Value, ct: Value, *, filter_shape: Any, strides: Any, padding: Any, dilation: Any
 ) -> Value:
-    _no_groups(x, strides, e)
     rank = len(strides)
+    g, groups = _groups(x.shape, rank)
     shape = block.module.shape_of(e.outputs[0])
-    wide = padded(block, x, padding, (1,) * rank, range(1, rank + 1), e)
-    windows = _windows(block.in_memory(wide), shape[:rank], ct.shape[1:-1], strides, dilation)
-    window: list[Letters] = [(shape[k], k, 1 + rank + k, None) for k in range(rank + 1)]
-    filters: list[Letters] = [(shape[-1], rank + 1, None, rank + 1)]
-    summed: list[Letters] = [(ct.shape[k], None, k, k) for k in range(rank + 1)]
-    return contracted(block, e, windows, ct, [*window, *filters, *summed])
+    wide = padded(block, x, padding, (1,) * rank, range(g + 1, g + rank + 1), e)
+    windows = _windows(block.in_memory(wide), shape[g : g + rank], ct.shape[g + 1 : -1], strides, dilation)
+    window: list[Letters] = [(shape[g + k], g + k, g + 1 + rank + k, None) for k in range(rank + 1)]
+    filters: list[Letters] = [(shape[-1], g + rank + 1, None, g + rank + 1)]
+    summed: list[Letters] = [(ct.shape[g + k], None, g + k, g + k) for k in range(rank + 1)]
+    return contracted(block, e, windows, ct, [*groups, *window, *filters, *summed])
 
 
 # -- windows and their adjoint ------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
-from fnflare.compiler.graph import Value, indices
+from fnflare.compiler.graph import Place, Value, indices
+from fnflare.compiler.nests import sizes_in, sizes_of
 from fnflare.nest import (
     Axis,
     Buffer,
     Element,
+    Index,
     Kernel,
     Loop,
     Part,
@@ -30,6 +33,12 @@ __all__: list[str] = []
 def _(block: Block, e: Equation, x: Value, *, axes: tuple[int, ...], keepdims: bool) -> Value:
     dtype = machine_type(e.outputs[0].aval.dtype)
     return block.reduce("add", block.cast(x, dtype), axes, keepdims, e.source)
+
+
+@lowering("prod")
+def _(block: Block, e: Equation, x: Value, *, axes: tuple[int, ...], keepdims: bool) -> Value:
+    dtype = machine_type(e.outputs[0].aval.dtype)
+    return block.reduce("multiply", block.cast(x, dtype), axes, keepdims, e.source)
 
 
 @lowering("max", "min")
@@ -119,42 +128,76 @@ def _(block: Block, e: Equation, x: Value, *, axis: Any) -> Value:
     return block.elementwise(x.dtype, (_function(block, e, "log", total), top), lambda a, b: a + b, 1, e.source)
 
 
-# -- running sums -----------------------------------------------------------------------------------
+# -- running sums and products ----------------------------------------------------------------------
 
 
 @lowering("cumsum")
 def _(block: Block, e: Equation, x: Value, *, axis: int) -> Value:
+    return _running(block, e, "running_sum", (x,), axis, False, lambda before, a: apply("add", before, a))
+
+
+@lowering("cumprod")
+def _(block: Block, e: Equation, x: Value, *, axis: int) -> Value:
+    return _running(block, e, "running_product", (x,), axis, False, lambda before, a: apply("multiply", before, a))
+
+
+@lowering("recurrence")
+def _(block: Block, e: Equation, a: Value, b: Value, *, axis: int, reverse: bool) -> Value:
+    def step(before: Scalar, b: Scalar, a: Scalar) -> Scalar:
+        return apply("add", apply("multiply", a, before), b)
+
+    return _running(block, e, "recurrence", (b, a), axis, reverse, step)
+
+
+def _running(
+    block: Block,
+    e: Equation,
+    name: str,
+    args: Sequence[Value],
+    axis: int,
+    reverse: bool,
+    step: Callable[..., Scalar],
+) -> Value:
+    """An array whose first element along an axis is that of the first argument, and every other made by `step` of the
+    one before it and the arguments' elements; from the end where `reverse`."""
     out = e.outputs[0]
-    dtype = machine_type(out.aval.dtype)
-    source = block.in_memory(block.cast(x, dtype))
-    axis %= len(x.shape)
-    target = block.stored(x.shape, dtype, block.target(out), e.source)
+    shape, dtype = args[0].shape, machine_type(out.aval.dtype)
+    sources = [block.in_memory(block.cast(x, dtype)) for x in args]
+    axis %= len(shape)
+    target = block.stored(shape, dtype, block.target(out), e.source)
 
     def emit() -> list[Any]:
-        a, b = source.place(), target.place
-        assert a is not None and b is not None
-        read = Buffer("x", dtype, index(0), "parameter")
+        places = [s.place() for s in sources]
+        reads = [Buffer(n, dtype, index(0), "parameter") for n in ("x", "a")[: len(sources)]]
         write = Buffer("y", dtype, index(0), "parameter")
-        axes = [Axis(f"i{k}", n) for k, n in enumerate(x.shape)]
-        step = Axis("t", x.shape[axis] - 1)
-        first = tuple([index(0) if k == axis else i for k, i in enumerate(indices(axes))])
-        here = tuple([index(step) + 1 if k == axis else i for k, i in enumerate(first)])
-        before = tuple([index(step) if k == axis else i for k, i in enumerate(first)])
+        axes = [Axis(f"i{k}", n) for k, n in enumerate(shape)]
+        turn = Axis("t", shape[axis] - 1)
 
-        def at(buffer: Buffer, strides: Any, idx: Any) -> Element:
-            return Element(dtype, buffer, sum((i * s for i, s in zip(idx, strides, strict=True)), index(0)))
+        def along(k: Index) -> tuple[Index, ...]:
+            return tuple([k if i == axis else n for i, n in enumerate(indices(axes))])
 
-        head = at(write, b.strides, first)
-        body: list[Any] = [Store(write, head.index, at(read, a.strides, first))]
-        added = apply("add", at(write, b.strides, before), at(read, a.strides, here))
-        body.append(Loop(step, (Store(write, at(write, b.strides, here).index, added),)))
+        def at(buffer: Buffer, place: Place | None, idx: Any) -> Element:
+            assert place is not None
+            return Element(dtype, buffer, sum((i * s for i, s in zip(idx, place.strides, strict=True)), index(0)))
+
+        last = shape[axis] - 1
+        t = index(turn)
+        first, before, here = [along(last - k if reverse else k) for k in (index(0), t, t + 1)]
+        y = target.place
+        elements = [at(r, p, here) for r, p in zip(reads, places, strict=True)]
+        made = step(at(write, y, before), *elements)
+        body: list[Any] = [
+            Store(write, at(write, y, first).index, at(reads[0], places[0], first)),
+            Loop(turn, (Store(write, at(write, y, here).index, made),)),
+        ]
         others = [i for k, i in enumerate(axes) if k != axis and i.extent != 1]
         for i in reversed(others[1:]):
             body = [Loop(i, tuple(body))]
-        kernel = Kernel("running_sum", (read, write), (), others[0] if others else None, tuple(body))
-        return [block.module.kernels.run(kernel, [Part(a.buffer, a.start), Part(b.buffer, b.start)], [])]
+        outer = others[0] if others else None
+        sizes = dict.fromkeys((*sizes_of(body), *(sizes_in([outer.extent]) if outer else ())))
+        kernel = Kernel(name, (*reads, write), tuple(sizes), outer, tuple(body))
+        parts = [Part(p.buffer, p.start) for p in (*places, y) if p is not None]
+        return [block.module.kernels.run(kernel, parts, [index(s) for s in sizes])]
 
-    if any(n.constant is None for n in x.shape):
-        raise NotLowered("cumsum of an array whose size is given at run time")
-    block.action([source], [target], emit, e.source)
+    block.action(sources, [target], emit, e.source)
     return Value(target)

@@ -1,0 +1,236 @@
+"""Relatives of Adam: other second moments, and other corrections for the start.
+
+Each is a kernel on one leaf as in `fnflare.optim.adaptive`: the gradient, the moments and the hyperparameters go in,
+the update and the new moments come out. The corrections for the start are scalars, computed once for all leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnflare.core import is_tracer
+from fnflare.errors import ArgumentError
+from fnflare.optim.adaptive import ScaleByAdamState
+from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
+from fnflare.optim.leaves import Kernel, check_decay, filled, is_nonzero, map_leaves, tiled, weak
+
+__all__ = [
+    "ScaleByAmsgradState",
+    "ScaleByBeliefState",
+    "scale_by_amsgrad",
+    "scale_by_belief",
+    "scale_by_radam",
+    "scale_by_yogi",
+]
+
+
+def _counted(
+    who: str,
+    kernel: Kernel,
+    kind: Any,
+    hyper: Callable[[Any], tuple[Any, ...]],
+    start: float = 0.0,
+) -> GradientTransformation:
+    """The transformation whose state `kind` is a step count and some moments, which begin at `start`.
+
+    `hyper` takes the number of this update, from 1 on, and returns what the kernel gets after the moments.
+    """
+    names = kind._fields[1:]
+
+    def init(params: Any) -> Any:
+        return kind(zero_count(), *[filled(params, start) for _ in names])
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        count, *moments = state_of(kind, state, who)
+        trees = {"updates": updates, **{f"state.{n}": m for n, m in zip(names, moments, strict=True)}}
+        updates, *moments = map_leaves(who, kernel, trees, *hyper(weak(count) + 1), outputs=1 + len(names))
+        return updates, kind(safe_increment(count), *moments)
+
+    return GradientTransformation(init, update)
+
+
+def _first(b1: Any, t: Any, nesterov: bool) -> tuple[Any, Any]:
+    """The factors of the mean gradient and of the gradient in the mean that is corrected for its start."""
+    if nesterov:
+        return b1 / (1 - b1 ** (t + 1)), (1 - b1) / (1 - b1**t)
+    return 1 / (1 - b1**t), 0.0
+
+
+def _mix(mean: Any, ahead: Any, mu: Any, g: Any, nesterov: bool) -> Any:
+    return mean * mu + ahead * g if nesterov else mean * mu
+
+
+class ScaleByAmsgradState(NamedTuple):
+    """``count``: updates made; ``mu``, ``nu``: the moments; ``nu_max``: the greatest second moment so far."""
+
+    count: Any
+    mu: Any
+    nu: Any
+    nu_max: Any
+
+
+def scale_by_amsgrad(
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    *,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+) -> GradientTransformation:
+    """AMSGrad's rule: Adam with the greatest mean square so far, so that step sizes do not grow again.
+
+    Reddi et al., 2018, "On the convergence of Adam and beyond".
+
+    Args:
+        b1: the decay of the mean gradient.
+        b2: the decay of the mean squared gradient.
+        eps: added to the root.
+        eps_root: added under the root.
+        bias_correction_mu: whether the mean is corrected for its start; the paper does not.
+        bias_correction_nu: whether the mean square is, before the maximum is taken; the paper does not.
+    """
+    check_decay("scale_by_amsgrad", b1=b1, b2=b2)
+
+    @tiled
+    def kernel(
+        g: Any, mu: Any, nu: Any, top: Any, b1: Any, b2: Any, eps: Any, root: Any, c1: Any, c2: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        mu = b1 * mu + (1 - b1) * g
+        nu = b2 * nu + (1 - b2) * (g * g)
+        top = np.maximum(top, c2 * nu)
+        return c1 * mu / (np.sqrt(top + root) + eps), mu, nu, top
+
+    def hyper(t: Any) -> tuple[Any, ...]:
+        c1 = 1 / (1 - b1**t) if bias_correction_mu else 1.0
+        c2 = 1 / (1 - b2**t) if bias_correction_nu else 1.0
+        return b1, b2, eps, eps_root, c1, c2
+
+    return _counted("scale_by_amsgrad", kernel, ScaleByAmsgradState, hyper)
+
+
+def scale_by_radam(
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    threshold: float = 5.0,
+    *,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    """RAdam's rule: Adam that is only momentum until its mean square has been averaged over enough steps.
+
+    Liu et al., 2020, "On the variance of the adaptive learning rate and beyond". The state is Adam's.
+
+    Args:
+        b1: the decay of the mean gradient.
+        b2: the decay of the mean squared gradient.
+        eps: added to the root.
+        eps_root: added under the root.
+        threshold: the length of the average from which on it is used, more than 4.
+        nesterov: look one step ahead along the mean gradient.
+    """
+    check_decay("scale_by_radam", b1=b1, b2=b2)
+    if not is_tracer(threshold) and threshold <= 4:
+        raise ArgumentError(f"scale_by_radam: threshold must be greater than 4, got {threshold!r}")
+    rooted = is_nonzero(eps_root)
+
+    @tiled
+    def kernel(
+        g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, mean: Any, ahead: Any, c2: Any, r: Any
+    ) -> tuple[Any, Any, Any]:
+        mu = b1 * mu + (1 - b1) * g
+        nu = b2 * nu + (1 - b2) * (g * g)
+        direction = _mix(mean, ahead, mu, g, nesterov)
+        size = np.sqrt(c2 * nu + root if rooted else c2 * nu) + eps
+        return np.where(r > 0, r * direction / size, direction), mu, nu
+
+    longest = 2 / (1 - b2) - 1
+
+    def hyper(t: Any) -> tuple[Any, ...]:
+        # Section 5 of the paper: rho_t, the length of the average, and r_t, the factor of the step; 0 for none.
+        decayed = b2**t
+        length = longest - 2 * t * decayed / (1 - decayed)
+        used = length >= threshold
+        safe = np.where(used, length, 5.0)
+        r = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)) ** 0.5
+        return b1, b2, eps, eps_root, *_first(b1, t, nesterov), 1 / (1 - decayed), np.where(used, r, 0.0)
+
+    return _counted("scale_by_radam", kernel, ScaleByAdamState, hyper)
+
+
+class ScaleByBeliefState(NamedTuple):
+    """``count``: updates made; ``mu``: the mean gradient; ``nu``: the mean squared distance of gradients from it."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
+def scale_by_belief(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-16, eps_root: float = 1e-16, *, nesterov: bool = False
+) -> GradientTransformation:
+    """AdaBelief's rule: the mean gradient over the root of the mean squared distance of gradients from it.
+
+    Zhuang et al., 2020, "AdaBelief optimizer: adapting stepsizes by the belief in observed gradients".
+
+    Args:
+        b1: the decay of the mean gradient.
+        b2: the decay of the mean squared distance.
+        eps: added to the root.
+        eps_root: added to the mean squared distance at every step, as in the paper.
+        nesterov: look one step ahead along the mean gradient.
+    """
+    check_decay("scale_by_belief", b1=b1, b2=b2)
+
+    @tiled
+    def kernel(
+        g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, mean: Any, ahead: Any, c2: Any
+    ) -> tuple[Any, Any, Any]:
+        mu = b1 * mu + (1 - b1) * g
+        off = g - mu
+        nu = b2 * nu + (1 - b2) * (off * off) + root
+        return _mix(mean, ahead, mu, g, nesterov) / (np.sqrt(c2 * nu) + eps), mu, nu
+
+    def hyper(t: Any) -> tuple[Any, ...]:
+        return b1, b2, eps, eps_root, *_first(b1, t, nesterov), 1 / (1 - b2**t)
+
+    return _counted("scale_by_belief", kernel, ScaleByBeliefState, hyper)
+
+
+def scale_by_yogi(
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-3,
+    eps_root: float = 0.0,
+    initial_accumulator_value: float = 1e-6,
+) -> GradientTransformation:
+    """Yogi's rule: Adam whose mean square moves towards the squared gradient by steps of that square's size.
+
+    Zaheer et al., 2018, "Adaptive methods for nonconvex optimization". The state is Adam's.
+
+    Args:
+        b1: the decay of the mean gradient.
+        b2: one minus the factor of the steps of the mean square.
+        eps: added to the root.
+        eps_root: added under the root.
+        initial_accumulator_value: both moments to start from.
+    """
+    check_decay("scale_by_yogi", b1=b1, b2=b2)
+
+    @tiled
+    def kernel(
+        g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, c1: Any, c2: Any
+    ) -> tuple[Any, Any, Any]:
+        mu = b1 * mu + (1 - b1) * g
+        square = g * g
+        nu = nu - (1 - b2) * np.sign(nu - square) * square
+        return c1 * mu / (np.sqrt(c2 * nu + root) + eps), mu, nu
+
+    def hyper(t: Any) -> tuple[Any, ...]:
+        return b1, b2, eps, eps_root, 1 / (1 - b1**t), 1 / (1 - b2**t)
+
+    return _counted("scale_by_yogi", kernel, ScaleByAdamState, hyper, initial_accumulator_value)

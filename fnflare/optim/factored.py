@@ -1,0 +1,105 @@
+"""Adafactor's rule: Adam's second moment in the memory of a row and a column.
+
+Updates go in, updates over the root of an estimate of their mean square come out. For a matrix the estimate is the
+product of the means over its rows and over its columns; small arrays keep it in full.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnflare import tree
+from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
+from fnflare.optim.leaves import check_decay, leaves_like, weak
+
+__all__ = ["FactoredState", "scale_by_factored_rms"]
+
+
+class FactoredState(NamedTuple):
+    """``count``: updates made; ``v_row``, ``v_col``: mean squares of factored arrays; ``v``: of the others.
+
+    Where an array has no entry of a kind, there is one zero in its place.
+    """
+
+    count: Any
+    v_row: Any
+    v_col: Any
+    v: Any
+
+
+def _largest_axes(shape: tuple[int, ...], factored: bool, least: int) -> tuple[int, int] | None:
+    """The second largest axis and the largest, where both are large enough."""
+    if not factored or len(shape) < 2:
+        return None
+    order = np.argsort(shape)
+    return (int(order[-2]), int(order[-1])) if shape[order[-2]] >= least else None
+
+
+def scale_by_factored_rms(
+    factored: bool = True,
+    decay_rate: float = 0.8,
+    step_offset: int = 0,
+    min_dim_size_to_factor: int = 128,
+    epsilon: float = 1e-30,
+) -> GradientTransformation:
+    """Adafactor's rule: the gradient over the root of its mean square, estimated from rows and columns.
+
+    Shazeer & Stern, 2018, "Adafactor: adaptive learning rates with sublinear memory cost". The decay of the means
+    grows with the number t of the update: it is ``1 - t**-decay_rate``.
+
+    Args:
+        factored: False keeps every mean square in full.
+        decay_rate: the exponent of the decay.
+        step_offset: the step at which the count of the decay begins.
+        min_dim_size_to_factor: arrays are factored whose two largest axes are at least that long.
+        epsilon: added to the squared gradient.
+    """
+    check_decay("scale_by_factored_rms", decay_rate=decay_rate)
+
+    def start(p: Any) -> tuple[Any, Any, Any]:
+        axes = _largest_axes(p.shape, factored, min_dim_size_to_factor)
+        none = np.zeros(1, p.dtype)
+        if axes is None:
+            return none, none.copy(), np.zeros_like(p)
+        small, large = axes
+        return np.zeros(np.delete(p.shape, large), p.dtype), np.zeros(np.delete(p.shape, small), p.dtype), none
+
+    def kernel(g: Any, row: Any, col: Any, full: Any, decay: Any, eps: Any) -> tuple[Any, Any, Any, Any]:
+        square = g * g + eps
+        axes = _largest_axes(g.shape, factored, min_dim_size_to_factor)
+        if axes is None:
+            full = decay * full + (1 - decay) * square
+            return g / np.sqrt(full), row, col, full
+        small, large = axes
+        row = decay * row + (1 - decay) * np.mean(square, axis=large)
+        col = decay * col + (1 - decay) * np.mean(square, axis=small)
+        mean = np.mean(row, axis=small - 1 if small > large else small, keepdims=True)
+        update = g / np.expand_dims(np.sqrt(row / mean), large) / np.expand_dims(np.sqrt(col), small)
+        return update, row, col, full
+
+    def init(params: Any) -> FactoredState:
+        flat, treedef = tree.flatten(params)
+        return FactoredState(zero_count(), *_transposed(treedef, [start(p) for p in flat], 3))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, FactoredState]:
+        count, *moments = state_of(FactoredState, state, "scale_by_factored_rms")
+        flat, treedef = tree.flatten(updates)
+        names = ("state.v_row", "state.v_col", "state.v")
+        columns = [
+            leaves_like(treedef, m, "scale_by_factored_rms", "updates", n) for n, m in zip(names, moments, strict=True)
+        ]
+        decay = 1 - (weak(count) - step_offset + 1) ** -decay_rate
+        rows = [
+            kernel(g, row, col, full, weak(decay, g.dtype), weak(epsilon, g.dtype))
+            for g, row, col, full in zip(flat, *columns, strict=True)
+        ]
+        updates, *moments = _transposed(treedef, rows, 4)
+        return updates, FactoredState(safe_increment(count), *moments)
+
+    return GradientTransformation(init, update)
+
+
+def _transposed(treedef: tree.TreeDef, rows: list[tuple[Any, ...]], outputs: int) -> list[Any]:
+    return [tree.unflatten(treedef, [row[k] for row in rows]) for k in range(outputs)]
