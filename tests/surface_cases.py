@@ -7,6 +7,7 @@ them holds every one to the same laws, and the table of what is supported is mad
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,17 @@ def all_cases() -> list[Case]:
     """The cases of all families, in the order of their files."""
     files = sorted((Path(__file__).parent / "surface").glob("cases_*.py"))
     return [case for f in files for case in importlib.import_module(f.stem).CASES]
+
+
+def known(case: Case) -> bool:
+    """Whether this release of NumPy knows the function, and all arguments, of a call that older ones do not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            case.call(*case.args)
+        except (AttributeError, TypeError, FutureWarning):
+            return False
+    return True
 
 
 def normal(*shape: int, seed: int = 0) -> Any:

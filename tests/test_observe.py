@@ -383,8 +383,8 @@ class TestEagerTracer:
             np.sin(kept[0])
 
     def test_refusals_of_other_transforms_stand(self):
-        with pytest.raises(UnsupportedError, match="correlate"):
-            seen_by(lambda x: ff.vmap(lambda row: np.correlate(x[0], row))(x), X)
+        with pytest.raises(UnsupportedError, match="shares_memory"):
+            seen_by(lambda x: ff.vmap(lambda row: np.shares_memory(x[0], row))(x), X)
 
     def test_no_gradient_shares_memory(self):
         (a, b), _ = seen_by(ff.grad(lambda a, b: np.sum(a + b), argnums=(0, 1)), X, X)

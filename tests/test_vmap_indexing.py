@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from vmap_laws import RNG, close, normal, operations, with_axis
 
 import fnflare as ff
-from fnflare.errors import ConcretizationError, UnsupportedError
+from fnflare.errors import ConcretizationError
 from fnflare.kernels import rows
 from fnflare.testing import check_grads, check_vmap
 
@@ -185,8 +185,6 @@ def test_an_index_that_cannot_be_mapped_says_so():
         ff.vmap(lambda x: ff.at(x)[x > 0].set(0.0))(normal(2, 3))
     with pytest.raises(ConcretizationError, match="unknown size"):
         ff.vmap(np.nonzero)(normal(2, 3))
-    with pytest.raises(UnsupportedError, match=r"x\[None\]"):
-        ff.vmap(lambda x: x[True])(normal(2, 3))
 
 
 def test_an_index_out_of_range_is_refused():

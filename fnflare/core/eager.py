@@ -101,8 +101,8 @@ class EagerTracer(ValueTracer):
 
 
 #: What gives an array of its own in NumPy, where tracers, which nobody writes into as a rule, may give themselves.
-_COPYING = frozenset({np.copy, np.clip, np.tile})
-_COPYING_METHODS = ("__pow__", "astype", "clip", "copy", "flatten")
+_COPYING = frozenset({np.copy, np.clip, np.nan_to_num, np.pad, np.repeat, np.resize, np.roll, np.tile})
+_COPYING_METHODS = ("__copy__", "__deepcopy__", "__pow__", "astype", "clip", "copy", "flatten")
 
 
 def _apart(ans: Any, args: Sequence[Any]) -> Any:

@@ -5,16 +5,26 @@ from here by name are the few functions that NumPy does not have.
 """
 
 from fnflare.ops import (  # noqa: F401  (they fill NumPy's tables, and give tracers their operators and methods)
+    apply,
     counting,
+    differences,
+    einsum,
     fitting,
     histogram,
+    interp,
     methods,
     nan,
+    pad,
+    places,
+    polynomials,
+    products,
     quantile,
+    ranges,
     refused,
     statistics,
     ufunc_methods,
     ufuncs,
+    windows_1d,
 )
 from fnflare.ops.at import at
 from fnflare.ops.conv import conv, conv_transpose, fold, windows

@@ -1,4 +1,4 @@
-"""What NumPy's functions that pick elements come to: choices by condition, gathers, diagonals, shifts and borders.
+"""What NumPy's functions that pick elements come to: choices by condition, and gathers.
 
 Arrays and tracers go in; each function arranges its arguments for a read or a write of
 `fnflare.ops.index` or for the elementwise choice, which have the rules.
@@ -14,10 +14,11 @@ from fnflare.core import bind, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import select
-from fnflare.ops.index import getitem, index_set
+from fnflare.ops.index import getitem
+from fnflare.ops.order import concrete
 from fnflare.ops.reduce import axes_of
 
-__all__ = ["clip", "diagonal", "take", "trace", "where"]
+__all__ = ["clip", "take", "where"]
 
 _absent: Any = np._NoValue
 
@@ -26,12 +27,11 @@ _absent: Any = np._NoValue
 
 @implements(np.where)
 def where(condition: Any, /, *xy: Any) -> Any:
-    """NumPy's ``where``; with one argument the condition must be plain."""
+    """NumPy's ``where``; with one argument the condition must be known."""
+    if not xy:
+        return np.nonzero(concrete("np.where(condition), with one argument,", condition))
     if len(xy) != 2:
-        raise UnsupportedError(
-            "np.where(condition) with one argument has an answer of unknown size for tracers; "
-            "write np.where(condition, x, y), or np.nonzero(ff.stop_gradient(condition))"
-        )
+        raise ValueError("np.where: give either both of x and y, or neither")
     if is_tracer(condition) and condition.dtype.kind != "b":
         condition = condition != 0
     return bind(select, (condition, *xy))
@@ -73,6 +73,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
         index = index % n
     elif mode == "clip":
         index = np.clip(index, 0, n - 1)
+    elif mode != "raise":
+        raise ValueError(f"np.take: mode must be 'raise', 'wrap' or 'clip', got {mode!r}")
     return getitem(a, (*[slice(None)] * axis, index))
 
 
@@ -91,76 +93,3 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
 def _along(n: int, axis: int, ndim: int) -> Any:
     """The numbers below `n` along one axis of `ndim`."""
     return np.arange(n).reshape((1,) * axis + (n,) + (1,) * (ndim - axis - 1))
-
-
-@implements(np.diagonal)
-def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """NumPy's ``diagonal``."""
-    x = np.moveaxis(a, (axis1, axis2), (-2, -1))
-    rows = max(0, -offset)
-    columns = max(0, offset)
-    n = max(0, min(x.shape[-2] - rows, x.shape[-1] - columns))
-    return getitem(x, (Ellipsis, np.arange(n) + rows, np.arange(n) + columns))
-
-
-@implements(np.trace)
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
-    """NumPy's ``trace``."""
-    return np.sum(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
-
-
-@implements(np.diag)
-def diag(v: Any, k: int = 0) -> Any:
-    """NumPy's ``diag``."""
-    if v.ndim == 2:
-        return diagonal(v, k)
-    n = v.shape[0] + abs(k)
-    i = np.arange(v.shape[0])
-    return index_set(np.zeros((n, n), v.dtype), v, index=(i + max(0, -k), i + max(0, k)))
-
-
-def _triangle(shape: tuple[int, ...], k: int) -> Any:
-    """True on and below a diagonal of the last two axes; of a vector, those of the matrix of its copies."""
-    return np.tri(shape[-2] if len(shape) > 1 else shape[0], shape[-1], k=k, dtype=bool)
-
-
-@implements(np.tril)
-def tril(m: Any, k: int = 0) -> Any:
-    """NumPy's ``tril``."""
-    return np.where(_triangle(m.shape, k), m, np.zeros((), m.dtype))
-
-
-@implements(np.triu)
-def triu(m: Any, k: int = 0) -> Any:
-    """NumPy's ``triu``."""
-    return np.where(_triangle(m.shape, k - 1), np.zeros((), m.dtype), m)
-
-
-@implements(np.roll)
-def roll(a: Any, shift: Any, axis: Any = None) -> Any:
-    """NumPy's ``roll``."""
-    if axis is None:
-        return np.reshape(roll(np.reshape(a, -1), shift, 0), a.shape)
-    shifts, axes = np.broadcast_arrays(shift, axis)
-    for s, i in zip(shifts.reshape(-1).tolist(), axes.reshape(-1).tolist(), strict=True):
-        a = take(a, (np.arange(a.shape[i]) - s) % max(1, a.shape[i]), axis=i)
-    return a
-
-
-@implements(np.pad)
-def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
-    """NumPy's ``pad`` with ``mode="constant"``, or any mode that repeats elements of the array."""
-    n = array.ndim
-    widths = np.broadcast_to(np.asarray(pad_width), (n, 2)).tolist()
-    if mode != "constant":
-        if mode not in ("edge", "reflect", "symmetric", "wrap"):
-            raise UnsupportedError(f"np.pad: mode={mode!r} has no rule for tracers; use constant, edge, reflect, ...")
-        for axis, width in enumerate(widths):
-            array = take(array, np.pad(np.arange(array.shape[axis]), width, mode=mode, **kwargs), axis=axis)
-        return array
-    fill = kwargs.get("constant_values", 0)
-    if np.ndim(fill) != 0:
-        raise UnsupportedError("np.pad: only one constant for all sides has a rule for tracers; pad side by side")
-    shape = tuple([low + m + high for m, (low, high) in zip(array.shape, widths, strict=True)])
-    inner = tuple([slice(low, low + m) for m, (low, _) in zip(array.shape, widths, strict=True)])
-    return index_set(np.full(shape, fill, array.dtype), array, index=inner)

@@ -16,7 +16,7 @@ import numpy as np
 from fnflare.core import Primitive, Scatter, ShapeDtypeStruct, bind, dtype_of, is_tracer, move_axis, primitive
 from fnflare.core.batch import spread
 from fnflare.core.scatter import is_basic
-from fnflare.errors import ConcretizationError, DtypeError, UnsupportedError
+from fnflare.errors import ConcretizationError, DtypeError
 from fnflare.kernels.rows import add_at
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import unbroadcast
@@ -226,11 +226,39 @@ def _kinds(index: Any) -> tuple[Any, ...]:
             kinds.append(i)
         else:
             ndim = getattr(i, "ndim", 0)
-            mask = np.dtype(getattr(i, "dtype", type(i))).kind == "b"
-            if mask and not ndim:
-                raise UnsupportedError("an index that is True or False has no rule for vmap; write x[None] or x[:0]")
-            kinds.append(-ndim if mask else ndim)
+            kinds.append(-ndim if _is_mask(i) else ndim)
     return tuple(kinds)
+
+
+def _is_mask(i: Any) -> bool:
+    return type(i) is bool or np.dtype(getattr(i, "dtype", np.intp)).kind == "b"
+
+
+def _is_flag(i: Any) -> bool:
+    """Whether a part of an index is one truth value: it takes no axis, and gives one of length one or none."""
+    return _is_mask(i) and not getattr(i, "ndim", 0)
+
+
+def _axes_taken(i: Any) -> int:
+    return 0 if i is None or i is Ellipsis else int(getattr(i, "ndim", 0)) if _is_mask(i) else 1
+
+
+def _flags_as_arrays(x: Any, axis: int | None, index: Any) -> tuple[Any, int | None, Any]:
+    """What reads the same without truth values: each an index array on a new axis of `x`, of length one. `axis` is
+    that of the examples, which comes to the front then."""
+    given = _parts(index)
+    flags = [k for k, i in enumerate(given) if _is_flag(i)]
+    if not flags:
+        return x, axis, index
+    parts = list(given)
+    x, first = (x, 0) if axis is None else (move_axis(x, axis, 0), 1)
+    dots = next((k for k, i in enumerate(given) if i is Ellipsis), len(given))
+    new = []
+    for count, k in enumerate(flags):
+        before, after = sum(map(_axes_taken, given[:k])), sum(map(_axes_taken, given[k:]))
+        new.append(count + (first + before if k < dots else x.ndim - after))
+        parts[k] = np.zeros(int(bool(parts[k])), np.intp)
+    return np.expand_dims(x, tuple(new)), None if axis is None else 0, tuple(parts)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -299,6 +327,7 @@ def _counted(size: int, rank: int) -> Any:
 @_getitem.vmap
 def _(size: int, args: Any, axes: Any, *, index: Any) -> tuple[Any, int]:
     (x, *arrays), (i, *places) = args, axes
+    x, i, index = _flags_as_arrays(x, i, index)
     if i is not None and all(place is None for place in places):
         every = (slice(None), *_parts(_fill(index, arrays)))
         at = 0 if is_basic(every) else _laid_out(_kinds(every), x.ndim).index(3)
@@ -316,10 +345,12 @@ def _batches(prim: Primitive) -> None:
     def rule(size: int, args: Any, axes: Any, *, index: Any) -> tuple[Any, int]:
         (x, v, *arrays), (i, j, *places) = args, axes
         x = spread(x, i, size, 0)
+        shape = x.shape
+        x, _, index = _flags_as_arrays(x, 0, index)
         if all(place is None for place in places):
             every: tuple[Any, ...] = (slice(None), *_parts(_fill(index, arrays)))
-            shape = _laid_out(_kinds(every), x.ndim)
-            v = _value_at(v, j, shape.index(3), len(shape) - 1)
+            part = _laid_out(_kinds(every), x.ndim)
+            v = _value_at(v, j, part.index(3), len(part) - 1)
         else:
             layout = _Layout(_fill(index, list(map(_example, arrays, places))), x.ndim - 1)
             own = [in_front(a, place, layout.wide) for a, place in zip(arrays, places, strict=True)]
@@ -329,7 +360,8 @@ def _batches(prim: Primitive) -> None:
             elif layout.at and np.ndim(v):
                 v = layout.from_example(np.reshape(v, (*[1] * (layout.ndim + 1 - np.ndim(v)), *np.shape(v))))
         static, arrays = split_index(every)
-        return bind(prim, (x, v, *arrays), {"index": static}), 0
+        out = bind(prim, (x, v, *arrays), {"index": static})
+        return out if x.shape == shape else np.reshape(out, shape), 0
 
     prim.vmap(rule)
 

@@ -1,6 +1,6 @@
-"""Products and contractions: matmul, dot, tensordot, einsum and what is made of them; norms.
+"""Products of matrices and what is made of them: matmul, dot, vdot, inner, outer, tensordot; norms.
 
-`matmul` and `einsum` are the primitives; the others arrange their arguments for one of the two.
+`matmul` is the primitive; the others arrange their arguments for it, or for an elementwise product.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
 from fnflare.errors import UnsupportedError
-from fnflare.ops.index import in_front, index_set
+from fnflare.ops.index import in_front
 from fnflare.ops.reduce import axes_of
 from fnflare.ops.shape import unbroadcast
 
-__all__ = ["einsum", "matmul"]
+__all__ = ["matmul"]
 
 # -- matmul -------------------------------------------------------------------------------------
 
@@ -185,140 +185,6 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     x = np.reshape(np.transpose(a, (*rows, *left)), (math.prod(row_shape), inner_size))
     y = np.reshape(np.transpose(b, (*right, *columns)), (inner_size, math.prod(column_shape)))
     return np.reshape(np.matmul(x, y), (*row_shape, *column_shape))
-
-
-# -- einsum -------------------------------------------------------------------------------------
-#
-# Subscripts reach the primitive in one canonical form: every operand's axes as letters, explicit
-# output, no ellipsis, so that the rules need not parse.
-
-
-def _free_letters(text: str) -> list[str]:
-    return [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
-
-
-def _canonical(subscripts: str, ndims: list[int]) -> tuple[tuple[str, ...], str]:
-    """``"...ij,jk"`` and the numbers of axes as letters of each operand and of the output."""
-    text = subscripts.replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = left.split(",")
-    if len(terms) != len(ndims):
-        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, got {len(ndims)}")
-    free = _free_letters(text)
-    widths = [n - len(t.replace("...", "")) for t, n in zip(terms, ndims, strict=True) if "..." in t]
-    dots = "".join(free[: max(widths, default=0)])
-    full = []
-    for term, n in zip(terms, ndims, strict=True):
-        width = n - len(term.replace("...", ""))
-        if width < 0 or (width and "..." not in term):
-            raise ValueError(f"einsum: {term!r} in {subscripts!r} does not fit an operand with {n} axes")
-        full.append(term.replace("...", dots[len(dots) - width :]))
-    letters = "".join(terms).replace(".", "")
-    implicit = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    return tuple(full), right.replace("...", dots) if arrow else implicit
-
-
-def _einsum_kernel(*xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    return np.einsum(",".join(terms) + "->" + out, *xs, optimize=len(xs) > 1)
-
-
-def _sizes(terms: tuple[str, ...], xs: Any) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for term, x in zip(terms, xs, strict=True):
-        for c, n in zip(term, x.shape, strict=True):
-            if sizes.get(c, 1) != n and n != 1 and sizes.get(c, 1) != 1:
-                raise ValueError(f"einsum: axis {c!r} has length {sizes[c]} and {n} in {','.join(terms)}")
-            sizes[c] = max(n, sizes.get(c, 1)) if n else 0
-    return sizes
-
-
-def _einsum_shape(*xs: ShapeDtypeStruct, terms: tuple[str, ...], out: str) -> ShapeDtypeStruct:
-    sizes = _sizes(terms, xs)
-    return ShapeDtypeStruct(tuple([sizes[c] for c in out]), np.result_type(*[x.dtype for x in xs]))
-
-
-_einsum = primitive("einsum", _einsum_kernel, _einsum_shape)
-
-
-@_einsum.cost
-def _(ans: Any, *xs: ShapeDtypeStruct, terms: tuple[str, ...], out: str) -> int:
-    return len(xs) * math.prod(_sizes(terms, xs).values())
-
-
-@_einsum.vjp_joint
-def _(ct: Any, _ans: Any, *xs: Any, terms: tuple[str, ...], out: str) -> list[Any]:
-    return [_einsum_operand(ct, k, xs, terms, out) for k in range(len(xs))]
-
-
-def _einsum_operand(ct: Any, k: int, xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    """The cotangent of operand k: contract the cotangent with the other operands.
-
-    Letters that only operand k has were summed away; they come back by broadcasting. A letter that
-    occurs twice in it read a diagonal; the cotangent is written onto the diagonal of zeros.
-    """
-    term = terms[k]
-    others = [t for i, t in enumerate(terms) if i != k]
-    unique = "".join(dict.fromkeys(term))
-    reachable = set("".join(others) + out)
-    target = "".join([c for c in unique if c in reachable])
-    operands = (ct, *[x for i, x in enumerate(xs) if i != k])
-    g = np.einsum(",".join((out, *others)) + "->" + target, *operands)
-    lengths = dict(zip(target, g.shape, strict=True))  # 1 where only operand k is longer than that
-    shape = [lengths.get(c, 1) for c in unique]
-    full = [xs[k].shape[term.index(c)] for c in unique]
-    g = np.reshape(g, shape)
-    stretched = tuple([i for i, (n, m) in enumerate(zip(shape, full, strict=True)) if m == 1 and n != 1])
-    g = np.sum(g, axis=stretched, keepdims=True) if stretched else g
-    g = np.broadcast_to(g, full)
-    return g if unique == term else _onto_diagonal(g, term, unique, xs[k].shape)
-
-
-def _onto_diagonal(g: Any, term: str, unique: str, shape: tuple[int, ...]) -> Any:
-    grids = np.ogrid[tuple([slice(n) for n in g.shape])] if g.ndim > 1 else [np.arange(g.shape[0])]
-    return index_set(np.zeros(shape, g.dtype), g, index=tuple([grids[unique.index(c)] for c in term]))
-
-
-@_einsum.jvp_joint
-def _(ts: Any, _ans: Any, *xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    total = None
-    for k, t in enumerate(ts):
-        if t is not None:
-            part = bind(_einsum, (*xs[:k], t, *xs[k + 1 :]), {"terms": terms, "out": out})
-            total = part if total is None else total + part
-    return total
-
-
-@implements(np.einsum)
-def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
-    """NumPy's ``einsum``, with subscripts as text."""
-    if out is not None or kwargs:
-        raise UnsupportedError(f"np.einsum: {['out', *kwargs][0]}= has no rule for tracers; leave it out")
-    if not isinstance(subscripts, str):
-        raise UnsupportedError("np.einsum: write the subscripts as text, np.einsum('ij,jk->ik', x, y)")
-    xs = [x if hasattr(x, "dtype") else np.asarray(x) for x in operands]
-    return _contract(xs, *_canonical(subscripts, [x.ndim for x in xs]))
-
-
-def _contract(xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    if _is_matrix_product(terms, out):
-        return bind(matmul, xs)
-    return bind(_einsum, xs, {"terms": terms, "out": out})
-
-
-@_einsum.vmap
-def _(_size: int, xs: Any, axes: Any, *, terms: tuple[str, ...], out: str) -> tuple[Any, int]:
-    letter = _free_letters("".join(terms) + out)[0]
-    terms = tuple([t if a is None else t[:a] + letter + t[a:] for t, a in zip(terms, axes, strict=True)])
-    return _contract(xs, terms, letter + out), 0
-
-
-def _is_matrix_product(terms: tuple[str, ...], out: str) -> bool:
-    """Whether it is ``...ij,...jk->...ik``, which matmul serves faster."""
-    if len(terms) != 2 or len(terms[0]) != len(terms[1]) or len(terms[0]) < 2:
-        return False
-    batch, i, j = terms[0][:-2], terms[0][-2], terms[0][-1]
-    k = terms[1][-1]
-    return terms[1][:-1] == batch + j and out == batch + i + k and len({*batch, i, j, k}) == len(batch) + 3
 
 
 # -- norms --------------------------------------------------------------------------------------

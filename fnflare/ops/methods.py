@@ -13,7 +13,23 @@ import numpy as np
 
 from fnflare.core import Primitive, Tracer, bind
 from fnflare.errors import UnsupportedError
-from fnflare.ops import cumulative, elementwise, gather, index, linalg, moments, order, reduce, shape
+from fnflare.ops import (
+    arrange,
+    choose,
+    cumulative,
+    diagonals,
+    elementwise,
+    gather,
+    in_place,
+    index,
+    likes,
+    linalg,
+    moments,
+    order,
+    reduce,
+    shape,
+    some_elements,
+)
 
 __all__: list[str] = []
 
@@ -129,6 +145,16 @@ def _flatten(self: Tracer, order: Any = "C") -> Any:
     return shape.ravel(self, order)
 
 
+def _compress(self: Tracer, condition: Any, axis: Any = None, out: Any = None) -> Any:
+    """NumPy's ``compress``, as a method."""
+    return some_elements.compress(condition, self, axis, out)
+
+
+def _itself(self: Tracer, _memo: Any = None) -> Any:
+    """A copy of a tracer, which is immutable, for ``copy.copy`` and ``copy.deepcopy``."""
+    return self
+
+
 def _in_place(name: str, arguments: str) -> Callable[..., Any]:
     def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(
@@ -160,16 +186,21 @@ _METHODS = {
     "argpartition": order.argpartition,
     "searchsorted": order.searchsorted,
     "take": gather.take,
-    "diagonal": gather.diagonal,
-    "trace": gather.trace,
+    "diagonal": diagonals.diagonal,
+    "trace": diagonals.trace,
+    "choose": choose.choose,
+    "compress": _compress,
+    "fill": in_place.refused("ndarray.fill", "x = np.full_like(x, value)"),
+    "put": in_place.refused("ndarray.put", "x = ff.at(x.reshape(-1))[indices].set(values).reshape(x.shape)"),
+    "resize": in_place.refused("ndarray.resize", "x = np.resize(x, new_shape)"),
     "clip": gather.clip,
     "nonzero": order.nonzero,
     "dot": linalg.dot,
     "ravel": shape.ravel,
     "squeeze": shape.squeeze,
     "swapaxes": shape.swapaxes,
-    "repeat": shape.repeat,
-    "copy": shape.copy,
+    "repeat": arrange.repeat,
+    "copy": likes.copy,
 }
 
 
@@ -192,6 +223,9 @@ def _attach() -> None:
         "transpose": _transpose,
         "astype": _astype,
         "flatten": _flatten,
+        "flat": property(lambda self: shape.ravel(self)),
+        "__copy__": _itself,
+        "__deepcopy__": _itself,
         "T": property(lambda self: shape.transpose(self)),
         "mT": property(lambda self: shape.matrix_transpose(self)),
         "real": property(lambda self: self),

@@ -8,19 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, aval_of, bind, move_axis, primitive
+from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.batch import shifted, spread
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 
 __all__ = ["broadcast_to", "concatenate", "reshape", "transpose"]
-
-
-def _no_copy_flags(order: Any = "C", copy: Any = None) -> None:
-    if order not in ("C", "A", "K"):
-        raise UnsupportedError(f"order={order!r} has no rule for tracers; transpose before and after instead")
-    if copy is False:
-        raise UnsupportedError("copy=False has no rule for tracers; leave it out")
 
 
 # -- reshape ------------------------------------------------------------------------------------
@@ -49,19 +42,41 @@ def _(size: int, args: Any, axes: Any, *, shape: tuple[int, ...]) -> tuple[Any, 
 def _full_shape(old: tuple[int, ...], new: Any) -> tuple[int, ...]:
     """`new` with a -1 worked out."""
     shape = (new,) if isinstance(new, (int, np.integer)) else tuple(new)
-    if -1 in shape:
+    unknown = shape.count(-1)
+    if unknown == 1:
         known = -math.prod(shape)
         shape = tuple([(math.prod(old) // known if known else 0) if n == -1 else n for n in shape])
-    if math.prod(shape) != math.prod(old):
+    if unknown > 1 or math.prod(shape) != math.prod(old):
         raise ValueError(f"cannot reshape array of size {math.prod(old)} into shape {new}")
     return shape
+
+
+def _is_fortran(shape: tuple[int, ...], order: Any, copy: Any) -> bool:
+    """Whether elements are to be counted with the first axis fastest."""
+    if copy is False:
+        raise UnsupportedError("copy=False has no rule for tracers, which share no memory; leave it out")
+    if order in ("C", "F", "c", "f"):
+        return order in ("F", "f")
+    if order not in ("A", "K", "a", "k"):
+        raise ValueError(f"order must be one of 'C', 'F', 'A' and 'K', got {order!r}")
+    if len([n for n in shape if n != 1]) > 1:
+        raise UnsupportedError(
+            f"order={order!r} has no rule for tracers: what it gives depends on how the array lies in memory, and a "
+            "tracer does not; write order='C' or order='F'"
+        )
+    return False
 
 
 @implements(np.reshape)
 def reshape(x: Any, /, shape: Any, order: Any = "C", *, copy: Any = None) -> Any:
     """NumPy's ``reshape``."""
-    _no_copy_flags(order, copy)
-    return bind(_reshape, (x,), {"shape": _full_shape(np.shape(x), shape)})
+    new = _full_shape(np.shape(x), shape)
+    if order == "C" and copy is None:
+        return bind(_reshape, (x,), {"shape": new})
+    if not _is_fortran(np.shape(x), order, copy):
+        return bind(_reshape, (x,), {"shape": new})
+    turned = bind(_reshape, (np.transpose(x),), {"shape": new[::-1]})
+    return np.transpose(turned)
 
 
 @implements(np.ravel)
@@ -74,7 +89,7 @@ def ravel(a: Any, order: Any = "C") -> Any:
 def squeeze(a: Any, axis: Any = None) -> Any:
     """NumPy's ``squeeze``."""
     shape = a.shape
-    axes = _axes(axis, len(shape)) if axis is not None else tuple([i for i, n in enumerate(shape) if n == 1])
+    axes = axes_in_order(axis, len(shape)) if axis is not None else tuple([i for i, n in enumerate(shape) if n == 1])
     if any(shape[i] != 1 for i in axes):
         raise ValueError(f"cannot squeeze axes {axes} of shape {shape}: not all of them have length one")
     return reshape(a, tuple([n for i, n in enumerate(shape) if i not in axes]))
@@ -83,15 +98,18 @@ def squeeze(a: Any, axis: Any = None) -> Any:
 @implements(np.expand_dims)
 def expand_dims(a: Any, axis: Any) -> Any:
     """NumPy's ``expand_dims``."""
-    count = len(axis) if isinstance(axis, tuple) else 1
-    axes = _axes(axis, a.ndim + count)
+    axis = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    count = len(axis)
+    axes = axes_in_order(axis, a.ndim + count)
+    if len(set(axes)) != count:
+        raise ValueError(f"expand_dims: axis={axis} names an axis twice")
     rest = iter(a.shape)
     return reshape(a, tuple([1 if i in axes else next(rest) for i in range(a.ndim + count)]))
 
 
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+def axes_in_order(axis: Any, ndim: int) -> tuple[int, ...]:
     """Axes as a tuple of numbers from 0; raises as NumPy does."""
-    axes = axis if isinstance(axis, tuple) else (axis,)
+    axes = axis if isinstance(axis, tuple) else tuple(axis) if isinstance(axis, (list, range)) else (axis,)
     for a in axes:
         if not -ndim <= a < ndim:
             raise np.exceptions.AxisError(a, ndim)
@@ -110,6 +128,18 @@ def atleast_2d(*arys: Any) -> Any:
     """NumPy's ``atleast_2d``."""
     out = tuple([reshape(a, (1, np.size(a))) if np.ndim(a) < 2 else a for a in arys])
     return out[0] if len(out) == 1 else out
+
+
+@implements(np.atleast_3d)
+def atleast_3d(*arys: Any) -> Any:
+    """NumPy's ``atleast_3d``."""
+    out = tuple([_three_axes(a) for a in arys])
+    return out[0] if len(out) == 1 else out
+
+
+def _three_axes(a: Any) -> Any:
+    shape = np.shape(a)
+    return a if len(shape) > 2 else reshape(a, (*shape, 1) if len(shape) == 2 else (1, math.prod(shape), 1))
 
 
 # -- transpose ----------------------------------------------------------------------------------
@@ -139,7 +169,7 @@ def _(_size: int, args: Any, dims: Any, *, axes: tuple[int, ...]) -> tuple[Any, 
 def transpose(a: Any, axes: Any = None) -> Any:
     """NumPy's ``transpose``."""
     ndim = a.ndim
-    order = tuple(range(ndim))[::-1] if axes is None else _axes(tuple(axes), ndim)
+    order = tuple(range(ndim))[::-1] if axes is None else axes_in_order(tuple(axes), ndim)
     if len(order) != ndim or len(set(order)) != ndim:
         raise ValueError(f"axes {axes} don't match array of {ndim} axes")
     return bind(_transpose, (a,), {"axes": order})
@@ -149,9 +179,19 @@ def transpose(a: Any, axes: Any = None) -> Any:
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     """NumPy's ``swapaxes``."""
     order = list(range(a.ndim))
-    i, j = _axes((axis1, axis2), a.ndim)
+    i, j = axes_in_order((axis1, axis2), a.ndim)
     order[i], order[j] = order[j], order[i]
     return transpose(a, order)
+
+
+@implements(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    """NumPy's ``rollaxis``."""
+    (axis,) = axes_in_order(axis, a.ndim)
+    if not -a.ndim <= start <= a.ndim:
+        raise np.exceptions.AxisError(start, a.ndim + 1)
+    start += a.ndim if start < 0 else 0
+    return moveaxis(a, axis, start - (axis < start))
 
 
 @implements(np.matrix_transpose)
@@ -165,8 +205,9 @@ def matrix_transpose(x: Any, /) -> Any:
 @implements(np.moveaxis)
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """NumPy's ``moveaxis``."""
-    src = _axes(tuple(source) if isinstance(source, (tuple, list)) else source, a.ndim)
-    dst = _axes(tuple(destination) if isinstance(destination, (tuple, list)) else destination, a.ndim)
+    src, dst = axes_in_order(source, a.ndim), axes_in_order(destination, a.ndim)
+    if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise ValueError(f"moveaxis: source={source} and destination={destination} must name as many axes, each once")
     order = [i for i in range(a.ndim) if i not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
@@ -229,8 +270,9 @@ def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
 @implements(np.broadcast_arrays)
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     """NumPy's ``broadcast_arrays``."""
-    shape = np.broadcast_shapes(*[np.shape(a) for a in args])
-    return tuple([a if np.shape(a) == shape else broadcast_to(a, shape) for a in args])
+    arrays = as_arrays(args)
+    shape = np.broadcast_shapes(*[a.shape for a in arrays])
+    return tuple([a if a.shape == shape else broadcast_to(a, shape) for a in arrays])
 
 
 # -- concatenate, stack, split ------------------------------------------------------------------
@@ -282,22 +324,33 @@ def concatenate(
     arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
 ) -> Any:
     """NumPy's ``concatenate``."""
-    _no_out("np.concatenate", out)
-    xs = list(arrays)
-    if dtype is not None:
-        xs = [x.astype(dtype) if hasattr(x, "dtype") else np.asarray(x, dtype) for x in xs]
+    no_out("np.concatenate", out)
+    xs = as_arrays(arrays, dtype, casting)
     if axis is None:
         xs, axis = [np.reshape(x, -1) for x in xs], 0
     shapes = [np.shape(x) for x in xs]
-    (axis,) = _axes(axis, len(shapes[0]))
+    if not shapes[0]:
+        raise ValueError("np.concatenate: numbers have no axis to be put together along; write np.stack")
+    (axis,) = axes_in_order(axis, len(shapes[0]))
     if any(
         len(s) != len(shapes[0]) or s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes
     ):
         raise ValueError(f"np.concatenate along axis {axis}: all other axes must agree, got shapes {shapes}")
-    return bind(_concatenate, [x if hasattr(x, "dtype") else np.asarray(x) for x in xs], {"axis": axis})
+    return bind(_concatenate, xs, {"axis": axis})
 
 
-def _no_out(name: str, out: Any) -> None:
+def as_arrays(xs: Any, dtype: Any = None, casting: Any = "same_kind") -> list[Any]:
+    """Arrays and tracers as they are, anything else as an array; in `dtype` if it is given."""
+    arrays = [x if hasattr(x, "dtype") else np.asarray(x) for x in xs]
+    if dtype is None:
+        return arrays
+    for x in arrays:
+        if not np.can_cast(x.dtype, dtype, casting):
+            raise TypeError(f"cannot cast an array from {x.dtype} to {np.dtype(dtype)} by casting={casting!r}")
+    return [x.astype(dtype) for x in arrays]
+
+
+def no_out(name: str, out: Any) -> None:
     if out is not None:
         raise UnsupportedError(f"{name}: out= cannot take a tracer; use what the function returns")
 
@@ -331,151 +384,10 @@ def _(size: int, xs: Any, dims: Any, *, axis: int) -> tuple[Any, int]:
 @implements(np.stack)
 def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """NumPy's ``stack``."""
-    _no_out("np.stack", out)
-    xs = [x if hasattr(x, "dtype") else np.asarray(x) for x in arrays]
-    if dtype is not None:
-        xs = [x.astype(dtype) for x in xs]
+    no_out("np.stack", out)
+    xs = as_arrays(arrays, dtype, casting)
     shapes = {x.shape for x in xs}
     if len(shapes) != 1:
         raise ValueError(f"np.stack: all arrays must have one shape, got {[x.shape for x in xs]}")
-    (axis,) = _axes(axis, xs[0].ndim + 1)
+    (axis,) = axes_in_order(axis, xs[0].ndim + 1)
     return bind(_stack, xs, {"axis": axis})
-
-
-@implements(np.vstack)
-def vstack(tup: Any, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
-    """NumPy's ``vstack``."""
-    return concatenate([np.atleast_2d(x) for x in tup], 0, dtype=dtype)
-
-
-@implements(np.hstack)
-def hstack(tup: Any, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
-    """NumPy's ``hstack``."""
-    xs = [np.atleast_1d(x) for x in tup]
-    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype)
-
-
-@implements(np.array_split)
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """NumPy's ``array_split``."""
-    (axis,) = _axes(axis, ary.ndim)
-    n = ary.shape[axis]
-    if isinstance(indices_or_sections, (int, np.integer)):
-        sections = int(indices_or_sections)
-        sizes = [n // sections + (i < n % sections) for i in range(sections)]
-        borders = np.cumsum([0, *sizes]).tolist()
-    else:
-        borders = [0, *[int(i) for i in indices_or_sections], n]
-    lead = (slice(None),) * axis
-    return [ary[(*lead, slice(a, b))] for a, b in pairwise(borders)]
-
-
-@implements(np.split)
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """NumPy's ``split``."""
-    if isinstance(indices_or_sections, (int, np.integer)) and ary.shape[axis] % indices_or_sections:
-        raise ValueError(f"array split of {ary.shape[axis]} into {indices_or_sections} is not an equal division")
-    return array_split(ary, indices_or_sections, axis)
-
-
-# -- arrangements of the above ------------------------------------------------------------------
-
-
-@implements(np.flip)
-def flip(m: Any, axis: Any = None) -> Any:
-    """NumPy's ``flip``."""
-    axes = range(m.ndim) if axis is None else _axes(axis, m.ndim)
-    return m[tuple([slice(None, None, -1) if i in axes else slice(None) for i in range(m.ndim)])]
-
-
-@implements(np.tile)
-def tile(A: Any, reps: Any) -> Any:
-    """NumPy's ``tile``."""
-    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
-    shape = (1,) * (len(reps) - A.ndim) + A.shape
-    reps = (1,) * (len(shape) - len(reps)) + reps
-    between = [n for pair in zip(reps, shape, strict=True) for n in pair]
-    wide = broadcast_to(reshape(A, [m for n in shape for m in (1, n)]), between)
-    return reshape(wide, [r * n for r, n in zip(reps, shape, strict=True)])
-
-
-@implements(np.repeat)
-def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
-    """NumPy's ``repeat``."""
-    if axis is None:
-        a, axis = reshape(a, (-1,)), 0
-    (axis,) = _axes(axis, a.ndim)
-    return np.take(a, np.repeat(np.arange(a.shape[axis]), repeats), axis=axis)
-
-
-@implements(np.zeros_like)
-def zeros_like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
-    """NumPy's ``zeros_like``: a plain array."""
-    return np.zeros(a.shape if shape is None else shape, dtype or a.dtype)
-
-
-@implements(np.ones_like)
-def ones_like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
-    """NumPy's ``ones_like``: a plain array."""
-    return np.ones(a.shape if shape is None else shape, dtype or a.dtype)
-
-
-@implements(np.empty_like)
-def empty_like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
-    """NumPy's ``empty_like``: a plain array, of zeros."""
-    return np.zeros(a.shape if shape is None else shape, dtype or a.dtype)
-
-
-@implements(np.full_like)
-def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **_: Any
-) -> Any:
-    """NumPy's ``full_like``; the filling may be a tracer."""
-    aval = aval_of(a)
-    shape = aval.shape if shape is None else shape
-    dtype = np.dtype(dtype or aval.dtype)
-    if hasattr(fill_value, "shape"):
-        return broadcast_to(fill_value.astype(dtype), shape)
-    return np.full(shape, fill_value, dtype)
-
-
-@implements(np.shape)
-def shape(a: Any) -> tuple[int, ...]:
-    """NumPy's ``shape``."""
-    return a.shape
-
-
-@implements(np.ndim)
-def ndim(a: Any) -> int:
-    """NumPy's ``ndim``."""
-    return a.ndim
-
-
-@implements(np.size)
-def size(a: Any, axis: Any = None) -> int:
-    """NumPy's ``size``."""
-    return a.size if axis is None else a.shape[axis]
-
-
-@implements(np.copy)
-def copy(a: Any, order: Any = "K", subok: bool = False) -> Any:
-    """NumPy's ``copy``: tracers are immutable, so the tracer itself."""
-    return a
-
-
-@implements(np.result_type)
-def result_type(*arrays_and_dtypes: Any) -> Any:
-    """NumPy's ``result_type``."""
-    return np.result_type(*[_resolvable(a) for a in arrays_and_dtypes])
-
-
-def _resolvable(a: Any) -> Any:
-    if getattr(a, "weak", False):
-        return 1.0
-    return a.dtype if hasattr(a, "dtype") else a
-
-
-@implements(np.iscomplexobj)
-def iscomplexobj(x: Any) -> bool:
-    """NumPy's ``iscomplexobj``."""
-    return x.dtype.kind == "c"
