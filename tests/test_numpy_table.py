@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy_table import PAGE, calls, page, public_functions, refusals, special_functions
+from numpy_table import PAGE, calls, page, public_functions, refusals, server, special_functions
 
 import fnflare as ff
+from fnflare.core.tracer import ADVICE
 from fnflare.errors import FnflareError
 
 FUNCTIONS = public_functions()
@@ -44,6 +45,11 @@ def test_every_function_of_scipy_that_is_served_has_calls_that_show_it() -> None
 
 def test_every_refusal_says_what_to_write() -> None:
     assert not [r.name for r in refusals() if not r.instead], "give them advice in fnflare/ops/refused.py"
+
+
+def test_no_advice_is_left_for_what_is_served() -> None:
+    named = {n: f for n, f in FUNCTIONS.items() if f"numpy.{n}" in ADVICE}
+    assert [n for n, f in named.items() if server(f) is not None or n not in REFUSED] == []
 
 
 def _first(t: Any) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Polynomials by their roots and by least squares."""
+"""Polynomials by their roots and by least squares; their roots, and what is left when one divides another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fnflare.core import dtype_of, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
+from fnflare.ops.known import concrete
 
 __all__: list[str] = []
 
@@ -46,3 +47,39 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
     scale = np.sqrt(np.sum(left * left, axis=0))
     c = np.linalg.lstsq(left / scale, y, rcond)[0]
     return (c.T / scale).T
+
+
+@implements(np.polydiv)
+def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
+    """NumPy's ``polydiv``; how long the remainder is depends on values, which must be known."""
+    u, v = (np.atleast_1d(a if is_tracer(a) else np.asarray(a)) + 0.0 for a in (u, v))
+    width = len(v)
+    quotient, rest = [], u + 0 * v[0]
+    for k in range(len(u) - width + 1):
+        d = rest[k] / v[0]
+        quotient.append(d)
+        rest = rest - np.concatenate([np.zeros(k, v.dtype), d * v, np.zeros(len(u) - k - width, v.dtype)])
+    small = np.isclose(
+        concrete("np.polydiv", rest, "write its steps, r = r - d * v for d = r[k] / v[0]"), 0, rtol=1e-14
+    )
+    skip = min(int(np.argmin(small)) if not small.all() else len(small), len(small) - 1)
+    return (np.stack(quotient) if quotient else np.zeros(1, rest.dtype)), rest[skip:]
+
+
+@implements(np.roots)
+def roots(p: Any) -> Any:
+    """NumPy's ``roots``, of known coefficients of which neither the first nor the last is 0."""
+    if np.ndim(p) != 1:
+        raise ValueError(f"np.roots: expected a vector of coefficients, got shape {np.shape(p)}")
+    advice = "write np.linalg.eigvals of the companion matrix"
+    n = len(p) - 1
+    if n < 1:
+        return np.zeros(0)
+    ends = concrete("np.roots", p, advice)
+    if ends[0] == 0 or ends[-1] == 0:  # NumPy leaves these out, and with them their derivatives
+        raise UnsupportedError(
+            f"np.roots: the first and the last coefficient must not be 0 under a transform; {advice}"
+        )
+    p = p + 0.0
+    companion = np.concatenate([np.reshape(-p[1:] / p[0], (1, n)), np.eye(n - 1, n, dtype=p.dtype)])
+    return np.linalg.eigvals(companion)
