@@ -10,7 +10,7 @@ from fnflare.core import dtype_of, is_tracer
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
-from fnflare.ops.known import concrete
+from fnflare.ops.order import concrete
 
 __all__: list[str] = []
 
