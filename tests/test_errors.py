@@ -272,7 +272,7 @@ def test_what_leaves_by_aux_or_stop_gradient_is_plain():
 @pytest.mark.parametrize(
     ("f", "match"),
     [
-        (lambda x: np.packbits(x), r"numpy\.packbits.*custom_jvp"),
+        (lambda x: np.packbits(x), r"numpy\.packbits.*stop_gradient"),
         (lambda x: np.linalg.cond(x[None]), r"numpy\.linalg\.cond"),
         (lambda x: np.save(io.BytesIO(), x), r"numpy\.save"),
         (lambda x: np.frompyfunc(len, 1, 1)(x), r"len.*custom_jvp"),
