@@ -123,6 +123,7 @@ def _summary(answers: list[str]) -> str:
 
 def _jit(cases: list[Case]) -> str:
     kinds = {_lowering(c) for c in cases if not _is_empty(c)}
+    kinds = kinds - {"complex"} or {"border"}
     if len(kinds) == 1:
         return kinds.pop()
     return "in part native" if "native" in kinds else "border" if "border" in kinds else "no"
@@ -137,7 +138,11 @@ def _lowering(case: Case) -> str:
     """How a program of the call is run: as native code, or by NumPy between native segments."""
     if not case.jit:
         return "no"
-    return "native" if ff.jit(case.call).lower(*case.args).is_native else "border"
+    stage = ff.jit(case.call).lower(*case.args)
+    if stage.is_native:
+        return "native"
+    atoms = [a for e in stage.program.equations for a in (*e.inputs, *e.outputs)]
+    return "complex" if any(a.aval.dtype.kind == "c" for a in atoms) else "border"
 
 
 def methods() -> list[str]:
@@ -182,7 +187,8 @@ dtype, to finite differences in both modes and to second order, to the stack und
   integers, and comes out as a plain value.
 - **vmap**: whether it batches.
 - **jit**: `native`, it is compiled; `border`, NumPy runs it between native segments of the program; `no`, the shape of
-  its answer depends on values, which a program does not have. `in part`: it depends on the arguments.
+  its answer depends on values, which a program does not have. `in part`: it depends on the arguments. That is of
+  real numbers: operations on complex ones, and on float16, are always run by NumPy.
 
 Where a function has no derivative at a point, it has a subgradient, the same in both modes:
 
