@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,8 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     form = _form_of(path, "load")
     if not path.exists():
         raise MissingFileError(f"{path}: there is no such file; it would be one that fnflare.save wrote")
+    if not path.is_file():  # a folder; or a device or pipe, which may have no end
+        raise CheckpointError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}")
     try:
         document, arrays = form.read(path)
         structure = _structure_of(document)
@@ -368,6 +371,10 @@ def _form_of(path: Path, caller: str) -> _Form:
 # ---------------------------------------------------------------- .npz
 
 
+#: What zipfile lets through of what it does not expect in a damaged directory.
+_UNCAUGHT = (ValueError, LookupError, OverflowError, struct.error, zlib.error)
+
+
 def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # no clock: equal trees make equal files
 
@@ -385,7 +392,7 @@ def _read_npz(path: Path) -> tuple[Any, _Arrays]:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read_archive(archive, path.stat().st_size)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, *_UNCAUGHT) as error:
             raise _DamageError(f"is truncated, damaged or no .npz archive ({error})") from error
 
 
@@ -393,6 +400,8 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> tuple[Any, _Arrays]:
     names = archive.namelist()
     if _DOCUMENT not in names:
         raise _DamageError("is not a file that fnflare.save wrote; np.load reads plain .npz archives")
+    if sum(info.file_size for info in archive.infolist()) > size:  # members that share their bytes
+        raise _DamageError("its members claim more bytes than the file has")
     document = _parse(_read_member(archive, archive.getinfo(_DOCUMENT), size))
     arrays: _Arrays = {}
     for info in archive.infolist():
@@ -430,7 +439,7 @@ def _parse_npy(name: str, body: bytes) -> np.ndarray[Any, Any]:
 def _from_bytes(
     name: str, body: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"] = "C"
 ) -> np.ndarray[Any, Any]:
-    if dtype.kind not in _KINDS:
+    if dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise _DamageError(f"its array {name!r} has dtype {dtype}, which needs pickle or records; it is refused")
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(body):
         raise _DamageError(f"its array {name!r} claims shape {shape} of {dtype} and has {len(body)} bytes")

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from laws import described
-from random_programs import programs
 from test_ops import CASES, SMOOTH, call, in_float32
 
 import fnflare as ff
 from fnflare import tree
-from fnflare.testing import check_jvp, check_transpose, check_vjp, random_like
+from fnflare.testing import check_jvp, check_jvp_vjp, check_vjp, programs, random_like
 
 #: How many programs: the same three hundred in CI, a thousand times more when asked to be thorough.
 EXAMPLES = {"ci": 300, "thorough": 300_000}.get(os.environ.get("HYPOTHESIS_PROFILE", "dev"), 60)
@@ -109,8 +108,8 @@ def test_reverse_derivatives(program):
     s = Subject(program)
     expected = s.grad(s.loss)(*s.args)
     against_differences(check_vjp, s.smooth, partial(ff.vjp, s.smooth), points(program, s))
-    check_transpose(s.smooth, s.primals)
-    check_transpose(ff.jit(s.smooth), s.primals)
+    check_jvp_vjp(s.smooth, s.primals)
+    check_jvp_vjp(ff.jit(s.smooth), s.primals)
     close(s.grad(ff.jit(s.loss))(*s.args), expected, "grad(jit(f)) = grad(f)")
     close(ff.jit(s.grad(s.loss))(*s.args), expected, "jit(grad(f)) = grad(f)")
     close(s.grad(ff.checkpoint(s.loss))(*s.args), expected, "grad(checkpoint(f)) = grad(f)")

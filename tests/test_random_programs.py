@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from laws import same_as_numpy
 
 import fnflare as ff
-from fnflare.testing import check_grads, check_transpose, check_vmap
+from fnflare.testing import check_grads, check_jvp_vjp, check_vmap
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
 FULL_SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3)
@@ -191,7 +191,7 @@ def test_random_programs_differentiate_in_every_mode(steps, seed):
     x, y = normal(seed, (3, 3)), normal(seed + 1, (3, 3))
     f = partial(run, steps)
     if any(operation is stopped for operation, _ in steps):
-        check_transpose(f, (x, y))  # a constant to every derivative, but not to finite differences
+        check_jvp_vjp(f, (x, y))  # a constant to every derivative, but not to finite differences
     else:
         check_grads(f, (x, y), order=2, atol=2e-6, rtol=2e-6)
 

@@ -29,7 +29,7 @@ def test_right_derivatives_pass_in_trees_of_anything():
     testing.check_grads(f, args, order=2)
     testing.check_jvp(f, partial(ff.jvp, f), args)
     testing.check_vjp(f, partial(ff.vjp, f), args)
-    testing.check_transpose(f, args)
+    testing.check_jvp_vjp(f, args)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -67,7 +67,8 @@ def test_the_failing_leaf_is_named_with_both_numbers_and_the_seed():
         return {"out": [np.sum(params["good"]), f(params["layer"]["bad"])]}
 
     params = {"good": X, "layer": {"bad": 3.0}}
-    v = testing.random_like((params,), seed=7)[0]["layer"]["bad"]
+    smallest = {"good": X[:1], "layer": {"bad": 3.0}}
+    v = testing.random_like((smallest,), seed=7)[0]["layer"]["bad"]
     with pytest.raises(AssertionError) as caught:
         testing.check_jvp(model, partial(ff.jvp, model), (params,), seed=7)
     message = str(caught.value)
@@ -124,7 +125,7 @@ def test_modes_that_disagree_are_found():
     testing.check_grads(crooked, (X,), order=1, modes=("rev",))  # finite differences cannot tell
 
     with pytest.raises(AssertionError, match=r"<vjp\(u\), v> = .*<u, jvp\(v\)> = "):
-        testing.check_transpose(crooked, (X,))
+        testing.check_jvp_vjp(crooked, (X,))
 
 
 def test_numerical_jvp():

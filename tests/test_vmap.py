@@ -567,7 +567,7 @@ class TestCheckVmap:
             check_vmap(sums_too_much, (X,))
         with pytest.raises(AssertionError, match="example 0: "):
             check_vmap(lambda x: x.argmax() * (2 if is_tracer(x) else 1) + 1, (X,))
-        with pytest.raises(AssertionError, match=r"dtype float32, not \(3,\) and float64"):
+        with pytest.raises(AssertionError, match=r"dtype float32, not \(1,\) and float64"):
             check_vmap(lambda x: x.astype(np.float32) if is_tracer(x) else x, (X,))
         with pytest.raises(AssertionError, match="structure"):
             check_vmap(lambda x: (x,) if is_tracer(x) else x, (X,))

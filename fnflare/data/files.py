@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,18 @@ from typing import IO, cast
 
 from fnflare.errors import ArgumentError, DataFileError, MissingFileError
 
-__all__ = ["StrPath", "check_split", "find", "read_bytes", "read_lines", "read_utf8"]
+__all__ = ["StrPath", "check_split", "find", "read_bytes", "read_lines", "read_utf8", "shown"]
 
 StrPath = str | os.PathLike[str]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+#: A gzip file may unpack to so much, or to so many times its own size; text does to some ten times, and what does to
+#: a thousand is made to fill the memory.
+_UNPACKED_BYTES, _UNPACKED_TIMES = 1 << 22, 100
+#: The longest line of a file of lines. A file without line ends is none, and would be read as one.
+_LONGEST_LINE = 1 << 22
+_CHUNK = 1 << 20
 
 
 def find(folder: StrPath, names: Sequence[str], what: str, source: str) -> Path:
@@ -44,18 +52,28 @@ def check_split(split: str, splits: Sequence[str]) -> None:
         raise ArgumentError(f"split must be {' or '.join(map(repr, splits))}, got {split!r}")
 
 
+def shown(text: str) -> str:
+    """A piece of a file as a message shows it: as a literal, and not at any length."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}... ({len(text)} characters)"
+
+
 def read_bytes(path: StrPath, what: str, source: str) -> bytes:
     """The content of a file, unpacked if it is gzipped, whatever its name says.
 
     Raises:
         MissingFileError: there is no such file.
-        DataFileError: it is a gzip file that is truncated or damaged.
+        DataFileError: it is no file, or a gzip file that is truncated, damaged or unpacks to absurdly much.
     """
-    with _open(path, what, source) as file:
+    file, limit = _open(path, what, source)
+    content = bytearray()
+    with file:
         try:
-            return file.read()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            while chunk := file.read(_CHUNK):
+                content += chunk
+                _check_unpacked(path, len(content), limit)
+        except _DAMAGED as error:
             raise DataFileError(f"{path}: expected {what}; the gzip file is truncated or damaged ({error})") from error
+    return bytes(content)
 
 
 def read_utf8(path: StrPath, what: str, source: str) -> str:
@@ -77,24 +95,48 @@ def read_lines(path: StrPath, what: str, source: str) -> Iterator[tuple[int, str
 
     Raises:
         MissingFileError: there is no such file.
-        DataFileError: a line is not UTF-8, or the gzip file is truncated or damaged.
+        DataFileError: a line is not UTF-8 or absurdly long, or it is no file, or a gzip file that is truncated, damaged
+            or unpacks to absurdly much.
     """
-    number = 0
-    with _open(path, what, source) as file:
+    number = total = 0
+    file, limit = _open(path, what, source)
+    with file:
         try:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+                total += len(line)
+                _check_unpacked(path, total, limit)
+                if len(line) > _LONGEST_LINE:
+                    raise DataFileError(
+                        f"{path}, line {number}: expected {what}; the line has more than {_LONGEST_LINE} bytes"
+                    )
                 yield number, line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataFileError(f"{path}, line {number}: expected {what} in UTF-8 ({error})") from error
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except _DAMAGED as error:
             where = f"after line {number}"
             raise DataFileError(f"{path}, {where}: the gzip file is truncated or damaged ({error})") from error
 
 
-def _open(path: StrPath, what: str, source: str) -> IO[bytes]:
+def _open(path: StrPath, what: str, source: str) -> tuple[IO[bytes], int | None]:
+    """A file, and how many bytes may come out of it where it is packed."""
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; expected {what}, to be had from {source}")
+    if not path.is_file():  # a folder; or a device or pipe, which may have no end
+        raise DataFileError(f"{path}: expected {what}, found {'a folder' if path.is_dir() else 'no regular file'}")
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+    if not packed:
+        return path.open("rb"), None
+    # A reader around it finds lines without Python's help.
+    return cast(IO[bytes], io.BufferedReader(gzip.open(path), _CHUNK)), max(
+        _UNPACKED_BYTES, _UNPACKED_TIMES * path.stat().st_size
+    )
+
+
+def _check_unpacked(path: StrPath, size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise DataFileError(
+            f"{path}: unpacks to more than {limit} bytes, as files do that are made to fill the memory; "
+            "if you trust it, unpack it with gzip -d and read what comes out"
+        )

@@ -13,6 +13,7 @@ __all__ = ["mnist", "read_idx"]
 
 _SOURCE = "http://yann.lecun.com/exdb/mnist (Fashion-MNIST: https://github.com/zalandoresearch/fashion-mnist)"
 _WHAT = "an IDX file"
+_MOST_DIMENSIONS = 32  # NumPy 2 has 64, in which no data set comes
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -46,6 +47,8 @@ def read_idx(path: StrPath) -> np.ndarray:
             f"found {found}"
         )
     dtype, ndim = np.dtype(_DTYPES[content[2]]), content[3]
+    if ndim > _MOST_DIMENSIONS:
+        raise DataFileError(f"{path}: its header says {ndim} dimensions; arrays have {_MOST_DIMENSIONS} at most")
     start = 4 + 4 * ndim
     if len(content) < start:
         raise DataFileError(f"{path}: its {ndim} dimensions end at byte {start}; the file has {len(content)} bytes")
@@ -57,7 +60,11 @@ def read_idx(path: StrPath) -> np.ndarray:
             f"{path}: {state}: its header says shape {shape} of {dtype.name}, which makes {expected} bytes, "
             f"found {len(content)}"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # an empty array with other axes so long that NumPy cannot count the bytes
+        raise DataFileError(f"{path}: its header says shape {shape}, which is impossible ({error})") from error
+    return array.astype(dtype.newbyteorder("="))
 
 
 def mnist(folder: StrPath, split: str = "train") -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnflare.data.files import StrPath, check_split, find, read_lines, read_utf8
+from fnflare.data.files import StrPath, check_split, find, read_lines, read_utf8, shown
 from fnflare.errors import DataFileError, MissingFileError
 
 __all__ = ["Reviews", "imdb"]
@@ -17,6 +17,7 @@ __all__ = ["Reviews", "imdb"]
 _SOURCE = "https://ai.stanford.edu/~amaas/data/sentiment"
 _BREAKS = re.compile(r"(?:\s*<br\s*/?>)+\s*", re.IGNORECASE)
 _FILE_NAME = re.compile(r"(\d+)_(\d+)\.txt")
+_DIGITS = 9  # of a label or a rating, no more than this
 _COLUMNS = "four columns (label, rating, id, text), divided by tabs"
 
 
@@ -89,9 +90,13 @@ def _from_table(path: Path) -> Iterator[_Row]:
         if len(fields) != 4:
             raise DataFileError(f"{where}: expected {_COLUMNS}; found {len(fields)}")
         try:
+            if max(map(len, fields[:2])) > _DIGITS:
+                raise ValueError
             yield where, int(fields[0]), int(fields[1]), fields[3]
         except ValueError:
-            raise DataFileError(f"{where}: expected {_COLUMNS}; found {fields[0]!r} and {fields[1]!r}") from None
+            raise DataFileError(
+                f"{where}: expected {_COLUMNS}; found {shown(fields[0])} and {shown(fields[1])}"
+            ) from None
 
 
 def _from_folder(folder: Path) -> Iterator[_Row]:

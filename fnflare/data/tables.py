@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fnflare.data.files import StrPath, read_lines
+from fnflare.data.files import StrPath, read_lines, shown
 from fnflare.errors import ArgumentError, DataFileError
 
 __all__ = ["Table", "read_table"]
@@ -65,8 +66,8 @@ def read_table(
            [78.9, 21.6]]), names=('age', 'price'))
     """
     names: tuple[str, ...] = ()
-    rows: list[list[float]] = []
-    width = 0
+    values = array("d")  # row after row: lists of numbers would take ten times the memory
+    width = count = 0
     places: list[int] = []
     for number, line in read_lines(path, _WHAT, _SOURCE):
         if not line.strip():
@@ -84,10 +85,22 @@ def read_table(
             raise DataFileError(
                 f"{path}, line {number}: expected {width} columns as in the first row, found {len(fields)}"
             )
-        rows.append([_number(fields[i], f"{path}, line {number}, column {i + 1}", not rows) for i in places])
-    if not rows:
+        count += 1
+        try:
+            values.extend([float(fields[i]) for i in places])
+        except ValueError:
+            raise _no_number(fields, places, f"{path}, line {number}", count == 1) from None
+    if not count:
         raise DataFileError(f"{path}: expected {_WHAT}, found no row")
-    return Table(np.array(rows, dtype), names)
+    return Table(_converted(np.array(values).reshape(count, len(places)), dtype, path), names)
+
+
+def _converted(values: np.ndarray, dtype: DTypeLike, path: StrPath) -> np.ndarray:
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            return values.astype(dtype)
+    except FloatingPointError:
+        raise DataFileError(f"{path}: a number of the table is none of dtype {np.dtype(dtype).name}") from None
 
 
 def _places(columns: Sequence[int] | None, width: int) -> list[int]:
@@ -99,9 +112,16 @@ def _places(columns: Sequence[int] | None, width: int) -> list[int]:
     return [i % width for i in columns]
 
 
-def _number(field: str, where: str, first: bool) -> float:
+def _no_number(fields: Sequence[str], places: Sequence[int], where: str, first: bool) -> DataFileError:
+    """The error that names the first field of a row that is no number."""
+    wrong = next(i for i in places if not _is_number(fields[i]))
+    hint = "; header=True reads the first line as names" if first else ""
+    return DataFileError(f"{where}, column {wrong + 1}: expected a number, found {shown(fields[wrong])}{hint}")
+
+
+def _is_number(field: str) -> bool:
     try:
-        return float(field)
+        float(field)
     except ValueError:
-        hint = "; header=True reads the first line as names" if first else ""
-        raise DataFileError(f"{where}: expected a number, found {field!r}{hint}") from None
+        return False
+    return True

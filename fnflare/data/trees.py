@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from fnflare.data.files import StrPath, check_split, find, read_lines
+from fnflare.data.files import StrPath, check_split, find, read_lines, shown
 from fnflare.errors import ArgumentError, DataFileError
 
 __all__ = ["Tree", "parse_tree", "read_trees", "sst"]
@@ -152,7 +152,7 @@ def _label(token: re.Match[str] | None, text: str) -> int:
 
 
 def _unexpected(token: re.Match[str], expected: str) -> DataFileError:
-    return DataFileError(f"column {token.start() + 1}: expected {expected}, found {token[0]!r}")
+    return DataFileError(f"column {token.start() + 1}: expected {expected}, found {shown(token[0])}")
 
 
 def _escape(word: str) -> str:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnflare.data.files import StrPath, read_lines
+from fnflare.data.files import StrPath, read_lines, shown
 from fnflare.errors import DataFileError
 
 __all__ = ["WordVectors", "read_vectors"]
 
 _SOURCE = "https://nlp.stanford.edu/projects/glove"
 _WHAT = "a word and its vector on each line"
+_DIGITS = 10  # of the numbers in word2vec's first line, fewer than this
 
 
 class WordVectors(NamedTuple):
@@ -54,7 +55,8 @@ def read_vectors(path: StrPath, vocabulary: Container[str] | None = None) -> Wor
     """
     dim: int | None = None
     promised: int | None = None
-    number, rows = 0, {}
+    number, words = 0, dict[str, None]()
+    values = bytearray()  # vector after vector: many small arrays would take ten times the memory
     for number, line in read_lines(path, _WHAT, _SOURCE):
         line = line.rstrip(" ")  # word2vec ends each line with a space
         if dim is None:
@@ -66,23 +68,25 @@ def read_vectors(path: StrPath, vocabulary: Container[str] | None = None) -> Wor
         word, *numbers = line.rsplit(" ", dim)  # from the right: a few words of GloVe hold spaces
         if len(numbers) != dim or dim == 0:
             raise DataFileError(f"{path}, line {number}: expected {dim or 'some'} numbers, found {len(numbers)}")
-        if word in rows or not (vocabulary is None or word in vocabulary):
+        if word in words or not (vocabulary is None or word in vocabulary):
             continue
         try:
-            rows[word] = np.array([float(x) for x in numbers], np.float32)
-        except ValueError as error:
-            raise DataFileError(f"{path}, line {number}: expected {dim} numbers after {word!r}; {error}") from None
+            with np.errstate(over="raise"):
+                values += np.array([float(x) for x in numbers]).astype(np.float32).tobytes()
+        except (ValueError, FloatingPointError) as error:
+            said = shown(str(error))[1:-1]
+            raise DataFileError(f"{path}, line {number}: expected {dim} numbers after {shown(word)}; {said}") from None
+        words[word] = None
     if dim is None:
         raise DataFileError(f"{path}: expected {_WHAT}, found an empty file")
     if promised is not None and number - 1 != promised:
         raise DataFileError(f"{path}: its first line says {promised} words, found {number - 1}; it is truncated")
-    vectors = np.stack(list(rows.values())) if rows else np.zeros((0, dim), np.float32)
-    return WordVectors(list(rows), vectors)
+    return WordVectors(list(words), np.frombuffer(values, np.float32).reshape(len(words), dim))
 
 
 def _header(line: str) -> tuple[int, int] | None:
     """The number of words and of dimensions, where the line is word2vec's first one."""
     fields = line.split(" ")
-    if len(fields) != 2 or not all(field.isdecimal() for field in fields):
+    if len(fields) != 2 or not all(field.isdecimal() and len(field) < _DIGITS for field in fields):
         return None
     return int(fields[0]), int(fields[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,9 +47,12 @@ class Vocabulary:
                 it is not among the words it is put in front of them, after the padding.
 
         Raises:
-            ArgumentError: a word occurs twice.
+            ArgumentError: a word occurs twice, or is no string.
         """
-        listed = list(words)
+        listed: list[Any] = list(words)
+        if not all(isinstance(word, str) for word in listed):
+            odd = next(word for word in listed if not isinstance(word, str))
+            raise ArgumentError(f"Vocabulary: expected strings, got a {type(odd).__name__} among the words")
         present = set(listed)
         specials = dict.fromkeys(w for w in (padding, unknown) if w is not None and w not in present)
         self._words = (*specials, *listed)

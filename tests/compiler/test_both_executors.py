@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from laws import described
-from random_programs import programs
 from test_ops import BINARY, CASES, SAMPLES, UNARY, call, in_float32
 
 import fnflare as ff
@@ -18,6 +17,7 @@ from fnflare import tree
 from fnflare.compiler.block import rule_of
 from fnflare.compiler.rules.elementwise import has_rule
 from fnflare.core import primitives
+from fnflare.testing import programs
 
 pytest.importorskip("llvmlite")
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from random_programs import programs
 from size_laws import generalises, obeys, right_with_all_free, symbols_of
 
 import fnflare as ff
@@ -18,6 +17,7 @@ from benchmarks.sizes import BILSTM
 from fnflare import nn, optim
 from fnflare.compiler.generic_key import generic_key
 from fnflare.compiler.sizes import _Walk, symbolic_shapes
+from fnflare.testing import programs
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,58 @@
+"""Holding a law: it is tried, and where it fails its arguments are shrunk and written down.
+
+A law and its arguments go in; nothing comes out, or a `LawError` whose message ends in code that fails in the same way
+when it is pasted. Every ``check_...`` of this package ends here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from fnflare.testing.failures import LawError
+from fnflare.testing.shrinking import shrink
+from fnflare.testing.sources import NoSourceError
+from fnflare.testing.writing import Writer
+
+__all__ = ["hold"]
+
+
+def hold(
+    law: Callable[[Any], None],
+    args: Any,
+    write: Callable[[Writer, Any], str],
+    *,
+    generic: bool = False,
+    tries: int | None = None,
+) -> None:
+    """Try a law; where it fails, raise with the smallest example that was found.
+
+    Under Hypothesis, which shrinks what it has drawn, nothing is shrunk here.
+
+    Args:
+        law: raises `LawError` where it does not hold.
+        args: what it is tried on, a pytree.
+        write: writes the call of a check that fails on such arguments.
+        generic, tries: see `fnflare.testing.shrinking.shrink`.
+    """
+    __tracebackhide__ = True
+    try:
+        law(args)
+        return
+    except LawError as error:
+        failure, cause = error, error.__cause__
+    if not _under_hypothesis():
+        args, failure = shrink(law, args, failure, generic=generic, tries=tries)
+        cause = failure.__cause__
+    writer = Writer(sys._getframe(2))  # who called the check
+    try:
+        example = writer.code(write(writer, args))
+    except NoSourceError as error:
+        example = f"# it cannot be written: {error}"
+    raise LawError(failure.law, failure.message, example) from cause
+
+
+def _under_hypothesis() -> bool:
+    hypothesis = sys.modules.get("hypothesis")
+    return hypothesis is not None and hypothesis.currently_in_test_context()

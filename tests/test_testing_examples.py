@@ -1,0 +1,249 @@
+"""The examples of failing laws of functions: small, made of literals, and failing in the same way when they are run."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import fnflare as ff
+from fnflare import nn, testing, tree
+from fnflare.testing import LawError
+from fnflare.testing.shrinking import shrink
+from fnflare.testing.writing import Writer
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+@ff.custom_jvp
+def crooked(x):
+    return np.sin(x)
+
+
+crooked.defjvps(lambda t, out, x: 1.5 * np.cos(x) * t)
+
+
+def half_traced(x):
+    """Gives something else to a transform."""
+    return x * 2 if isinstance(x, (np.ndarray, np.generic, float)) else x * 3
+
+
+def fails(check, *args, match, small, alike=True, **keywords):
+    """The failure of a check, whose example is small and fails alike."""
+    with pytest.raises(AssertionError, match=match) as caught:
+        check(*args, **keywords)
+    failure = caught.value
+    assert isinstance(failure, LawError)
+    assert small in failure.example
+    with pytest.raises(LawError) as again:
+        exec(compile(failure.example, "<pasted>", "exec"), {"__name__": "pasted"})
+    assert again.value.law == failure.law
+    assert not alike or again.value.message == failure.message
+    return failure.example
+
+
+def model(params, x):
+    return {"y": crooked(x @ params["W"] + params["b"]), "n": 3}
+
+
+PARAMS = {"W": normal(3, 4), "b": normal(4)}
+
+
+def test_check_grads():
+    args = (PARAMS, normal(5, 3))
+    example = fails(testing.check_grads, model, args, order=1, match="jvp: the tangent, leaf 'y'", small="np.array([[")
+    assert "from test_testing_examples import model" in example
+    assert "order=1,\n)" in example
+    fails(testing.check_grads, model, args, order=1, modes=("rev",), match="vjp: the cot", small="modes=('rev',)")
+    fails(testing.check_grads, model, args, order=2, seed=3, match="seed=3", small="seed=3,")
+
+
+def test_check_jvp_and_check_vjp():
+    def f(x):
+        return np.sin(x)
+
+    def f_jvp(primals, tangents):
+        return f(*primals), tangents[0]
+
+    def f_vjp(x):
+        return f(x), lambda ct: (ct,)
+
+    x = normal(4, 3).astype(np.float32)
+    fails(testing.check_jvp, f, f_jvp, (x,), match="finite differences give", small="np.float32),)")
+    fails(testing.check_vjp, f, f_vjp, (x,), match="finite differences give", small="def f_vjp(x):")
+    example = fails(testing.check_vjp, f, f_vjp, (x,), match="finite differences", small="(np.array([[")
+    assert example.count("def f(x)") == 1
+
+
+def test_check_jvp_vjp():
+    backward = ff.custom_vjp(np.sin)
+    backward.defvjp(lambda x: (np.sin(x), x), lambda x, ct: (ct * np.cos(x) * 2,))
+
+    def parting(x):
+        return backward(x) if type(x).__name__ == "TapeTracer" else np.sin(x)
+
+    with pytest.raises(LawError, match="<vjp") as caught:
+        testing.check_jvp_vjp(parting, (normal(4, 3),))
+    assert "# f: that of" in caught.value.example or "# parting: that of" in caught.value.example
+    with pytest.raises(LawError):
+        exec(caught.value.example, {"parting": parting})
+
+
+def test_check_vmap():
+    args = (normal(3, 4), normal(4))
+    example = fails(testing.check_vmap, half_traced, args[:1], match="vmap, example 0", small="(np.array([[1.0]]),)")
+    assert "in_axes" not in example
+    fails(
+        testing.check_vmap,
+        lambda x, w: {"z": half_traced(x) + w},
+        args,
+        in_axes=(0, None),
+        match="leaf 'z'",
+        small="in_axes=(0, None)",
+    )
+    fails(
+        testing.check_vmap,
+        lambda x: x if x[0] > 0 else -x,
+        args[:1],
+        match="raises Conc",
+        small="lambda x: x if",
+        alike=False,
+    )
+
+
+def test_check_jit():
+    testing.check_jit(lambda x: {"y": np.cumsum(x), "n": x > 0}, (normal(3, 4),))
+    fails(testing.check_jit, half_traced, (normal(3, 4),), match="jit, the interpreter", small="(np.array([[1.0]]),)")
+    fails(
+        testing.check_jit,
+        lambda x: x + float(x[0]),
+        (normal(3),),
+        match="raises Conc",
+        small="float(x[0])",
+        alike=False,
+    )
+
+
+def test_check_jit_of_numbers_that_are_not():
+    with np.errstate(all="ignore"):
+        testing.check_jit(lambda x: np.log(x), (np.array([-1.0, 0.0, 1.0]),))
+
+
+def test_check_model():
+    def loss(params, x, *, scale=1.0):
+        return np.mean(model(params, x)["y"]) * scale
+
+    example = fails(
+        testing.check_model,
+        loss,
+        PARAMS,
+        normal(5, 3),
+        scale=2.0,
+        directions=2,
+        match="<cotangent, v>",
+        small="directions=2",
+    )
+    assert "def loss(params, x, *, scale=1.0):" in example
+    assert "scale=2.0" in example
+    fails(testing.check_model, loss, PARAMS, normal(5, 3), promote=False, match="<cotangent, v>", small="promote=False")
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(ValueError, match="matmul"):
+        testing.check_grads(lambda x: x @ x, (normal(2, 3),), order=1)
+    with pytest.raises(AssertionError, match=r"^mine") as caught:
+        testing.check_grads(lambda x: wrong(x), (normal(2),), order=1)
+    assert not isinstance(caught.value, LawError)
+
+
+def wrong(x):
+    raise AssertionError("mine")
+
+
+# -- shrinking ----------------------------------------------------------------------------------------------------
+
+
+def test_what_breaks_another_law_is_no_smaller_example():
+    def law(x):
+        if np.shape(x)[0] < 3:
+            raise LawError("short", "too short")
+        if np.max(x) > 1:
+            raise LawError("large", f"{np.max(x):g} is large")
+
+    x, failure = shrink(law, np.array([0.1, 7.77, 3.3, 0.2]), LawError("large", "7.77 is large"))
+    assert (x.tolist(), str(failure)) == ([0.0, 0.0, 3.0], "3 is large")
+
+
+def test_generic_values_keep_apart_from_zero_and_each_other():
+    def law(x):
+        if np.sum(np.abs(x)) > 0.01:
+            raise LawError("large", "large")
+
+    x, _ = shrink(law, np.array([[0.123, 0.456], [-0.789, 0.0004]]), LawError("large", ""), generic=True)
+    assert np.all(x) and len(np.unique(x)) == x.size
+
+
+def test_shrinking_ends():
+    count = []
+
+    def law(x):
+        count.append(1)
+        raise LawError("always", "")
+
+    shrink(law, [normal(7, 6, 5), {"n": 9, "x": 3.7}], LawError("always", ""), tries=20)
+    assert len(count) <= 20
+
+
+# -- writing ------------------------------------------------------------------------------------------------------
+
+
+VALUES = [
+    np.float32(0.1), np.float64(1e-17), np.array([0.1, np.nan, np.inf, -np.inf], np.float32), np.array([1 + 2j]),
+    np.zeros((2, 0), np.float16), np.array(3), np.array([[True, False]]), np.array([1, 2], ">i4"),
+    np.array(["a", "b"]), np.uint64(2**63), ff.random.key(3), (1,), [None, ..., slice(1, None, 2)], "it's", 2.5, True,
+    float("inf"), 1j, b"x", {"a": {"b": (1.5, [])}, "c": ()}, nn.Padded(np.ones((2, 3)), np.array([3, 1])),
+    np.full((2, 3), 0.25, np.float32), np.ones(5), np.zeros((2, 2)), -np.zeros((2, 2)), np.array([], np.int64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_come_back_from_their_text(value):
+    writer = Writer()
+    text = writer.expression(value)
+    space = {}
+    exec(writer.code(f"value = {text}"), space)
+    back = space["value"]
+    assert tree.structure(back) == tree.structure(value)
+    for x, y in zip(tree.leaves(back), tree.leaves(value), strict=True):
+        assert type(x) is type(y)
+        if isinstance(y, (np.ndarray, np.generic)):
+            assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
+        else:
+            assert x == y
+
+
+def test_functions_come_back_from_their_text():
+    factor = np.array([2.0, 3.0])
+
+    def inner(x):
+        return x * factor
+
+    def outer(x, n):
+        return inner(x) + n if n else np.sin(x) + normal(2) * 0
+
+    functions = [
+        outer,
+        lambda x, n: outer(x, n + 1),
+        functools.partial(outer, n=2),
+        (lambda x, n: x + n, lambda x, n: x - n)[1],
+    ]
+    for f in functions:
+        writer = Writer()
+        text = writer.expression(f)
+        space = {"__name__": "pasted"}
+        exec(writer.code(f"f = {text}"), space)
+        args = (factor,) if isinstance(f, functools.partial) else (factor, 1)
+        np.testing.assert_array_equal(space["f"](*args), f(*args))
