@@ -286,9 +286,9 @@ def test_what_leaves_by_aux_or_stop_gradient_is_plain():
 @pytest.mark.parametrize(
     ("f", "match"),
     [
-        (lambda x: np.packbits(x), r"numpy\.packbits.*custom_jvp"),
+        (lambda x: np.packbits(x), r"numpy\.packbits.*stop_gradient"),
         (lambda x: np.save(io.BytesIO(), x), r"numpy\.save"),
-        (lambda x: np.frexp(x), r"np\.frexp.*custom_jvp"),
+        (lambda x: np.frompyfunc(len, 1, 1)(x), r"len.*custom_jvp"),
         (lambda x: np.sin(x, where=x > 0), r"np\.sin.*where=.*np\.where"),
         (lambda x: np.std(x, out=np.zeros(())), r"np\.std: out=.*out = np\.std"),
         (lambda x: np.median(x, out=np.zeros(())), r"np\.median: out="),
@@ -308,7 +308,7 @@ def test_what_leaves_by_aux_or_stop_gradient_is_plain():
         (lambda x: np.linalg.qr(x[None], "raw"), "mode='raw'.*mode='reduced'"),
         (lambda x: np.fft.fft(x, out=np.zeros(3, complex)), "out="),
         (lambda x: np.add.at(np.zeros(3), [0], x[0]), r"ff\.at\(x\)\[i\]\.add"),
-        (lambda x: np.multiply.outer(x, x), r"np\.multiply\(x\[:, None\]"),
+        (lambda x: np.multiply.outer(x, x, where=X > 0), r"np\.multiply.*where=.*np\.where"),
         (lambda x: np.maximum.at(np.zeros(3), [0], x[0]), r"ff\.at\(x\)\[i\]\.max"),
         (lambda x: np.add.reduceat(x, [0, 1]), r"np\.add\.reduceat.*np\.cumsum"),
     ],

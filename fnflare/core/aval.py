@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "resolvable", "zeros"]
+__all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "in_native_order", "resolvable", "zeros"]
 
 _WEAK = {float: np.dtype(np.float64), int: np.dtype(np.int64), complex: np.dtype(np.complex128)}
 
@@ -102,6 +102,12 @@ def dtype_of(x: Any) -> np.dtype[Any]:
 
 
 def zeros(x: Any) -> Any:
-    """Zeros of the shape and dtype of an array, a number or a tracer."""
+    """Zeros of the shape and dtype of an array, a number or a tracer, in the machine's byte order."""
     aval = aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)[()]
+    return np.zeros(aval.shape, aval.dtype if aval.dtype.isnative else aval.dtype.newbyteorder("="))[()]
+
+
+def in_native_order(x: Any) -> Any:
+    """`x` in the machine's byte order, in which all that is computed with it is."""
+    dtype = getattr(x, "dtype", None)
+    return x if dtype is None or dtype.isnative else x.astype(dtype.newbyteorder("="))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of
+from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of, in_native_order
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.trace import Trace, bind, closed_call
@@ -69,7 +69,7 @@ class Tape(Trace):
 
     def leaf(self, value: Any) -> TapeTracer:
         """Put a value on the tape that the sweeps differentiate with respect to, before anything else."""
-        tracer = TapeTracer(self, value, self.leaves)
+        tracer = TapeTracer(self, in_native_order(value), self.leaves)
         tracer.code = None
         self.records.append(None)
         self.leaves += 1

@@ -8,20 +8,23 @@ knows no operation.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 
-from fnflare.core.aval import aval_of, dtype_of
+from fnflare.core.aval import aval_of, dtype_of, resolvable
 from fnflare.core.source import Source
 from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
 
 __all__ = [
+    "ADVICE",
     "FUNCTIONS",
+    "LATE",
     "UFUNCS",
     "UFUNC_FUNCTIONS",
     "UFUNC_METHODS",
@@ -39,6 +42,11 @@ UFUNC_FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 #: Functions of NumPy's namespace and what serves each: called with the same arguments.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: What to write instead of functions that have no rule, by their public names, "numpy.unique".
+ADVICE: dict[str, str] = {}
+#: Modules of ours that serve the ufuncs of another library, by that library's module: they are imported when a tracer
+#: meets a ufunc that nobody serves, and whoever called it has imported the library.
+LATE: dict[str, str] = {}
 
 
 def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -135,27 +143,31 @@ class Tracer:
                 top = self._trace
                 if len(inputs) == 1:
                     return top.unary(prim, self)
-                x, y = inputs
-                other = y if x is self else x
-                if isinstance(other, Tracer):
-                    if other._trace.level > top.level:
-                        top = other._trace
-                elif isinstance(other, (list, tuple)):
-                    return self.__array_ufunc__(ufunc, method, *map(_as_operand, inputs))
-                return top.binary(prim, x, y)
+                if len(inputs) == 2:
+                    x, y = inputs
+                    other = y if x is self else x
+                    if isinstance(other, Tracer):
+                        if other._trace.level > top.level:
+                            top = other._trace
+                    elif isinstance(other, (list, tuple)):
+                        return self.__array_ufunc__(ufunc, method, *map(_as_operand, inputs))
+                    return top.binary(prim, x, y)
         return _ufunc_call(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         serve = FUNCTIONS.get(function)
         if serve is None:
-            name = f"{getattr(function, '__module__', 'numpy')}.{function.__name__}"
-            raise UnsupportedError(
-                f"{name} has no rule for tracers; write it with operations that have one, give it a rule with "
-                "ff.custom_jvp or ff.custom_vjp, or pass it ff.stop_gradient(x) if it need not be differentiated"
-            )
+            name = _public_name(getattr(function, "__module__", "numpy"), function.__name__)
+            raise UnsupportedError(f"{name} has no rule for tracers; {ADVICE.get(name, _GENERAL_ADVICE)}")
         return serve(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        caller = _calling_function()
+        if caller is not None:
+            raise TracerArrayError(
+                f"{caller} makes a NumPy array of its argument, which a tracer cannot become, since its derivative "
+                f"would be lost: {self!r}, made {self.origin()}; {ADVICE.get(caller, _GENERAL_ADVICE)}"
+            )
         raise TracerArrayError(
             f"a tracer cannot become a NumPy array, since its derivative would be lost: {self!r}, made "
             f"{self.origin()}. Instead of np.array([t, u]) write np.stack([t, u]); instead of np.asarray(t) use t as "
@@ -261,35 +273,133 @@ def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[s
     """A ufunc with keywords, or one of its methods."""
     if method in UFUNC_METHODS:
         return UFUNC_METHODS[method](ufunc, *inputs, **kwargs)
-    if method != "__call__":
-        raise UnsupportedError(f"np.{ufunc.__name__}.{method} has no rule for tracers; {_method_advice(ufunc, method)}")
-    out = kwargs.pop("out", None)
-    if out is not None and any(o is not None for o in out):
-        raise TracerArrayError(
-            f"np.{ufunc.__name__} cannot write a tracer into out=, since its derivative would be lost; this is also "
-            "what array += tracer does. Write x = x + t instead of x += t, and drop out="
-        )
-    where = kwargs.pop("where", True)
-    dtype = kwargs.pop("dtype", None)
-    if kwargs or where is not True:
-        names = [*kwargs, *(["where"] if where is not True else [])]
-        raise UnsupportedError(
-            f"np.{ufunc.__name__} has no rule for {', '.join(names)}= with tracers; for where= write np.where"
-        )
-    if dtype is not None:
-        inputs = tuple([x.astype(dtype) if hasattr(x, "dtype") else np.dtype(dtype).type(x) for x in inputs])
+    function = _server(ufunc)
+    if function is None:
+        name = _ufunc_name(ufunc)
+        advice = ADVICE.get(name.replace("np.", "numpy."), _GENERAL_ADVICE)
+        raise UnsupportedError(f"{name} has no rule for tracers; {advice}")
+    inputs = tuple([_as_operand(x) for x in inputs])
+    if method == "outer":
+        x, y = inputs
+        inputs = (np.reshape(x, (*np.shape(x), *[1] * np.ndim(y))), y)
+    if not kwargs:
+        return function(*inputs)
+    axes = {k: kwargs.pop(k) for k in ("axes", "axis", "keepdims") if k in kwargs}
+    inputs = _with_keywords(ufunc, inputs, **kwargs)
+    return _along_axes(ufunc, function, inputs, **axes) if axes else function(*inputs)
+
+
+def _server(ufunc: Any) -> Any:
+    """What serves a ufunc, None where nothing does."""
     function = UFUNCS.get(ufunc) or UFUNC_FUNCTIONS.get(ufunc)
     if function is None:
-        raise UnsupportedError(
-            f"np.{ufunc.__name__} has no rule for tracers; write it with operations that have one, or give it a rule "
-            "with ff.custom_jvp or ff.custom_vjp"
+        for theirs, ours in LATE.items():
+            if theirs in sys.modules:
+                importlib.import_module(ours)
+        function = UFUNCS.get(ufunc) or UFUNC_FUNCTIONS.get(ufunc)
+    return function
+
+
+def _with_keywords(
+    ufunc: Any,
+    inputs: tuple[Any, ...],
+    *,
+    out: Any = None,
+    where: Any = True,
+    dtype: Any = None,
+    signature: Any = None,
+    sig: Any = None,
+    casting: str = "same_kind",
+    order: str = "K",  # how an answer lies in memory: a tracer says nothing of that
+    subok: bool = True,  # there are no subclasses of tracers to keep
+) -> tuple[Any, ...]:
+    """The arguments of a ufunc as its keywords want them; those that cannot be meant for tracers raise."""
+    name = _ufunc_name(ufunc)
+    if out is not None and any(o is not None for o in out):
+        raise TracerArrayError(
+            f"{name} cannot write a tracer into out=, since its derivative would be lost; this is also what "
+            "array += tracer does. Write x = x + t instead of x += t, and drop out="
         )
-    return function(*inputs)
+    if where is not True:
+        raise UnsupportedError(
+            f"{name} has no rule for where= with tracers, which without out= leaves elements undefined; "
+            f"write np.where(mask, {name}(...), otherwise)"
+        )
+    signature = sig if signature is None else signature
+    if dtype is None and signature is None and casting == "same_kind":
+        return inputs
+    if isinstance(signature, str):
+        signature = tuple(signature.replace("->", ""))
+    elif signature is None:
+        signature = (*[None] * ufunc.nin, *[dtype] * ufunc.nout)
+    wanted = tuple([None if d is None else np.dtype(d) for d in signature])
+    operands = tuple([resolvable(aval_of(x)) for x in inputs])
+    types = ufunc.resolve_dtypes((*operands, *[None] * ufunc.nout), signature=wanted, casting=casting)
+    if any(t.kind not in "biufc" for t in types):
+        raise UnsupportedError(f"{name}: dtype={types[-1]} has no rule for tracers, which hold numbers")
+    return tuple(
+        [x.astype(t) if hasattr(x, "dtype") else t.type(x) for x, t in zip(inputs, types[: ufunc.nin], strict=True)]
+    )
 
 
-def _method_advice(ufunc: Any, method: str) -> str:
-    if method == "outer":
-        return f"write np.{ufunc.__name__}(x[:, None], y[None, :])"
-    if method == "at":
-        return "write ff.at(x)[i].add(v) and its like"
-    return "write it with np.sum, np.cumsum and their like"
+def _along_axes(
+    ufunc: Any, function: Any, inputs: tuple[Any, ...], axes: Any = None, axis: Any = None, keepdims: bool = False
+) -> Any:
+    """A generalised ufunc, such as np.vecdot, along axes that are not the last ones."""
+    if ufunc.signature is None:
+        raise TypeError(f"{_ufunc_name(ufunc)} works on elements: it takes no {'axes=' if axes else 'axis='}")
+    core = ufunc.signature.split("->")[1].strip("()")
+    if keepdims and (core or axes is not None):
+        raise UnsupportedError(f"{_ufunc_name(ufunc)}: keepdims= has a rule with axis= alone; write np.expand_dims")
+    if axes is None:
+        axes = [(-1 if axis is None else axis,)] * len(inputs)
+    axes = [a if isinstance(a, tuple) else (a,) for a in axes]
+    ends = [tuple(range(-len(a), 0)) for a in axes]
+    moved = [np.moveaxis(x, a, e) for x, a, e in zip(inputs, axes, ends, strict=False)]
+    ans = function(*moved)
+    if keepdims:
+        return np.expand_dims(ans, axes[0])
+    return np.moveaxis(ans, ends[-1], axes[-1]) if len(axes) > len(inputs) else ans
+
+
+def _ufunc_name(ufunc: Any) -> str:
+    """A ufunc under the name of the module that has it."""
+    name = ufunc.__name__
+    for module, short in (("numpy", "np"), ("scipy.special", "scipy.special")):
+        if getattr(sys.modules.get(module), name, None) is ufunc:
+            return f"{short}.{name}"
+        if hasattr(sys.modules.get(module), name.lstrip("_")):  # what a function of that name calls
+            return f"{short}.{name.lstrip('_')}"
+    return name
+
+
+_GENERAL_ADVICE = (
+    "write it with operations that have one, give it a rule with ff.custom_jvp or ff.custom_vjp, or pass it "
+    "ff.stop_gradient(x) if it need not be differentiated"
+)
+
+
+def _public_name(module: str, name: str) -> str:
+    """A function of NumPy or SciPy under the name that its users write, without the files that hold it."""
+    parts = module.split(".")
+    public = [p for p in parts if not p.startswith("_")]
+    if parts[0] == "numpy":
+        public = public[: 2 if public[1:2] in (["linalg"], ["fft"], ["random"]) else 1]
+    return ".".join([*public, name])
+
+
+def _calling_function() -> str | None:
+    """The function of NumPy or SciPy that wants an array, where one written in Python does; for messages."""
+    name = None
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (module := frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES:
+        function = frame.f_code.co_qualname
+        if "<locals>" not in function:
+            name = _public_name(module, function)
+        elif name is None:
+            name = _public_name(module, "a function")
+        frame = frame.f_back
+    return name
+
+
+_LIBRARIES = ("numpy", "scipy")

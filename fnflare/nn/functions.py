@@ -30,6 +30,7 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logcosh",
+    "logsumexp",
     "mish",
     "prelu",
     "relu",
@@ -54,6 +55,7 @@ sigmoid = ops.logistic
 softplus = ops.softplus
 softmax = ops.softmax
 log_softmax = ops.log_softmax
+logsumexp = ops.logsumexp
 tanh = np.tanh
 
 _LOG_2 = math.log(2.0)

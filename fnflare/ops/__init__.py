@@ -4,8 +4,7 @@ Importing this room fills the tables by which tracers answer NumPy's two protoco
 from here by name are the few functions that NumPy does not have.
 """
 
-# What these register is what tracers answer with: their operators and methods, and NumPy's functions.
-from fnflare.ops import (  # noqa: F401
+from fnflare.ops import (  # noqa: F401  (they fill NumPy's tables, and give tracers their operators and methods)
     apply,
     counting,
     determinant,
@@ -14,6 +13,7 @@ from fnflare.ops import (  # noqa: F401
     einsum,
     factor,
     fft,
+    fitting,
     histogram,
     interp,
     methods,
@@ -25,9 +25,12 @@ from fnflare.ops import (  # noqa: F401
     products,
     quantile,
     ranges,
+    refused,
     solve,
+    statistics,
     svd,
     ufunc_methods,
+    ufuncs,
     windows_1d,
 )
 from fnflare.ops.at import at

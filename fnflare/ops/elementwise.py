@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, dtype_of, primitive
 from fnflare.core.aval import resolvable
 from fnflare.core.batch import in_place
-from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
+from fnflare.core.tracer import UFUNCS, implements
 from fnflare.errors import UnsupportedError
 
 __all__ = ["convert", "select"]
@@ -91,13 +92,13 @@ def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
 
 
 power.derivative(_power_base, _power_exponent)
-UFUNC_FUNCTIONS[np.float_power] = lambda x, y: np.power(convert(x, np.float64), convert(y, np.float64))
 
 remainder = _ufunc(np.remainder)
-remainder.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.floor(x / y))
+# Not the floor of x / y, which is rounded: 1 % 0.1 is 1 - 9 * 0.1, while 1 / 0.1 is 10.
+remainder.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.floor_divide(x, y))
 
 fmod = _ufunc(np.fmod)
-fmod.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, x, y: -ct * np.trunc(x / y))
+fmod.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, ans, x, y: -ct * np.rint((x - ans) / y))
 
 absolute = _ufunc(np.absolute)
 
@@ -114,7 +115,6 @@ def _absolute_jvp(t: Any, _ans: Any, x: Any) -> Any:
 
 absolute.vjp(_absolute_vjp)
 absolute.jvp(_absolute_jvp)
-UFUNCS[np.fabs] = absolute
 
 # -- exponentials and logarithms ----------------------------------------------------------------
 
@@ -157,8 +157,19 @@ logaddexp.derivative(
     lambda ct, ans, x, _y: _logaddexp_rule(ct, ans, x), lambda ct, ans, _x, y: _logaddexp_rule(ct, ans, y)
 )
 
+
+def _logaddexp2_rule(ct: Any, ans: Any, x: Any) -> Any:
+    same = x == ans
+    return ct * np.exp2(np.where(same, 0, x) - np.where(same, 0, ans))
+
+
+logaddexp2 = _ufunc(np.logaddexp2)
+logaddexp2.derivative(
+    lambda ct, ans, x, _y: _logaddexp2_rule(ct, ans, x), lambda ct, ans, _x, y: _logaddexp2_rule(ct, ans, y)
+)
+
 hypot = _ufunc(np.hypot)
-hypot.derivative(lambda ct, ans, x, _y: ct * x / ans, lambda ct, ans, _x, y: ct * y / ans)
+hypot.derivative(lambda ct, ans, x, _y: ct * (x / ans), lambda ct, ans, _x, y: ct * (y / ans))
 
 # -- trigonometric and hyperbolic ---------------------------------------------------------------
 
@@ -180,8 +191,14 @@ arccos.derivative(lambda ct, _ans, x: -ct / np.sqrt(1 - x * x))
 arctan = _ufunc(np.arctan)
 arctan.derivative(lambda ct, _ans, x: ct / (1 + x * x))
 
+
+def _arctan2_rule(ct: Any, x: Any, y: Any) -> Any:
+    r = np.hypot(x, y)  # x * x + y * y may overflow or vanish
+    return ct * (x / r / r)
+
+
 arctan2 = _ufunc(np.arctan2)
-arctan2.derivative(lambda ct, _ans, y, x: ct * x / (x * x + y * y), lambda ct, _ans, y, x: -ct * y / (x * x + y * y))
+arctan2.derivative(lambda ct, _ans, y, x: _arctan2_rule(ct, x, y), lambda ct, _ans, y, x: _arctan2_rule(-ct, y, x))
 
 sinh = _ufunc(np.sinh)
 sinh.derivative(lambda ct, _ans, x: ct * np.cosh(x))
@@ -202,10 +219,6 @@ arccosh.derivative(lambda ct, _ans, x: ct / (np.sqrt(x - 1) * np.sqrt(x + 1)))
 
 arctanh = _ufunc(np.arctanh)
 arctanh.derivative(lambda ct, _ans, x: ct / (1 - x * x))
-
-for _ufunc_, _factor in ((np.deg2rad, math.pi / 180), (np.radians, math.pi / 180), (np.rad2deg, 180 / math.pi)):
-    UFUNC_FUNCTIONS[_ufunc_] = lambda x, _factor=_factor: x * _factor
-UFUNC_FUNCTIONS[np.degrees] = UFUNC_FUNCTIONS[np.rad2deg]
 
 # -- choosing -----------------------------------------------------------------------------------
 
@@ -237,6 +250,20 @@ copysign = _ufunc(np.copysign)
 copysign.derivative(
     lambda ct, _ans, x, y: np.where(np.signbit(x) == np.signbit(y), ct, -ct), lambda ct, _ans, _x, _y: np.zeros_like(ct)
 )
+
+# The step itself is flat, but what it gives at 0 is the second argument.
+heaviside = _ufunc(np.heaviside)
+heaviside.derivative(
+    lambda ct, _ans, _x, _y: np.zeros_like(ct), lambda ct, _ans, x, _y: np.where(x == 0, ct, np.zeros_like(ct))
+)
+
+# One step beside x, wherever x goes; how large the step is does not change but at powers of two.
+nextafter = _ufunc(np.nextafter)
+nextafter.derivative(lambda ct, _ans, _x, _y: ct, lambda ct, _ans, _x, _y: np.zeros_like(ct))
+
+# The second argument is of integers.
+ldexp = _ufunc(np.ldexp)
+ldexp.derivative(lambda ct, _ans, _x, n: np.ldexp(ct, n), None)
 
 
 def _select_dtype(condition: ShapeDtypeStruct, x: ShapeDtypeStruct, y: ShapeDtypeStruct) -> ShapeDtypeStruct:
@@ -296,7 +323,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """NumPy's ``round``; its derivative is zero."""
     if out is not None:
         raise UnsupportedError("np.round: out= cannot take a tracer; use what the function returns")
-    return bind(_round, (a,), {"decimals": decimals})
+    return bind(_round, (a,), {"decimals": operator.index(decimals)})
 
 
 stop_gradient = primitive("stop_gradient", lambda x: x, lambda x: x, differentiable=False)
@@ -309,7 +336,6 @@ for _constant in (
     np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
     np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift,
     np.isnan, np.isinf, np.isfinite, np.signbit,
-    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.heaviside,
-    np.nextafter, np.spacing, np.gcd, np.lcm,
+    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.spacing, np.gcd, np.lcm, np.bitwise_count,
 ):  # fmt: skip
     _ufunc(_constant, differentiable=False)

@@ -20,6 +20,8 @@ from fnflare.ops.reduce import axes_of
 
 __all__ = ["clip", "take", "where"]
 
+_absent: Any = np._NoValue
+
 # -- where, clip --------------------------------------------------------------------------------
 
 
@@ -37,17 +39,21 @@ def where(condition: Any, /, *xy: Any) -> Any:
 
 @implements(np.clip)
 def clip(
-    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
-) -> Any:
+    a: Any, a_min: Any = _absent, a_max: Any = _absent, out: Any = None, *, min: Any = _absent, max: Any = _absent,
+    **kwargs: Any,
+) -> Any:  # fmt: skip
     """NumPy's ``clip``; at a border the gradient is shared, as that of np.minimum and np.maximum is."""
-    if out is not None or kwargs:
-        raise UnsupportedError(f"np.clip: {['out', *kwargs][0]}= has no rule for tracers; leave it out")
-    low = min if a_min is None or a_min is np._NoValue else a_min
-    high = max if a_max is None or a_max is np._NoValue else a_max
-    absent = (None, np._NoValue)
-    if not any(low is n for n in absent):
-        a = np.maximum(a, low)
-    return a if any(high is n for n in absent) else np.minimum(a, high)
+    if (a_min is not _absent or a_max is not _absent) and (min is not _absent or max is not _absent):
+        raise ValueError("np.clip: the bounds are either a_min and a_max or min= and max=, not both")
+    low, high = [None if b is _absent else b for b in ((min, max) if a_min is a_max is _absent else (a_min, a_max))]
+    if out is not None:
+        raise UnsupportedError("np.clip: out= cannot take a tracer; use what the function returns")
+    a = a if is_tracer(a) else np.asarray(a)  # a number is an array here, whose dtype does not give way
+    if low is not None:
+        a = np.maximum(a, low, **kwargs)
+    if high is not None:
+        a = np.minimum(a, high, **kwargs)
+    return a
 
 
 # -- gathers ------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def refused(name: str, instead: str) -> Callable[..., NoReturn]:
 
     refuse.__name__ = name.rpartition(".")[2]
     refuse.__doc__ = "Not for tracers: raises `TracerArrayError`."
+    refuse.instead = instead  # type: ignore[attr-defined]  # for the page of docs
     return refuse
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import DualTrace, DualTracer, aval_of, new_linear_tape, run_observed
+from fnflare.core.aval import in_native_order
 from fnflare.errors import ArgumentError
 from fnflare.program import run_ahead
 from fnflare.transforms._call import concrete, name_of
@@ -54,7 +55,8 @@ def _jvp(fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     ts = check_cotangent(tangents, structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
     trace = DualTrace(fun)
     with trace:
-        lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in zip(leaves, ts, strict=True)]
+        pairs = zip(map(in_native_order, leaves), map(in_native_order, ts), strict=True)
+        lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in pairs]
         out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])
     aux = None
     if has_aux:

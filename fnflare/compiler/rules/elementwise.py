@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,18 @@ def _heaviside(x: Scalar, y: Scalar) -> Scalar:
     return select(apply("not_equal", x, x), x, select(x > zero, one, select(x < zero, zero, y)))
 
 
+def _sinc(x: Scalar) -> Scalar:
+    y = x * constant(math.pi, x.dtype)
+    none = apply("equal", y, constant(0, x.dtype))
+    return select(none, constant(1, x.dtype), apply("sin", y) / select(none, constant(1, x.dtype), y))
+
+
+def _logaddexp2(x: Scalar, y: Scalar) -> Scalar:
+    apart = select(apply("equal", x, y), constant(0, x.dtype), apply("negative", apply("absolute", x - y)))
+    beyond = apply("log1p", apply("exp2", apart)) * constant(1 / math.log(2), x.dtype)
+    return apply("maximum", x, y) + beyond
+
+
 #: Primitives whose scalar operation does not have their name.
 _RULES: dict[str, Callable[..., Scalar]] = {
     "relu": _relu,
@@ -73,6 +86,8 @@ _RULES: dict[str, Callable[..., Scalar]] = {
     "isfinite": _is_finite,
     "signbit": _sign_bit,
     "heaviside": _heaviside,
+    "sinc": _sinc,
+    "logaddexp2": _logaddexp2,
 }
 #: The same on truth values, which NumPy adds and multiplies as a matter of logic.
 _ON_TRUTH: dict[str, Callable[..., Scalar]] = {
@@ -144,6 +159,8 @@ def _scalar_rule(name: str, e: Equation) -> tuple[Callable[..., Scalar] | None, 
             raise NotLowered(f"signbit of {types[0]}")
         answer = _ALWAYS_TRUE[name]
         return lambda _: constant(answer, "b1"), types
+    if name in ("sinc", "logaddexp2") and types[0][0] != "f":
+        raise NotLowered(f"{name} of {types[0]}")
     if name == "reciprocal" and types[0][0] != "f":
         raise NotLowered("reciprocal of integers")
     if name == "power" and (types[0][0] != "f" or types[0] != types[1]):
