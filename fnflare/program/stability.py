@@ -2,7 +2,7 @@
 
 They are entries of the table in `fnflare.program.rules` like a user's, and hold for real floats. Each says the same
 as the formula in exact arithmetic; where the formula gives infinity or nan, or loses all digits, it does not. Square
-roots and norms at zero are left as NumPy has them.
+roots at zero are left as NumPy has them.
 """
 
 from __future__ import annotations

@@ -29,11 +29,15 @@ LINEAR_ALGEBRA = [
 INTERPRETED = {
     "argpartition": "sorting is a library's work",
     "argsort": "sorting is a library's work",
+    "bessel_i": "series of many terms, which no model runs",
+    "bitwise_count": "of integers alone, which no model runs",
     "checkpoint": "a program has what it stands for in its place",
     "custom_jvp": "a program has what it stands for in its place",
     "custom_vjp": "a program has what it stands for in its place",
+    "frexp_exponent": "a matter of bits, which no model runs",
     "gcd": "Euclid's loop, of integers alone, which no model runs",
     "lcm": "Euclid's loop, of integers alone, which no model runs",
+    "ldexp": "a matter of bits, which no model runs",
     "nextafter": "a matter of bits, which no model runs",
     "normal_quantile": "rational functions in five pieces: the same bits as NumPy's are promised",
     "random_variate": "rejection by NumPy's own loops: the same bits are promised",
@@ -96,7 +100,8 @@ def is_native(f, *args):
 
 
 def test_every_primitive_is_lowered_or_has_a_reason_not_to_be():
-    without = {n for n, p in primitives().items() if rule_of(n) is None and not (p.elementwise and has_rule(n))}
+    ours = {n: p for n, p in primitives().items() if not n.startswith("scipy.")}  # SciPy's are a library's work
+    without = {n for n, p in ours.items() if rule_of(n) is None and not (p.elementwise and has_rule(n))}
     assert without == set(INTERPRETED)
 
 
@@ -174,8 +179,9 @@ def takes(name, *args):
     return True
 
 
-#: Functions whose kernel for NumPy gives 0 where the answer is below the normal numbers.
-TINY = {"logistic": np.finfo(np.float32).tiny}
+#: Errors that are allowed beside relative ones: of a function whose kernel for NumPy gives 0 where the answer is below
+#: the normal numbers, and of one that adds a logarithm to its argument, which may cancel.
+TINY = {"logistic": np.finfo(np.float32).tiny, "logaddexp2": np.finfo(np.float32).eps}
 
 
 @pytest.mark.parametrize("name", [n for n in UNARY if n not in INTERPRETED])
