@@ -440,18 +440,16 @@ def match(g: Any, aval: ShapeDtypeStruct | None) -> Any:
         lead = len(shape) - len(aval.shape)
         axes = (*range(lead), *[lead + i for i, n in enumerate(aval.shape) if n == 1 and shape[lead + i] != 1])
         g = g.sum(axes).reshape(aval.shape)
-    return _in_dtype(g, aval.dtype)
+    return g if g.dtype == aval.dtype else _in_dtype(g, aval.dtype)
 
 
 def expand(t: Any, aval: ShapeDtypeStruct) -> Any:
     """Bring a tangent to the shape and dtype of the answer: broadcast and promote."""
     if t.shape != aval.shape:
         t = np.broadcast_to(t, aval.shape)
-    return _in_dtype(t, aval.dtype)
+    return t if t.dtype == aval.dtype else _in_dtype(t, aval.dtype)
 
 
 def _in_dtype(x: Any, dtype: Any) -> Any:
-    """A cotangent or tangent in a dtype: of a complex one what is real of it, where its primal is real."""
-    if x.dtype == dtype:
-        return x
+    """A cotangent or tangent in another dtype: of a complex one what is real of it, where its primal is real."""
     return (x.real if x.dtype.kind == "c" and dtype.kind == "f" else x).astype(dtype)
