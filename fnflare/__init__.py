@@ -14,7 +14,7 @@ returns gradients that mirror the parameters; layers are ``(init, apply)`` pairs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fnflare import config, errors, io, nn, ops, optim, random, tree
+from fnflare import config, errors, io, ops, random, tree
 from fnflare.core import ShapeDtypeStruct
 from fnflare.io import load, save
 from fnflare.ops import at, safe_log, safe_norm, safe_sqrt, safe_where
@@ -51,12 +51,12 @@ from fnflare.transforms import (
 from fnflare.transforms import policies as checkpoint_policies
 
 if TYPE_CHECKING:
-    from fnflare import data, export, testing, train
+    from fnflare import data, export, nn, optim, testing, train
 
 __version__ = "0.1.0"
 
-# Rooms that a model does not need; they are imported when they are first asked for.
-_LATER = ("data", "export", "testing", "train")
+# Rooms that differentiating does not need; they are imported when they are first asked for.
+_LATER = ("data", "export", "nn", "optim", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:
