@@ -59,14 +59,19 @@ class Refusal(NamedTuple):
     instead: str
 
 
+#: Names that are going away, of isin, vstack and trapezoid.
+GOING = ("in1d", "row_stack", "trapz")
+
+
 def public_functions() -> dict[str, Any]:
     """The public functions of NumPy, by their names below ``numpy``."""
     out: dict[str, Any] = {}
     for module, prefix in ((np, ""), (np.linalg, "linalg."), (np.fft, "fft.")):
         for name in sorted(module.__all__):
             function = getattr(module, name)
-            # row_stack is vstack by a name that is going away.
-            if callable(function) and not isinstance(function, type) and name != "row_stack":
+            if name.startswith("_") or name in GOING:
+                continue
+            if callable(function) and not isinstance(function, type):
                 out[prefix + name] = function
     return out
 

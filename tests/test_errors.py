@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from surface_cases import OLDEST
 
 import fnflare as ff
 from fnflare import errors
@@ -304,7 +305,7 @@ def test_what_leaves_by_aux_or_stop_gradient_is_plain():
         (lambda x: np.take(x, [0], out=np.zeros(1)), r"np\.take: out="),
         (lambda x: np.pad(x, 1, mode=lambda *_: None), r"np\.concatenate"),
         (lambda x: np.ravel(x[None] * np.ones((2, 1)), order="K"), "order='K'"),
-        (lambda x: np.reshape(x, (3, 1), copy=False), "copy=False"),
+        *([] if OLDEST else [(lambda x: np.reshape(x, (3, 1), copy=False), "copy=False")]),
         (lambda x: np.linalg.qr(x[None], "raw"), "mode='raw'.*mode='reduced'"),
         (lambda x: np.fft.fft(x, out=np.zeros(3, complex)), "out="),
         (lambda x: np.add.at(np.zeros(3), [0], x[0]), r"ff\.at\(x\)\[i\]\.add"),

@@ -194,7 +194,7 @@ CHOICES = {
     "where broadcast": (lambda v: np.where(MASK[:, None], v, 2.0), V),
     "where on numbers": (lambda x: np.where(x, x**2, 3.0), X),
     "clip": (lambda x: np.clip(x, -0.5, 0.5) + x.clip(0.1) + np.clip(x, None, 0.3) + x.clip(max=0.2), X),
-    "clip keywords": (lambda x: np.clip(x, min=-0.5, max=0.5), X),
+    "clip keywords": (lambda x: np.clip(x, a_min=-0.5, a_max=0.5), X),
     "clip arrays": (lambda x, low: np.clip(x, low, low + 1), X, V * 0.1),
     "sort": (lambda x: np.sort(x) + np.sort(x, axis=0) * 2, X),
     "sort flat": (lambda x: np.sort(x, axis=None, kind="stable"), X),

@@ -237,6 +237,7 @@ def recurrence(a, b, axis, reverse):
 
 #: The kernels whose meaning is that of another expression in NumPy; those of NumPy's ufuncs are found by name.
 ORACLES = {
+    "reshape": lambda x, shape: np.reshape(x, shape),  # whose name for it depends on the release
     "relu": lambda x: np.maximum(x, 0),
     "logistic": lambda x: 1 / (1 + np.exp(-np.asarray(x))),
     "softplus": lambda x: np.log1p(np.exp(x)),
@@ -259,7 +260,6 @@ ORACLES = {
     "rfft": lambda x, axis, norm: np.take(np.fft.fft(x, None, axis, norm), range(x.shape[axis] // 2 + 1), axis),
     "irfft": lambda x, n, axis, norm: np.fft.irfft(x, n, axis, norm),
     "imag": np.imag,
-    "reshape": np.reshape,
     "transpose": np.transpose,
     "broadcast_to": np.broadcast_to,
     "concatenate": lambda *xs, axis: np.concatenate(xs, axis),

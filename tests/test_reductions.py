@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from surface_cases import OLDEST
 
 import fnflare as ff
 from fnflare import errors
@@ -234,6 +235,7 @@ def test_quantiles_at_the_borders_of_elements_in_programs(method):
     st.integers(0, 20).map(lambda k: k / 20),
 )
 def test_weighted_quantiles(elements, weights, q):
+    assume(q > 0 or not OLDEST)  # NumPy 2.0 gives an element without weight there
     x, w = np.array(elements, float), np.array(weights[: len(elements)], float)
 
     def f(x, w):

@@ -315,7 +315,7 @@ def scale_by_zoom_linesearch(
             enough, small = good(at)
             # An end of the interval is the best point; at the other the function is greater, or falls towards it.
             better = enough & ((at.value < s.low.value) | (s.low.size == 0))
-            behind = at.slope * (s.high.size - s.low.size) >= 0
+            behind = np.sign(at.slope) * np.sign(s.high.size - s.low.size) >= 0  # signs: the size may be infinite
             high = _select(better, _select(behind, s.low, s.high), at)
             low = _select(better, at, s.low)
             found = np.isfinite(high.size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from surface_cases import Case, apart, normal
+from surface_cases import OLDEST, Case, apart, known, normal
 
 
 def complex_normal(*shape: int, seed: int = 0) -> Any:
@@ -178,7 +178,7 @@ NORMS = [
     *[Case("linalg.norm", lambda x, p=p: la.norm(x, p), (CV,)) for p in (None, 1, 2, 3, -1, np.inf)],
     *[Case("linalg.norm", lambda x, p=p: la.norm(x, p), (C_TALL,)) for p in (None, "fro", "nuc", 1, 2, -2, np.inf)],
     Case("linalg.norm", la.norm, (np.zeros((0, 2)),)),
-    Case("linalg.norm", lambda x: la.norm(x, np.inf, axis=0), (np.zeros((0, 2)),)),
+    *filter(known, [Case("linalg.norm", lambda x: la.norm(x, np.inf, axis=0), (np.zeros((0, 2)),))]),
     *[Case("linalg.vector_norm", lambda x, p=p: la.vector_norm(x, ord=p), (X,)) for p in (2, 1, 3.5, np.inf)],
     Case("linalg.vector_norm", lambda x: la.vector_norm(x, axis=(0, 2), keepdims=True), (CUBE,)),
     Case("linalg.vector_norm", lambda x: la.vector_norm(x, axis=1), (CUBE,)),
@@ -187,7 +187,8 @@ NORMS = [
     Case("linalg.matrix_norm", lambda x: la.matrix_norm(x, keepdims=True), (X,)),
     *[Case("linalg.cond", lambda x, p=p: la.cond(x, p), (A,)) for p in (None, 2, -2, "fro", "nuc", 1, -1, np.inf)],
     Case("linalg.cond", la.cond, (normal(2, 2, 3),)),
-    Case("linalg.cond", lambda x: la.cond(x, "fro"), (C,)),
+    # NumPy 2.0 gives a real number as a complex one.
+    *([] if OLDEST else [Case("linalg.cond", lambda x: la.cond(x, "fro"), (C,))]),
 ]
 
 PRODUCTS = [
