@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from fnflare.compiler.in_place import Places, rebound
-from fnflare.compiler.independence import touched
 from fnflare.nest import Buffer, Run, Statement
 
 __all__ = ["recycled"]
@@ -26,12 +25,16 @@ def recycled(body: tuple[Statement, ...], scratch: AbstractSet[Buffer]) -> tuple
         body: of a module.
         scratch: the buffers that hold nothing before and after it.
     """
+    large = {b for b in scratch if _is_large(b)}
+    if not large:
+        return body
     places = Places(body)
     renamed: dict[Buffer, Buffer] = {}
     for k, s in enumerate(body):
         if not isinstance(s, Run):
             continue
-        here = [b for b in touched(s)[0] if b in scratch and _is_large(b)]
+        # In the order of the parts: the same program is to be the same text in every process.
+        here = [b for b in dict.fromkeys(part.buffer for part in s.parts) if b in large]
         dying = [b for b in here if places.last[b] == k and places.first[b] < k]
         for answer in [b for b in here if places.first[b] == k]:
             found = next((b for b in dying if _alike(b, answer) and places.fits(b, answer)), None)

@@ -365,15 +365,16 @@ def _statements(body: tuple[Statement, ...]) -> Iterator[Statement]:
 
 def _readers(body: tuple[Statement, ...], changing: set[Buffer]) -> dict[Buffer, set[int] | None]:
     """By buffer, the ids of the expressions that read it; None where a place in memory depends on what is in it."""
+    expressions = list(_expressions(body))
+    places = [x.index for x in expressions if isinstance(x, (Element, Position))]
+    places += [s.index for s in _statements(body) if isinstance(s, Store)]
+    whole = [a.value for x in places for a in _atoms(x) if isinstance(a, Integer)]
     out: dict[Buffer, set[int] | None] = {}
     for buffer in changing:
         found: set[int] = set()
-        for x in _expressions(body):
+        for x in expressions:
             if (isinstance(x, Element) and x.buffer is buffer) or any(id(a) in found for a in operands(x)):
                 found.add(id(x))
-        places = [x.index for x in _expressions(body) if isinstance(x, (Element, Position))]
-        places += [s.index for s in _statements(body) if isinstance(s, Store)]
-        whole = [a.value for x in places for a in _atoms(x) if isinstance(a, Integer)]
         out[buffer] = None if any(id(y) in found for y in whole) else found
     return out
 
