@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -121,6 +122,21 @@ def test_threads_that_want_one_text_compile_it_once():
 
     assert compiled_by(run) == 1
     assert len({id(c) for c in codes}) == 1
+
+
+def test_code_that_is_given_up_is_not_found_again():
+    """While the thread that held it last waits for its turn to give it up, another asks for the same text."""
+    program, text = scale((11,))
+    held = [build.code_of(text)]
+    with engine._lock:
+        thread = threading.Thread(target=held.clear)
+        thread.start()
+        while held:
+            time.sleep(0.001)
+        time.sleep(0.05)  # for the thread to come to where it waits for the lock
+        code = build.code_of(text)
+    thread.join()
+    np.testing.assert_array_equal(Executable(program, code)(np.ones(11))[0], np.full(11, 2.0))
 
 
 def test_text_that_is_not_llvms_is_an_error(place):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import threading
-from collections.abc import Callable
+import weakref
 from typing import Any
 
 __all__ = ["Code", "add_symbol", "available", "compile_text", "load", "machine", "versions"]
@@ -99,16 +98,20 @@ class Code:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not ends():  # LLVM's library may be gone then; the process gives its memory back
-            with _lock:
-                self._engine.close()
+        # No __del__: weak references still work while one runs, so that another thread could find the code and go on
+        # with it while this one waits for the lock to give it up. At the process's end nothing is given up: LLVM's
+        # library may be gone then.
+        weakref.finalize(self, _close, engine).atexit = False
 
     def address(self, name: str) -> int:
         """Where a function begins."""
         with _lock:
             return int(self._engine.get_function_address(name))
+
+
+def _close(engine: Any) -> None:
+    with _lock:
+        engine.close()
 
 
 def load(code: bytes) -> Code:
