@@ -1,4 +1,4 @@
-"""Settings of the process: how many threads compute, and whether MKL is used.
+"""Settings: how many threads compute, and whether MKL is used.
 
 From the environment, before Python starts:
 
@@ -12,8 +12,9 @@ From the environment, before Python starts:
 - ``MKL_NUM_THREADS``, ``OMP_NUM_THREADS`` (the first that is set counts): the number of threads. By default MKL takes
   one a physical core. Its other variables (``MKL_THREADING_LAYER``, ``MKL_CBWR``, ``KMP_*``) count too.
 
-From a program, the functions below. Settings are of the process, not of a thread: change them while nothing else is
-computing. Computations themselves may run in any number of Python threads at once. The number of threads counts for MKL
+From a program, the functions below. They set for the whole process, but inside of a block of `override` for that block
+alone, in the thread that runs it, so that threads do not disturb each other; threads that the block starts have the
+process's settings. Computations may run in any number of Python threads at once. The number of threads counts for MKL
 and for compiled code alike, which share OpenMP's runtime; without MKL compiled code runs in the thread that calls it. A
 child of ``os.fork`` computes with as many threads, of its own. Products that NumPy's own BLAS
 does (the small ones; all of them without MKL) obey its variable, ``OPENBLAS_NUM_THREADS``, which it reads when NumPy is
@@ -27,6 +28,7 @@ import functools
 import importlib.util
 import operator
 import os
+import threading
 from collections.abc import Iterator
 
 from fnflare.errors import ArgumentError, DtypeError
@@ -43,8 +45,14 @@ __all__ = [
     "use_native",
 ]
 
-#: Whether native code is switched on: what `use_native` tells where llvmlite is known to be there.
-native_wanted = os.environ.get("FNFLARE_NATIVE", "1") != "0"
+
+class _Settings(threading.local):
+    """What was asked for: by the process, as attributes of the class, and by blocks of a thread, as its own."""
+
+    native: bool = os.environ.get("FNFLARE_NATIVE", "1") != "0"
+
+
+_settings = _Settings()
 
 
 def num_threads() -> int:
@@ -61,7 +69,7 @@ def num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads compute at most, in the whole process.
+    """Set how many threads compute at most: in the whole process, or in a block of `override`.
 
     Args:
         count: at least 1.
@@ -94,7 +102,9 @@ def use_mkl() -> bool:
 
 
 def set_use_mkl(on: bool) -> None:
-    """Switch MKL on or off in the whole process; switching it on where it is not installed does nothing.
+    """Switch MKL on or off, in the whole process or in a block of `override`.
+
+    Switching it on where it is not installed does nothing.
 
     Args:
         on: whether it may be used.
@@ -113,7 +123,12 @@ def use_native() -> bool:
     >>> use_native() in (True, False)
     True
     """
-    return native_wanted and _has_llvmlite()
+    return _settings.native and _has_llvmlite()
+
+
+def native_wanted() -> bool:
+    """Whether native code is switched on: what `use_native` tells where llvmlite is known to be there."""
+    return _settings.native
 
 
 @functools.cache
@@ -122,7 +137,9 @@ def _has_llvmlite() -> bool:
 
 
 def set_use_native(on: bool) -> None:
-    """Switch native code on or off in the whole process; switching it on where llvmlite is not installed does nothing.
+    """Switch native code on or off, in the whole process or in a block of `override`.
+
+    Switching it on where llvmlite is not installed does nothing.
 
     Args:
         on: whether programs that are run from now on may be compiled.
@@ -132,8 +149,7 @@ def set_use_native(on: bool) -> None:
     ...     use_native()
     False
     """
-    global native_wanted  # noqa: PLW0603
-    native_wanted = bool(on)
+    (_settings if vars(_settings) else _Settings).native = bool(on)
 
 
 def mkl_version() -> str | None:
@@ -148,7 +164,9 @@ def mkl_version() -> str | None:
 def override(
     *, num_threads: int | None = None, use_mkl: bool | None = None, use_native: bool | None = None
 ) -> Iterator[None]:
-    """Change settings for a block, and put them back after it; for tests and comparisons.
+    """Change settings for a block, in the thread that runs it, and put them back after it; for tests and comparisons.
+
+    Whatever is set inside of the block counts for the block. Other threads keep the process's settings.
 
     Args:
         num_threads: as in `set_num_threads`; None leaves it.
@@ -161,8 +179,7 @@ def override(
     >>> with override(use_mkl=False):
     ...     set_use_mkl(True)
     """
-    before, native = mkl.requested(), native_wanted
-    try:
+    with mkl.block(), _block():
         if num_threads is not None:
             set_num_threads(num_threads)
         if use_mkl is not None:
@@ -170,10 +187,18 @@ def override(
         if use_native is not None:
             set_use_native(use_native)
         yield
+
+
+@contextlib.contextmanager
+def _block() -> Iterator[None]:
+    own = vars(_settings)
+    before = own.copy()
+    own["native"] = _settings.native
+    try:
+        yield
     finally:
-        set_use_native(native)
-        mkl.enable(before.use)
-        mkl.set_max_threads(before.threads)
+        own.clear()
+        own.update(before)
 
 
 def _threads_of_environment() -> int | None:

@@ -1,10 +1,12 @@
-"""The settings of the process: threads, MKL on and off, the environment."""
+"""Settings: threads, MKL on and off, the environment; of the process, and of blocks in a thread."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,66 @@ def test_override_puts_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), config.override(num_threads=1, use_mkl=False):
         _ = 1 // 0
     assert mkl.requested() == before
+
+
+def in_a_thread(run: Callable[[], object]) -> list[object]:
+    """What it returns there."""
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(run()))
+    thread.start()
+    thread.join()
+    return found
+
+
+def settings() -> tuple[object, ...]:
+    return config.num_threads(), mkl.max_threads(), config.use_mkl(), config.use_native(), config.native_wanted()
+
+
+def test_a_block_is_of_its_thread() -> None:
+    before = settings()
+    with config.override(num_threads=3, use_mkl=False, use_native=False):
+        assert settings() == (3, None, False, False, False)
+        assert in_a_thread(settings) == [before]
+        config.set_num_threads(4)
+        config.set_use_mkl(True)
+        config.set_use_native(True)
+        assert settings()[0] == 4
+        assert in_a_thread(settings) == [before]
+    assert settings() == before
+
+
+def test_blocks_of_threads_end_in_any_order() -> None:
+    before, entered, left = settings(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with config.override(num_threads=5, use_mkl=False, use_native=False):
+            entered.set()
+            left.wait(60)
+
+    thread = threading.Thread(target=other)
+    with config.override(num_threads=6, use_mkl=False, use_native=False):
+        thread.start()
+        entered.wait(60)
+    assert settings() == before
+    left.set()
+    thread.join()
+    assert settings() == before
+
+
+def test_what_is_set_outside_of_blocks_counts_for_all_threads() -> None:
+    code = """
+import threading
+from fnflare import config
+config.num_threads(), config.set_num_threads(3), config.set_use_mkl(False), config.set_use_native(False)
+def look():
+    print(config.num_threads(), config.use_mkl(), config.native_wanted())
+    with config.override(num_threads=2, use_mkl=True):
+        print(config.num_threads(), config.native_wanted())
+thread = threading.Thread(target=look)
+thread.start()
+thread.join()
+"""
+    assert python(code).split("\n") == ["3 False False", "2 False"]
 
 
 @needs_mkl

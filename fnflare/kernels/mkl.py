@@ -13,11 +13,14 @@ Loading MKL sets it up as follows, each unless the user's environment says other
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fnmatch
 import functools
 import math
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +28,7 @@ import numpy as np
 
 __all__ = [
     "FUNCTIONS",
+    "block",
     "elementwise",
     "enable",
     "enabled",
@@ -78,9 +82,10 @@ def _load() -> ctypes.CDLL | None:
     except (OSError, AttributeError):  # a file that is no library, or one that lacks a function
         return None
     global _default_threads
-    _default_threads = int(library.MKL_Get_Max_Threads())
-    if _requested.threads is not None:
-        library.MKL_Set_Num_Threads(_requested.threads)
+    if _default_threads is None:  # another thread that loads it at the same time may have told it a number
+        _default_threads = int(library.MKL_Get_Max_Threads())
+    if _settings.threads is not None:
+        _tell(library)
     return library
 
 
@@ -164,19 +169,43 @@ class Requested(NamedTuple):
     threads: int | None
 
 
-_requested = Requested(os.environ.get("FNFLARE_MKL", "1") != "0", None)
-_default_threads = 1
+class _Settings(threading.local):
+    """What was asked for: by the process, as attributes of the class, and by blocks of a thread, as its own."""
+
+    use: bool = os.environ.get("FNFLARE_MKL", "1") != "0"
+    threads: int | None = None
+
+
+_settings = _Settings()
+_default_threads: int | None = None
 
 
 def requested() -> Requested:
-    """What was asked for, whether MKL is there or not."""
-    return _requested
+    """What was asked for in this thread, whether MKL is there or not."""
+    return Requested(_settings.use, _settings.threads)
+
+
+@contextlib.contextmanager
+def block() -> Iterator[None]:
+    """A block in which this thread has settings of its own; after it they are what they were before."""
+    own = vars(_settings)
+    before = own.copy()
+    own.update(requested()._asdict())
+    try:
+        yield
+    finally:
+        own.clear()
+        own.update(before)
+        _tell_threads()
 
 
 def enable(on: bool) -> None:
-    """Let MKL be used, or not, in the whole process."""
-    global _requested
-    _requested = _requested._replace(use=on)
+    """Let MKL be used, or not: in this thread's block, outside of one in the whole process."""
+    _place_of_settings().use = on
+
+
+def _place_of_settings() -> Any:
+    return _settings if vars(_settings) else _Settings
 
 
 def enabled() -> bool:
@@ -185,7 +214,7 @@ def enabled() -> bool:
 
 
 def _library() -> ctypes.CDLL | None:
-    return _load() if _requested.use else None
+    return _load() if _settings.use else None
 
 
 def version() -> str | None:
@@ -205,13 +234,22 @@ def max_threads() -> int | None:
 
 
 def set_max_threads(count: int | None) -> None:
-    """Set how many threads MKL uses at most, in the whole process, None for its default; once it is loaded."""
-    global _requested
-    _requested = _requested._replace(threads=count)
-    # Loading just to say so would cost a process that never comes to use MKL.
+    """Set how many threads MKL uses at most, None for its default: in this thread's block, outside of one in the whole
+    process."""
+    _place_of_settings().threads = count
+    _tell_threads()
+
+
+def _tell_threads() -> None:
+    # Loading just to say so would cost a process that never comes to use MKL; what loads it tells it.
     library = _load() if _load.cache_info().currsize else None
     if library is not None:
-        library.MKL_Set_Num_Threads(count or _default_threads)
+        _tell(library)
+
+
+def _tell(library: ctypes.CDLL) -> None:
+    library.MKL_Set_Num_Threads(_Settings.threads or _default_threads or 1)
+    library.MKL_Set_Num_Threads_Local(vars(_settings).get("threads") or 0)  # 0: as the process
 
 
 # --- what MKL can take --------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_disabled():
             return self._fun(*args, **kwargs)
-        if self._quick and config.native_wanted and not observed():
+        if self._quick and config.native_wanted() and not observed():
             for quick in self._quick:
                 out = quick(args, kwargs)
                 if out is not MISSED:
@@ -116,7 +116,7 @@ class Jitted:
         """Let later calls that are like this one go the shortest way."""
         if entry.calls < 2:
             entry.calls += 1
-            if entry.calls == 2 and config.native_wanted:
+            if entry.calls == 2 and config.native_wanted():
                 entry.quick = self._quick_of(entry, structure, statics)
         if entry.quick is not None and entry.quick not in self._quick:
             self._quick = (entry.quick, *self._quick[: _MOST_QUICK - 1])
