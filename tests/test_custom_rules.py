@@ -157,6 +157,7 @@ def test_checkpoint_runs_again_only_backward():
     assert len(runs) == 2
 
 
+@pytest.mark.thread_unsafe(reason="it measures the memory of the process")
 def test_checkpoint_keeps_only_its_inputs():
     def kept(f):
         """The bytes that a pullback of f keeps alive besides its input."""

@@ -286,6 +286,7 @@ def threads():
     return [t for t in threading.enumerate() if t.name == "fnflare-prefetch"]
 
 
+@pytest.mark.thread_unsafe(reason="it counts the threads of the process")
 @given(st.lists(st.integers()), st.integers(1, 4), st.integers(0, 9))
 def test_prefetch_keeps_items_and_ends_its_thread(items, size, taken):
     ahead = prefetch(iter(items), size)
@@ -295,6 +296,7 @@ def test_prefetch_keeps_items_and_ends_its_thread(items, size, taken):
     assert threads() == []
 
 
+@pytest.mark.thread_unsafe(reason="it counts the threads of the process")
 @pytest.mark.parametrize("size", [1, 3])
 def test_error_in_the_thread_comes_out_after_the_batches_before_it(size):
     def collate(examples):
@@ -310,6 +312,7 @@ def test_error_in_the_thread_comes_out_after_the_batches_before_it(size):
     assert threads() == []
 
 
+@pytest.mark.thread_unsafe(reason="it counts the threads of the process")
 def test_thread_ends_when_the_loop_is_left():
     loader = DataLoader(np.arange(1000), 2, prefetch=2)
     for _ in loader:

@@ -12,6 +12,7 @@ import sys
 import zipfile
 import zlib
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from fnflare import tree
 from fnflare.errors import ArgumentError, CheckpointError, DtypeError, MissingFileError
 from fnflare.io import load, save
 from fnflare.padded import Padded, pad
+
+# Threads would share the file that the fixture names; the last test has some of its own.
+pytestmark = pytest.mark.thread_unsafe(reason="threads would share the file")
 
 SUFFIXES = ["npz", "safetensors"]
 PARAMS = {
@@ -411,3 +415,24 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'fnflare\[io\]'"):
         save(tmp_path / "model.safetensors", PARAMS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_save_and_load_at_once(file):
+    """Some a file of their own, all of them one that they share: what is read is always one tree, and whole."""
+    trees = [{"W": np.full((50, 40), float(i)), "b": [np.full(7, i)]} for i in range(4)]
+    save(file, trees[0])
+    wrong = []
+
+    def work(i):
+        own = file.with_name(f"{i}{file.suffix}")
+        for _ in range(10):
+            save(own, trees[i])
+            save(file, trees[i])
+            mine, shared = load(own), load(file)
+            if not tree.equal(mine, trees[i]) or not any(tree.equal(shared, t) for t in trees):
+                wrong.append(i)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert wrong == []
+    assert len(list(file.parent.iterdir())) == 5

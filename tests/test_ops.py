@@ -146,6 +146,7 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "det": [Sample((SQUARE,)), Sample((SQUARES,)), Sample((np.outer(*normal(2, 3)),))],
     "cofactors": [Sample((SQUARE,)), Sample((SQUARES,))],
+    "regular": [Sample((SQUARE,)), Sample((SQUARES,))],
     "cofactors_change": [Sample((SQUARE, normal(3, 3))), Sample((SQUARES, normal(2, 2, 2)))],
     "cholesky": [],  # of symmetric arrays: tests/surface/cases_linalg.py
     "eigvalsh": [],
@@ -253,6 +254,7 @@ ORACLES = {
     "solve": lambda a, b: np.matmul(np.linalg.inv(a), b),
     "pinv": np.linalg.pinv,
     "det": np.linalg.det,
+    "regular": lambda a: a,
     "cofactors": lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
     "eigvals": np.linalg.eigvals,
     "svdvals": np.linalg.svdvals,

@@ -2,7 +2,7 @@
 
 Stacks of square matrices go in. The derivative of a determinant is the matrix of its cofactors (Jacobi), which exists
 where the inverse does not; it is computed from the singular values, none of which it divides by, and so is its own
-derivative. Only from the third on do derivatives need the inverse.
+derivative. Only from the third on do derivatives need the inverse, and raise where there is none.
 """
 
 from __future__ import annotations
@@ -73,9 +73,23 @@ _cofactors_change = primitive("cofactors_change", _change_kernel, _change_shape)
 batch_stacks(_cofactors_change)
 
 
+def _regular_kernel(a: Any) -> Any:
+    s = np.linalg.svd(a, compute_uv=False)
+    # NumPy's inv refuses a pivot of exactly zero alone; rounding leaves one of a singular matrix near it.
+    if s.size and np.any(s[..., -1] <= s[..., 0] * (s.shape[-1] * np.finfo(s.dtype).eps)):
+        raise np.linalg.LinAlgError("np.linalg.det: the third and further derivatives are for regular matrices")
+    return a
+
+
+#: A matrix as it is; an error where it has no inverse to working precision.
+_regular = primitive("regular", _regular_kernel, same_shape)
+_regular.derivative(lambda ct, _ans, _a: ct)
+batch_stacks(_regular)
+
+
 def _third(d: Any, a: Any, t: Any) -> Any:
     """The third derivative of the determinant along `d` and `t`, as a matrix: symmetric in all three directions."""
-    inverse = np.linalg.inv(a)
+    inverse = np.linalg.inv(bind(_regular, (a,)))
     x, y = inverse @ t, inverse @ d
     trace_x, trace_y, trace_xy = [np.trace(m, axis1=-2, axis2=-1)[..., None, None] for m in (x, y, x @ y)]
     change = (trace_x * trace_y - trace_xy) * inverse + (x @ y + y @ x - trace_y * x - trace_x * y) @ inverse

@@ -23,7 +23,7 @@ pytest.importorskip("llvmlite")
 
 LINEAR_ALGEBRA = [
     "cholesky", "cofactors", "cofactors_change", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr",
-    "qr_complete", "slogdet", "solve", "svd", "svd_full", "svdvals",
+    "qr_complete", "regular", "slogdet", "solve", "svd", "svd_full", "svdvals",
 ]  # fmt: skip
 #: Primitives that NumPy runs, and why.
 INTERPRETED = {
