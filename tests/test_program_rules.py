@@ -1,6 +1,9 @@
 """The table of rules: the library's own, for value and gradient where the naive formula fails, and a user's."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -389,6 +392,7 @@ def table():
 
 
 @pytest.mark.usefixtures("table")
+@pytest.mark.thread_unsafe(reason="rules are of the whole process")
 class TestOwnRules:
     def test_a_rule_is_found_by_ufuncs_and_removed_by_name(self):
         before = version()
@@ -563,6 +567,29 @@ class TestOwnRules:
             np.sum(X)
         with pytest.raises(ArgumentError, match="must be a pattern or a number"):
             op.cos("x")
+
+    def test_threads_add_and_remove_while_others_simplify(self):
+        done = threading.Event()
+
+        def change(name):
+            for _ in range(100):
+                made = rule(np.cos(X))
+                made(FunctionType((lambda x: np.sin(x)).__code__, globals(), name))
+                remove_rule(name)
+
+        def look():
+            found = set()
+            while not done.is_set():
+                found.add(tuple(names(simplify(program_of(lambda v: np.cos(v), MILD)))))
+            return found
+
+        with ThreadPoolExecutor(4) as pool:
+            lookers = [pool.submit(look) for _ in range(2)]
+            for changer in [pool.submit(change, name) for name in ("first", "second")]:
+                changer.result()
+            done.set()
+            assert all(looker.result() <= {("cos",), ("sin",)} for looker in lookers)
+        assert simplified(lambda v: np.cos(v), MILD) == ["cos"]
 
     def test_a_rule_must_be_pure(self):
         def outer(v):

@@ -8,6 +8,7 @@ own rules, which keep results finite where the naive formula overflows, are in `
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -93,11 +94,14 @@ class Rule:
             key: Hashable = (*avals, *[frozen(v, lasting=True) for v in layout.values()])
         except TypeError:
             return self._trace(avals, layout)
-        if key not in self._traced:
-            if len(self._traced) >= _REMEMBERED:
-                self._traced.clear()
-            self._traced[key] = self._trace(avals, layout)
-        return self._traced[key]
+        try:
+            return self._traced[key]
+        except KeyError:
+            program = self._trace(avals, layout)
+        if len(self._traced) >= _REMEMBERED:
+            self._traced.clear()
+        self._traced[key] = program
+        return program
 
     def _trace(self, avals: Sequence[ShapeDtypeStruct], layout: dict[str, Any]) -> Program | None:
         declined = False
@@ -156,14 +160,28 @@ class _Table:
         self.rules: dict[str, Rule] = {}
         self.by_root: dict[str, list[tuple[Operation, Rule]]] = {}
         self.version = 0
+        self._lock = threading.Lock()
 
-    def changed(self) -> None:
+    def enter(self, made: Rule) -> None:
+        with self._lock:
+            self.rules.pop(made.name, None)
+            self.rules[made.name] = made
+            self._changed()
+
+    def remove(self, name: str) -> None:
+        with self._lock:
+            if name not in self.rules:
+                raise ArgumentError(f"remove_rule: there is no rule {name!r}; there are {', '.join(self.rules)}")
+            del self.rules[name]
+            self._changed()
+
+    def _changed(self) -> None:
         pairs = [(pattern, r) for r in reversed(self.rules.values()) for pattern in r.patterns]
         by_root: dict[str, list[tuple[Operation, Rule]]] = {}
         for pattern, r in sorted(pairs, key=lambda pair: -pair[0].size()):
             by_root.setdefault(pattern.prim, []).append((pattern, r))
         self.by_root = by_root
-        self.version += 1
+        self.version += 1  # last: what is simplified under a version has been so by its rules
 
 
 _table = _Table()
@@ -211,10 +229,7 @@ def rule(*patterns: Any, kinds: str = "f") -> Callable[[Callable[..., Any]], Cal
         )
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        made = Rule(function, patterns, kinds)
-        _table.rules.pop(made.name, None)
-        _table.rules[made.name] = made
-        _table.changed()
+        _table.enter(Rule(function, patterns, kinds))
         return function
 
     return enter
@@ -226,10 +241,7 @@ def remove_rule(name: str) -> None:
     Raises:
         ArgumentError: there is none with that name.
     """
-    if name not in _table.rules:
-        raise ArgumentError(f"remove_rule: there is no rule {name!r}; there are {', '.join(_table.rules)}")
-    del _table.rules[name]
-    _table.changed()
+    _table.remove(name)
 
 
 def apply_rules(program: Program) -> Program:
