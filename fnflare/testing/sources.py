@@ -12,6 +12,7 @@ import inspect
 import linecache
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -43,10 +44,15 @@ def source_of(f: Any) -> str:
     return text.rstrip()
 
 
+#: CPython up to 3.12 counts how deep all threads that parse are in one number, and raises SystemError where it is off.
+_parsing = threading.Lock()
+
+
 def _parse(text: str) -> ast.Module:
     try:
-        return ast.parse(text)
-    except SyntaxError as error:
+        with _parsing:
+            return ast.parse(text)
+    except (SyntaxError, SystemError) as error:
         raise NoSourceError(str(error)) from None
 
 
