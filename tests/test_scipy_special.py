@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import mpmath
@@ -19,6 +20,7 @@ from fnflare.errors import TracerArrayError, UnsupportedError
 
 sp = pytest.importorskip("scipy.special")
 mp = mpmath.mp
+_alone = threading.Lock()  # the precision is that of the process
 
 ORDINARY = (0.3, 0.8, 1.7, 4.2)
 BOTH_SIDES = (-3.1, -0.6, 0.2, 1.7, 4.2)
@@ -109,7 +111,7 @@ LAST: dict[str, tuple[Any, tuple[float, ...], tuple[float, ...]]] = {
 
 
 def _exact(g: Any, x: float, order: int) -> float:
-    with mpmath.workdps(40):
+    with _alone, mpmath.workdps(40):
         return float(mpmath.diff(g, mpmath.mpf(x), order))
 
 

@@ -9,6 +9,7 @@ table of ``docs/elementary.md``: ``PYTHONPATH=. python tests/compiler/elementary
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from fnflare.compiler.elementary import EXPANDED, expand
 from fnflare.nest import DTYPES, FUNCTIONS, Apply, Local, Scalar, walk
 
 Array = np.ndarray[Any, Any]
+_alone = threading.Lock()  # mpmath's precision is that of the process
 
 
 def _stable_logistic(x: Array) -> Array:
@@ -107,7 +109,7 @@ def errors(op: str, args: list[Array], found: Array) -> Array:
 def _refined(op: str, args: list[Array], near: Array) -> tuple[Array, Array]:
     """Values to about 100 bits, as sums of two numbers, where they are neither 0 nor infinite."""
     high, low = near.copy(), np.zeros_like(near)
-    with mpmath.workdps(40):
+    with _alone, mpmath.workdps(40):
         for i in np.flatnonzero(np.all(np.isfinite([near, *args]), axis=0) & (near != 0)):
             value = MPMATH[op](*[mpmath.mpf(float(a[i])) for a in args])
             high[i] = float(value)
