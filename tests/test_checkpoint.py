@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import checkpoint_policies as policies
@@ -10,7 +11,7 @@ from fnflare.errors import ConcretizationError
 from fnflare.program import trace_program
 from fnflare.program.partition import partition
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 PARAMS = {"a": RNG.standard_normal((3, 3)), "b": RNG.standard_normal((3, 3))}
 X = RNG.standard_normal((2, 3))
 

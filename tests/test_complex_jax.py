@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import in_dtype
 
 import fnflare as ff
@@ -10,7 +11,7 @@ from fnflare.testing import random_like
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
-RNG = np.random.default_rng(11)
+RNG = Draws(11)
 
 
 def numbers(*shape):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import agree, close
 
 import fnflare as ff
@@ -15,7 +16,7 @@ from fnflare.core import trace_depth
 from fnflare.errors import ArgumentError, ConcretizationError, ShapeError, TreeError, UnsupportedError
 from fnflare.testing import check_grads, check_jvp, check_vmap
 
-RNG = np.random.default_rng(3)
+RNG = Draws(3)
 W = RNG.standard_normal((3, 3)) / 2
 XS = RNG.standard_normal((5, 3))
 H = RNG.standard_normal(3)

@@ -4,13 +4,14 @@ import inspect
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import tree
 
 jax = pytest.importorskip("jax")
 
-RNG = np.random.default_rng(4)
+RNG = Draws(4)
 W = RNG.standard_normal((3, 3)).astype(np.float32) / 2
 H = RNG.standard_normal(3).astype(np.float32)
 XS = RNG.standard_normal((5, 3)).astype(np.float32)

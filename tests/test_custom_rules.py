@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import tree
 from fnflare.core import trace_depth
 from fnflare.testing import check_grads
 
-RNG = np.random.default_rng(5)
+RNG = Draws(5)
 X = RNG.standard_normal(3)
 A = RNG.standard_normal((3, 3))
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from fnflare.errors import ArgumentError
 
 pytest.importorskip("llvmlite")
 
-RNG = np.random.default_rng(3)
+RNG = Draws(3)
 A = RNG.standard_normal((6, 6))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn
@@ -21,7 +22,7 @@ from fnflare.errors import ArgumentError, UnsupportedError
 Array = np.ndarray[Any, Any]
 CC = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 needs_cc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 def normal(*shape: int) -> Array:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from drawing import Draws
 from programs import names
 
 import fnflare as ff
@@ -13,7 +14,7 @@ from fnflare.core import aval_of
 from fnflare.program import Program, trace_program
 from fnflare.testing import check_grads, check_vmap
 
-RNG = np.random.default_rng(21)
+RNG = Draws(21)
 #: Steps, batch, features, units: no two alike, so that a shape says what an array is.
 T, N, F, H = 7, 2, 5, 3
 

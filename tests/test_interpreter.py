@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from fnflare.program.interpreter import run
 from fnflare.program.python_code import function_code, loop_code
 from fnflare.program.tracing import evaluate
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 
 UNARY = [np.tanh, np.negative, np.square, lambda x: np.maximum(x, 0.5), lambda x: x * 2, ff.ops.relu, ff.ops.logistic]
 BINARY = [np.add, np.multiply, np.subtract, np.minimum, lambda x, y: np.where(x > y, x, 2 * y), np.hypot]

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import close
 
 import fnflare as ff
@@ -15,7 +16,7 @@ from fnflare.core import ShapeDtypeStruct, is_tracer, trace_depth
 from fnflare.errors import ArgumentError, ConcretizationError, LeakedTracerError, ShapeError, TracerArrayError
 from fnflare.testing import check_grads, check_vmap
 
-RNG = np.random.default_rng(12)
+RNG = Draws(12)
 X = RNG.standard_normal((4, 3))
 W = RNG.standard_normal((3, 2))
 

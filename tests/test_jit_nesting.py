@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import close
 
 import fnflare as ff
@@ -10,7 +11,7 @@ from fnflare.core import ShapeDtypeStruct
 from fnflare.program import trace_program
 from fnflare.testing import check_grads, check_vmap
 
-RNG = np.random.default_rng(12)
+RNG = Draws(12)
 X = RNG.standard_normal((4, 3))
 W = RNG.standard_normal((3, 2))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ FLOATS = (np.float32, np.float64)
 NAMES = sorted(mkl.FUNCTIONS)
 needs_mkl = pytest.mark.skipif(config.mkl_version() is None, reason="MKL is not installed")
 
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 @pytest.fixture(scope="module", autouse=True)

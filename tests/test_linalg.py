@@ -3,6 +3,7 @@ arguments, and the laws that transforms keep."""
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 from vmap_laws import operations
@@ -14,7 +15,7 @@ from fnflare.ops import determinant
 from fnflare.testing import check_grads, check_vmap
 
 la = np.linalg
-RNG = np.random.default_rng(5)
+RNG = Draws(5)
 
 
 def normal(*shape):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import losses
 from fnflare.padded import Padded
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 LOGITS = RNG.normal(size=(4, 3, 5)) * 3
 LABELS = RNG.integers(0, 5, (4, 3))
 SOFT = RNG.dirichlet(np.ones(5), (4, 3))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import agree, in_dtype
@@ -17,7 +18,7 @@ from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import losses
 from fnflare.testing import check_grads, check_vmap
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 X, Y = RNG.normal(size=(6, 3)), RNG.normal(size=(6, 3))
 Z = RNG.normal(size=(6, 3))
 POSITIVE, COUNTS = RNG.uniform(0.2, 4, (6, 3)), RNG.poisson(2.0, (6, 3))

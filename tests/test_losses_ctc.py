@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import agree, in_dtype
@@ -18,7 +19,7 @@ from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn.losses import ctc_loss
 from fnflare.testing import check_grads, check_vmap
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 LOGITS = 2 * RNG.normal(size=(5, 9, 4))
 # Labels that differ, that repeat, that are few or none, and that need every step there is.
 LABELS = np.array([[1, 2, 3], [1, 1, 1], [2, 2, -7], [-7, -7, 99], [1, 2, 1]])

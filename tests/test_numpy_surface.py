@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import same_as_numpy
 
 import fnflare as ff
 
-RNG = np.random.default_rng(7)
+RNG = Draws(7)
 
 
 def normal(*shape):

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from drawing import Draws
 from laws import close
 from test_ops import CASES
 
@@ -28,7 +29,7 @@ from fnflare.errors import LeakedTracerError, UnsupportedError
 from fnflare.program import trace_program
 from fnflare.program.interpreter import compiled
 
-RNG = np.random.default_rng(3)
+RNG = Draws(3)
 X = RNG.standard_normal((4, 3))
 W = RNG.standard_normal((3, 2))
 

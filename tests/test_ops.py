@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import mpmath
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import ops
 from fnflare.core import aval_of, is_tracer, primitives
 from fnflare.testing import check_grads, check_vmap, random_like
 
-RNG = np.random.default_rng(20240607)
+RNG = Draws(20240607)
 
 #: Primitives that carry a function or a random key or have several answers, and the tests that hold them to their laws.
 ELSEWHERE = {

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 from optimisers_under_test import OPTIMISERS, Make
 
 import fnflare as ff
 from fnflare import config, optim, tree
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 PARAMS = {"W": RNG.normal(size=(2, 3)).astype(np.float32), "b": RNG.normal(size=3), "none": None}
 TARGET = tree.map(lambda p: RNG.normal(size=p.shape).astype(p.dtype), PARAMS)
 

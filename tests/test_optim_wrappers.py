@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import optim, train, tree
 from fnflare.errors import ArgumentError, TreeError
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 GRADS = [{"w": RNG.normal(size=3).astype(np.float32), "b": RNG.normal(size=1).astype(np.float32)} for _ in range(8)]
 PARAMS = {"w": np.float32([1.0, -2.0, 0.5]), "b": np.float32([0.3])}
 

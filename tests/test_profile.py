@@ -6,13 +6,14 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, optim, tree
 from fnflare.errors import ArgumentError
 from fnflare.transforms._report import Bar, bar_chart, show_bytes, show_count, show_seconds, text_table
 
-RNG = np.random.default_rng(5)
+RNG = Draws(5)
 X = RNG.standard_normal((8, 3))
 XS = RNG.standard_normal((5, 4, 3))
 P = {"w": RNG.standard_normal((3, 4)), "u": RNG.standard_normal((4, 4)), "b": np.zeros(4)}

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, tree
@@ -13,7 +14,7 @@ from fnflare.core import aval_of, trace_depth
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.program import staging
 
-RNG = np.random.default_rng(8)
+RNG = Draws(8)
 W = RNG.standard_normal((3, 3))
 XS = RNG.standard_normal((5, 3))
 H = RNG.standard_normal(3)

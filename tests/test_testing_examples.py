@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, testing, tree
@@ -11,7 +12,7 @@ from fnflare.testing import LawError
 from fnflare.testing.shrinking import shrink
 from fnflare.testing.writing import Writer
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 
 
 def normal(*shape):

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import ops, tree
 from fnflare.core import trace_depth
 from fnflare.testing import check_grads
 
-RNG = np.random.default_rng(11)
+RNG = Draws(11)
 X = RNG.standard_normal(4)
 A = RNG.standard_normal((4, 4))
 close = partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-12)

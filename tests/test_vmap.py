@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, tree
@@ -20,7 +21,7 @@ from fnflare.errors import (
 )
 from fnflare.testing import check_grads, check_vmap, random_like
 
-RNG = np.random.default_rng(11)
+RNG = Draws(11)
 X = RNG.standard_normal((4, 3))
 W = RNG.standard_normal((3, 3))
 PARAMS = {"w": RNG.standard_normal((3, 2)), "b": RNG.standard_normal(2)}

@@ -1,11 +1,12 @@
 """What the tests of batching rules share: where the axis of the examples goes, and what ran."""
 
 import numpy as np
+from drawing import Draws
 
 from fnflare import tree
 from fnflare.core import AbstractTrace, aval_of
 
-RNG = np.random.default_rng(5)
+RNG = Draws(5)
 
 
 def normal(*shape):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from laws import described
@@ -56,7 +57,7 @@ ULPS = {np.dtype(np.float32): 16, np.dtype(np.float64): 16}
 
 EXAMPLES = {"ci": 100, "thorough": 100_000}.get(os.environ.get("HYPOTHESIS_PROFILE", "dev"), 30)
 many = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-RNG = np.random.default_rng(11)
+RNG = Draws(11)
 
 
 def close(got, expected, ulps=None, atol=0.0, sums=0):

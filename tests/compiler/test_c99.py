@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c_compiler import build, call, empty, needs_cc
+from drawing import Draws
 
 from fnflare.compiler.c99 import render
 from fnflare.compiler.c99.layout import WIDTH, comment, wrapped
@@ -51,7 +52,7 @@ from fnflare.nest import (
 )
 
 Array = np.ndarray[Any, Any]
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 def buffer(name: str, dtype: str, size: Index | int, role: str = "parameter") -> Buffer:

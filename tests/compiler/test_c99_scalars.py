@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c_compiler import build, call, empty, needs_cc
+from drawing import Draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ N = Size("n")
 I = Axis("i", index(N))  # noqa: E741
 FLOATS = ("f32", "f64")
 INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 def samples(dtype: str, count: int = 3) -> tuple[Array, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c_compiler import build, empty, needs_cc
+from drawing import Draws
 
 import fnflare as ff
 from fnflare.compiler.c99 import standalone
@@ -23,7 +24,7 @@ from fnflare.nest import Axis, Buffer, Element, Kernel, Module, Part, Run, Size,
 from fnflare.program import run, simplify, trace_program
 
 Array = np.ndarray[Any, Any]
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 def normal(*shape: int) -> Array:

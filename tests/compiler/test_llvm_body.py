@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 pytest.importorskip("llvmlite")
 
@@ -38,7 +39,7 @@ from fnflare.nest import (
 )
 
 N, T = Size("n"), Size("t")
-generator = np.random.default_rng(0)
+generator = Draws(0)
 
 
 def buffer(name, dtype="f64", role="scratch"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 
 pytest.importorskip("llvmlite")
 
@@ -29,7 +30,7 @@ from fnflare.nest import (
     select,
 )
 
-generator = np.random.default_rng(0)
+generator = Draws(0)
 LENGTHS = range(1, 41)
 N = Size("n")
 WIDTHS = [None, 128, 256]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawing import Draws
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from programs import program_of
@@ -16,7 +17,7 @@ from fnflare.program import run
 pytest.importorskip("llvmlite")
 from fnflare.compiler.build import build
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 X, W, V = (RNG.standard_normal(s).astype(np.float32) for s in ((1024, 64), (64, 512), (512, 64)))
 HIDDEN = 4 * 1024 * 512  # bytes
 

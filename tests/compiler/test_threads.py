@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from drawing import Draws
 from native import python
 
 import fnflare as ff
@@ -13,7 +14,7 @@ from fnflare.kernels import mkl
 
 pytest.importorskip("llvmlite")
 
-RNG = np.random.default_rng(7)
+RNG = Draws(7)
 X = RNG.standard_normal((300, 400)).astype(np.float32)
 W = RNG.standard_normal((400, 50)).astype(np.float32)
 
