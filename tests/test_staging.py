@@ -14,6 +14,8 @@ from fnflare.core import aval_of, trace_depth
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.program import staging
 
+pytestmark = pytest.mark.thread_unsafe(reason="threads would share the counter of traces")
+
 RNG = Draws(8)
 W = RNG.standard_normal((3, 3))
 XS = RNG.standard_normal((5, 3))
