@@ -52,7 +52,9 @@ class _Settings(threading.local):
     native: bool = os.environ.get("FNFLARE_NATIVE", "1") != "0"
 
 
-_settings = _Settings()
+#: Those of the thread that asks. ``settings.native``: whether native code is switched on, which is what `use_native`
+#: tells where llvmlite is known to be there.
+settings = _Settings()
 
 
 def num_threads() -> int:
@@ -123,12 +125,7 @@ def use_native() -> bool:
     >>> use_native() in (True, False)
     True
     """
-    return _settings.native and _has_llvmlite()
-
-
-def native_wanted() -> bool:
-    """Whether native code is switched on: what `use_native` tells where llvmlite is known to be there."""
-    return _settings.native
+    return settings.native and _has_llvmlite()
 
 
 @functools.cache
@@ -149,7 +146,7 @@ def set_use_native(on: bool) -> None:
     ...     use_native()
     False
     """
-    (_settings if vars(_settings) else _Settings).native = bool(on)
+    (settings if vars(settings) else _Settings).native = bool(on)
 
 
 def mkl_version() -> str | None:
@@ -191,9 +188,9 @@ def override(
 
 @contextlib.contextmanager
 def _block() -> Iterator[None]:
-    own = vars(_settings)
+    own = vars(settings)
     before = own.copy()
-    own["native"] = _settings.native
+    own["native"] = settings.native
     try:
         yield
     finally:

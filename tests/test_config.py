@@ -63,7 +63,7 @@ def in_a_thread(run: Callable[[], object]) -> list[object]:
 
 
 def settings() -> tuple[object, ...]:
-    return config.num_threads(), mkl.max_threads(), config.use_mkl(), config.use_native(), config.native_wanted()
+    return config.num_threads(), mkl.max_threads(), config.use_mkl(), config.use_native(), config.settings.native
 
 
 def test_a_block_is_of_its_thread() -> None:
@@ -103,9 +103,9 @@ import threading
 from fnflare import config
 config.num_threads(), config.set_num_threads(3), config.set_use_mkl(False), config.set_use_native(False)
 def look():
-    print(config.num_threads(), config.use_mkl(), config.native_wanted())
+    print(config.num_threads(), config.use_mkl(), config.settings.native)
     with config.override(num_threads=2, use_mkl=True):
-        print(config.num_threads(), config.native_wanted())
+        print(config.num_threads(), config.settings.native)
 thread = threading.Thread(target=look)
 thread.start()
 thread.join()

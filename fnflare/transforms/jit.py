@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fnflare import config, tree
+from fnflare import tree
+from fnflare.config import settings
 from fnflare.core import Tracer, aval_of, observed
 from fnflare.errors import ArgumentError
 from fnflare.program.call import call_program
@@ -98,7 +99,7 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_disabled():
             return self._fun(*args, **kwargs)
-        if self._quick and config.native_wanted() and not observed():
+        if self._quick and settings.native and not observed():
             for quick in self._quick:
                 out = quick(args, kwargs)
                 if out is not MISSED:
@@ -116,7 +117,7 @@ class Jitted:
         """Let later calls that are like this one go the shortest way."""
         if entry.calls < 2:
             entry.calls += 1
-            if entry.calls == 2 and config.native_wanted():
+            if entry.calls == 2 and settings.native:
                 entry.quick = self._quick_of(entry, structure, statics)
         if entry.quick is not None and entry.quick not in self._quick:
             self._quick = (entry.quick, *self._quick[: _MOST_QUICK - 1])
