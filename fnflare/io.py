@@ -313,17 +313,51 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     folder = target.parent
     if not folder.is_dir():
         raise MissingFileError(f"{path}: there is no folder {str(folder)!r}; make it before saving into it")
-    temporary = folder / f".{target.name[:100]}.{os.urandom(8).hex()}.tmp"
+    begin = f".{target.name[:100]}."
+    _sweep(folder, begin)
+    temporary, file = _temporary(folder, begin)
     try:
-        with temporary.open("xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+            if os.name == "nt":  # there a file that is open cannot be moved, and has no lock to keep until it is
+                file.close()
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(folder)
+
+
+def _temporary(folder: Path, begin: str) -> tuple[Path, IO[bytes]]:
+    """A new file, locked for as long as it is open, which tells others that somebody writes it."""
+    while True:
+        path = folder / f"{begin}{os.urandom(8).hex()}.tmp"
+        file = path.open("xb")
+        if not _lock(file, wait=True) or os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # somebody else's sweep was quicker than the lock
+
+
+def _sweep(folder: Path, begin: str) -> None:
+    """Remove what processes have left that were killed while they saved: files that nobody holds any more."""
+    for path in folder.iterdir():
+        if path.name.startswith(begin) and re.fullmatch(r"[0-9a-f]{16}\.tmp", path.name[len(begin) :]):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if _lock(file, wait=False):
+                    path.unlink()
+
+
+def _lock(file: IO[bytes], wait: bool) -> bool:
+    """Whether a file that is open is now this one's alone; False also where the system has no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

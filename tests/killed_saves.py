@@ -74,6 +74,8 @@ def main(path: str, kills: int, seed: int) -> None:
         for leaf in (*loaded["params"], *loaded["opt_state"]):
             assert np.all(leaf == step), "the file holds a mixture of two states"
         amid += len(set(Path(path).parent.iterdir()) - before)
+    checkpointer.save(state_of(step))
+    assert list(Path(path).parent.iterdir()) == [Path(path)], "what was left by killed processes is still there"
     print(step, amid)
 
 

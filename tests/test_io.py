@@ -380,6 +380,22 @@ def test_failed_save_leaves_the_earlier_file_whole_and_nothing_else(tmp_path, mo
     assert_same(load(file), tree.map(np.asarray, PARAMS))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files that somebody writes are told by the locks of POSIX")
+def test_saving_removes_what_killed_processes_left_and_nothing_else(file):
+    left = file.with_name(f".{file.name}.0123456789abcdef.tmp")
+    others = [".model.other.0123456789abcdef.tmp", f".{file.name}.mine.tmp", f"{file.name}.0123456789abcdef.tmp"]
+    for path in (left, *map(file.with_name, others)):
+        path.write_bytes(b"half")
+    written = file.with_name(f".{file.name}.fedcba9876543210.tmp")
+    with written.open("xb") as another:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(another, fcntl.LOCK_EX)  # as a process has that is saving to the same file now
+        save(file, PARAMS)
+        assert {path.name for path in file.parent.iterdir()} == {file.name, written.name, *others}
+    save(file, PARAMS)
+    assert {path.name for path in file.parent.iterdir()} == {file.name, *others}
+
+
 def test_file_and_folder_are_synced_before_and_after_the_rename(tmp_path, monkeypatch):
     calls = []
     real = os.fsync
