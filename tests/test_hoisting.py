@@ -236,6 +236,41 @@ def test_embeddings(lookup):
         close(ff.jit(ff.grad(loss, argnums=wanted))(*args), expected)
 
 
+GATHERS = {
+    "a row": lambda e, k: e[k],
+    "a row of all columns": lambda e, k: e[k, ...],
+    "rows": lambda e, k: np.sum(e[np.stack([k, (k + 1) % 11]), :], axis=0),
+    "from the end": lambda e, k: np.take(e, k - 11, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", list(GATHERS))
+def test_gradients_of_rows_at_places_that_the_loop_finds(name):
+    """The rows are read in the loop; their gradients are added up after it."""
+    words = 11
+
+    def loss(table, h, loop):
+        def step(c, _):
+            k, h = c
+            return ((k * 3 + 1) % words, np.tanh(GATHERS[name](table, k) + h)), None
+
+        return np.sum(np.square(loop(step, (np.array(2), h), None, length=6)[0][1]))
+
+    def in_python(step, c, _, length):
+        for _ in range(length):
+            c = step(c, None)[0]
+        return c, None
+
+    args = normal(words, H), normal(H)
+    forward, backward = bodies(ff.grad(lambda *a: loss(*a, ff.scan)), *args)
+    assert (words, H) in shapes(forward)
+    assert (words, H) not in shapes(backward)
+    expected = ff.grad(lambda *a: loss(*a, in_python))(*args)
+    close(ff.grad(lambda *a: loss(*a, ff.scan))(*args), expected)
+    close(ff.jit(ff.grad(lambda *a: loss(*a, ff.scan)))(*args), expected)
+    check_grads(lambda *a: loss(*a, ff.scan), args, order=2)
+
+
 def test_what_would_grow_too_much_stays():
     """A one-hot code is as long as the vocabulary; those of all steps are not stored, but a product of them is made
     in its step."""

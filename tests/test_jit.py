@@ -154,6 +154,14 @@ class TestSignatures:
         jitted = ff.jit(power, static_argnums=1)
         close(jitted(X, 5), X**5)
 
+    def test_the_oldest_programs_go(self, monkeypatch):
+        monkeypatch.setitem(type(ff.jit(len))._trace.__globals__, "_MOST_ENTRIES", 3)
+        f, traces = counted(lambda x: np.sin(x) * len(x))
+        for n in (1, 2, 3, 4, 5, 4, 3, 5, 1, 5):
+            close(f(X[0, :1] * np.ones(n)), np.sin(X[0, :1] * np.ones(n)) * n)
+        assert [len(args[0]) for args, _ in traces] == [1, 2, 3, 4, 5, 1]
+        assert len(f._entries) == 3
+
     def test_warning_once_after_many_signatures(self):
         @ff.jit
         def padded(x, y):
