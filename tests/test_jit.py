@@ -257,6 +257,17 @@ class TestStatic:
         for t in ((1,), (1.0,), (True,), (1,), (np.float32(1),)):
             assert f(x, t).dtype == (x + t[0]).dtype
 
+    def test_none_is_a_value_too(self):
+        f, traces = counted(lambda x, m: x * (7 if m is None else m), static_argnums=1)
+        for m in (None, None, 2, None, 0, None, 2, None, None):
+            close(f(X, m), X * (7 if m is None else m))
+        assert len(traces) == 3
+
+    def test_functions_that_do_not_tell_their_parameters(self):
+        assert ff.jit(np.add, static_argnums=1)(2.0, 3) == 5
+        with pytest.raises(ArgumentError, match="the number of arguments of max is open; count static_argnums from 0"):
+            ff.jit(max, static_argnums=-1)
+
     def test_as_a_decorator(self):
         @ff.jit(static_argnums=1)
         def f(x, n):
