@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import types
 from collections.abc import Callable
@@ -157,3 +158,107 @@ def test_gradients_reach_what_a_function_takes_from_a_global_function() -> None:
     )
     assert ff.grad(scope["outer"])(2.0) == 3
     assert ff.jit(ff.grad(scope["outer"]))(2.0) == 3
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    rate: Any
+    unset: Any = dataclasses.field(init=False)
+
+
+class Both(Slots):
+    """In whose instances something is in a slot, and something else is not."""
+
+
+class Grid(np.ndarray):
+    pass
+
+
+def written_into(memory: Any) -> Callable[[Any], None]:
+    def write(x: float) -> None:
+        memory[0] = x
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (box := Slots(2.0), lambda x: setattr(box, "rate", x), "w.rate"),
+        lambda: (box := Both(2.0), lambda x: setattr(box, "rate", x), "w.rate"),
+        lambda: (box := Slots(np.array([2.0])), written_into(box.rate), "w.rate[0]"),
+        lambda: (grid := np.array([2.0]).view(Grid), written_into(grid), "w[0]"),
+        lambda: (numbers := array.array("d", [2.0]), written_into(numbers), "w[0]"),
+        lambda: (view := memoryview(array.array("d", [2.0])), written_into(view), "w[0]"),
+        lambda: (book := {1: 2.0, "a": 0.0}, lambda x: book.update({1: x}), "w[1]"),
+    ],
+    ids=["slots", "slots and more", "array in a slot", "subclass", "array.array", "memoryview", "keys without order"],
+)
+def test_what_may_be_written_into_is_read_in_every_call(make: Any) -> None:
+    w, write, read = make()
+    scope = module(f"w = None\ndef run():\n    return ff.scan(lambda c, x: (c + {read} * x, None), 0.0, XS)[0]")
+    scope["w"] = w
+    for rate in (2.0, 3.0, 5.0):
+        write(rate)
+        assert scope["run"]() == 3 * rate
+
+
+def test_variables_around_that_a_function_assigns_to() -> None:
+    scope = module(
+        "def make():\n"
+        "    w, calls, parts = np.array(2.0), 0, []\n"
+        "    def step(c, x):\n"
+        "        nonlocal calls\n        calls += 1\n        return c + w * x, None\n"
+        "    def deeper(c, x):\n"
+        "        def count():\n            nonlocal calls\n            calls += 1\n"
+        "        count()\n        return c + w * x, None\n"
+        "    def run(f):\n        assert ff.scan(f, 0.0, XS)[0] == 6\n        return calls\n"
+        "    return run, step, deeper"
+    )
+    run, step, deeper = scope["make"]()
+    before = 0
+    for f in (step, step, deeper, deeper):
+        after = run(f)
+        assert after > before
+        before = after
+
+
+def test_a_function_may_assign_to_variables_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = module(
+        "def step(c, x):\n"
+        "    print('tracing')\n    total = 0\n"
+        "    def add(y):\n        nonlocal total\n        total = total + y\n"
+        "    add(c)\n    add(x)\n    return total, None\n"
+    )
+    for _ in range(2):
+        assert ff.scan(scope["step"], 0.0, XS)[0] == 3
+    assert traces(capsys) > 0
+    assert ff.scan(scope["step"], 0.0, XS)[0] == 3
+    assert traces(capsys) == 0
+
+
+def test_a_variable_around_that_has_no_value_yet() -> None:
+    def loss(w: Any) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            return c + w * x if ready else c + later(x), None
+
+        ready = True
+        total = ff.scan(step, 0.0, XS)[0]
+        later = np.sin
+        return total
+
+    assert loss(2.0) == 6
+    assert ff.grad(loss)(2.0) == 3
+    assert ff.jit(ff.grad(loss))(2.0) == 3
+
+
+@pytest.mark.parametrize("what", ["numbers", "functions"])
+def test_closures_of_thousands_of_parts(what: str) -> None:
+    many: Any = [2.0] * 5000 if what == "numbers" else [lambda x, i=i: i + x for i in range(5000)]
+
+    def run() -> Any:
+        return ff.scan(lambda c, x: (c + (many[1] * x if what == "numbers" else many[1](x)), None), 0.0, XS)[0]
+
+    assert run() == 6
+    many[1] = 7.0 if what == "numbers" else lambda x: 6 * x + x
+    assert run() == 21

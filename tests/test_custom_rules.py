@@ -410,3 +410,82 @@ class TestClosures:
             return np.sum(ruled(kind, lambda x: x * constant)(w))
 
         close(ff.grad(loss)(X), np.ones(3))
+
+    def test_what_vmap_shares_is_a_constant_in_a_program(self, kind):
+        def f(x, w):
+            scale = ff.stop_gradient(w)
+            return np.sum(ruled(kind, lambda x: np.sin(x * scale))(x)) * w[0]
+
+        xs = np.stack([X, X + 1, X / 2])
+        expected = [np.sum(np.sin(x * X)) for x in xs]
+        close(ff.jit(ff.vmap(f, (0, None)))(xs, X), np.array(expected) * X[0])
+        close(ff.jit(ff.vmap(ff.grad(f, 1), (0, None)))(xs, X)[:, 0], expected)
+
+    def test_an_array_of_a_program_in_the_closure_is_refused(self, kind):
+        def loss(x, w):
+            return np.sum(ruled(kind, lambda x: x * w)(x))
+
+        close(ff.jit(loss)(X, X), np.sum(X * X))
+        for argnums in (0, 1, (0, 1)):
+            with pytest.raises(ff.errors.UnsupportedError, match=r"from its closure an array .* pass it as another"):
+                ff.grad(ff.jit(loss), argnums)(X, X)
+
+
+def doubled(kind: str, fun: Any) -> Any:
+    """`fun` with twice its derivative."""
+    if kind == "custom_vjp":
+        f = ff.custom_vjp(fun)
+        f.defvjp(lambda *args: (fun(*args), args), lambda args, ct: tuple(2 * g for g in ff.vjp(fun, *args)[1](ct)))
+        return f
+    g = ff.custom_jvp(fun)
+    g.defjvp(lambda args, ts: (fun(*args), 2 * ff.jvp(fun, args, ts)[1]))
+    return g
+
+
+@pytest.mark.parametrize("kind", ["custom_vjp", "custom_jvp"])
+class TestBatchedPrograms:
+    """A program that holds a function with rules, under vmap."""
+
+    def f(self, kind):
+        return doubled(kind, lambda x, w: np.sin(x) @ w)
+
+    def loop(self, kind, x, w, run):
+        f = self.f(kind)
+        return run(0, 3, lambda _, c: c + f(c * x, w), 1.0)
+
+    def in_python(self, first, last, body, c):
+        for i in range(first, last):
+            c = body(i, c)
+        return c
+
+    XS, WS = np.arange(12.0).reshape(4, 3) / 5, np.array([[0.5, 1.5, 2.5], [-1.0, 0.3, 0.1]])
+
+    @pytest.mark.parametrize("wrap", [lambda f: f, ff.jit], ids=["plain", "jit"])
+    def test_in_a_loop(self, kind, wrap):
+        def f(x, w):
+            return self.loop(kind, x, w, ff.fori_loop)
+
+        def one(x, w):
+            return self.loop(kind, x, w, self.in_python)
+
+        XS, WS = self.XS, self.WS
+        expected = np.array([[one(x, w) for x in XS] for w in WS])
+        close(wrap(ff.vmap(f, (0, None)))(XS, WS[0]), expected[0])
+        close(wrap(ff.vmap(f, (1, None)))(XS.T, WS[0]), expected[0])
+        close(wrap(ff.vmap(ff.vmap(f, (0, None)), (None, 0)))(XS, WS), expected)
+
+    @pytest.mark.parametrize("argnum", [0, 1])
+    def test_derivatives_in_a_scan(self, kind, argnum):
+        f = self.f(kind)
+
+        def scanned(x, w):
+            return ff.scan(lambda c, _: (c + f(c * x, w), None), 1.0, None, length=3)[0]
+
+        def one(x, w):
+            return self.loop(kind, x, w, self.in_python)
+
+        XS, w = self.XS, self.WS[0]
+        expected = np.stack([ff.grad(one, argnum)(x, w) for x in XS])
+        close(ff.vmap(ff.grad(scanned, argnum), (0, None))(XS, w), expected)
+        total = expected.sum(0) if argnum else expected
+        close(ff.grad(lambda xs, w: np.sum(ff.vmap(scanned, (0, None))(xs, w)), argnum)(XS, w), total)

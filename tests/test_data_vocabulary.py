@@ -54,6 +54,15 @@ def test_vocabulary_is_made_again_from_its_plain_list(tokens):
     assert Vocabulary(json.loads(json.dumps(list(vocabulary)))) == vocabulary
 
 
+def test_equal_vocabularies_are_one_key_and_print_their_first_words():
+    one, same = Vocabulary(list("abcdefg")), Vocabulary(list("abcdefg"))
+    assert {one: 1}[same] == 1
+    assert one != Vocabulary(list("abcdefg"), unknown=None)
+    assert one != list(one)
+    assert repr(one) == "Vocabulary(9 words: '<pad>', '<unk>', 'a', 'b', 'c', ...)"
+    assert repr(Vocabulary(["x"], padding=None, unknown=None)) == "Vocabulary(1 words: 'x')"
+
+
 def test_vocabulary_is_saved_beside_parameters(tmp_path):
     vocabulary = Vocabulary.build(["to", "be", "or", "not", "to", "be"])
     save(tmp_path / "model.npz", {"W": np.ones(2), "words": np.array(list(vocabulary))})
@@ -123,6 +132,13 @@ def test_embedding_matrix_has_each_word_its_vector(missing):
     assert matrix.dtype == np.float32
     assert matrix.tolist() == [[0, 0], other, [5, 9], other, [1, 2]]
     assert found.tolist() == [False, False, True, False, True]
+
+
+def test_embedding_matrix_of_whole_numbers_and_without_padding():
+    matrix, found = Vocabulary(["cat", "dog"], padding=None).embedding_matrix(["dog"], [[1, 2]])
+    assert matrix.dtype == np.float32
+    assert matrix.tolist() == [[0, 0], [0, 0], [1, 2]]
+    assert found.tolist() == [False, False, True]
 
 
 def test_embedding_matrix_of_no_vectors_and_of_wrong_ones():

@@ -70,11 +70,22 @@ def test_memory_that_is_read_before_it_is_written(f):
         lambda p, g: p + p[:, :1],
         lambda p, g: p @ g,
         lambda p, g: np.cumsum(p, 0),
+        lambda p, g: p + p.T * g,
+        lambda p, g: np.pad(p, 1)[2:, :-2] + p,
+        lambda p, g: ff.at(p)[1:].set(p[:-1]) * g,
+        lambda p, g: np.concatenate([p[3:], p[:3]]) + 1,
+        lambda p, g: ff.fori_loop(0, 4, lambda i, c: ff.at(c)[i].set(c[i + 1] * 2), p),
         lambda p, g: p[(g[0] > 0).astype(int)[:, None] + np.arange(6) % 3, np.arange(6)] + p,
     ],
 )
 def test_memory_that_is_still_read(f):
     overwrites(f, A, A + 1)
+
+
+def test_numbers_that_say_where_others_lie():
+    places = np.random.default_rng(0).permutation(4096)
+    assert not overwrites(lambda p: p[p], places)
+    assert not overwrites(lambda p: p[p] + 1, places)
 
 
 def test_rows_that_are_read_twice():

@@ -312,6 +312,17 @@ def test_what_leaves_by_aux_or_stop_gradient_is_plain():
         (lambda x: np.multiply.outer(x, x, where=X > 0), r"np\.multiply.*where=.*np\.where"),
         (lambda x: np.maximum.at(np.zeros(3), [0], x[0]), r"ff\.at\(x\)\[i\]\.max"),
         (lambda x: np.add.reduceat(x, [0, 1]), r"np\.add\.reduceat.*np\.cumsum"),
+        (lambda x: np.round(x, out=np.zeros(3)), r"np\.round: out="),
+        (lambda x: np.fix(x, np.zeros(3)), r"np\.fix: out="),
+        (lambda x: np.outer(x, x, out=np.zeros((3, 3))), r"np\.outer: out="),
+        (lambda x: np.linalg.multi_dot([x[None], x[:, None]], out=np.zeros((1, 1))), r"np\.linalg\.multi_dot: out="),
+        (lambda x: np.poly(x * 1j), r"np\.poly .*real roots"),
+        (lambda x: np.polyfit(x, x, 1, full=True), r"np\.polyfit: full=True.*np\.linalg\.lstsq\(np\.vander"),
+        (lambda x: np.polyfit(x, x, [0, 1]), r"np\.polyfit: a list of degrees.*np\.linalg\.lstsq"),
+        (lambda x: np.polyval(np.poly1d([1.0, 2.0]), x), r"np\.polyval: np\.poly1d.*p\.coeffs"),
+        (lambda x: np.geomspace(x[0] * 1j, 2.0, 4), r"np\.geomspace: complex.*np\.exp\(np\.linspace"),
+        (lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, writeable=True), "writeable=True"),
+        (lambda x: np.vecdot(x, x, axes=[(0,), (0,)], keepdims=True), r"np\.vecdot: keepdims=.*np\.expand_dims"),
     ],
 )
 @pytest.mark.parametrize("transform", ["grad", "eval_shape"])

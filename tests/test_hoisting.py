@@ -237,6 +237,41 @@ def test_embeddings(lookup):
         close(ff.jit(ff.grad(loss, argnums=wanted))(*args), expected)
 
 
+GATHERS = {
+    "a row": lambda e, k: e[k],
+    "a row of all columns": lambda e, k: e[k, ...],
+    "rows": lambda e, k: np.sum(e[np.stack([k, (k + 1) % 11]), :], axis=0),
+    "from the end": lambda e, k: np.take(e, k - 11, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", list(GATHERS))
+def test_gradients_of_rows_at_places_that_the_loop_finds(name):
+    """The rows are read in the loop; their gradients are added up after it."""
+    words = 11
+
+    def loss(table, h, loop):
+        def step(c, _):
+            k, h = c
+            return ((k * 3 + 1) % words, np.tanh(GATHERS[name](table, k) + h)), None
+
+        return np.sum(np.square(loop(step, (np.array(2), h), None, length=6)[0][1]))
+
+    def in_python(step, c, _, length):
+        for _ in range(length):
+            c = step(c, None)[0]
+        return c, None
+
+    args = normal(words, H), normal(H)
+    forward, backward = bodies(ff.grad(lambda *a: loss(*a, ff.scan)), *args)
+    assert (words, H) in shapes(forward)
+    assert (words, H) not in shapes(backward)
+    expected = ff.grad(lambda *a: loss(*a, in_python))(*args)
+    close(ff.grad(lambda *a: loss(*a, ff.scan))(*args), expected)
+    close(ff.jit(ff.grad(lambda *a: loss(*a, ff.scan)))(*args), expected)
+    check_grads(lambda *a: loss(*a, ff.scan), args, order=2)
+
+
 def test_what_would_grow_too_much_stays():
     """A one-hot code is as long as the vocabulary; those of all steps are not stored, but a product of them is made
     in its step."""
@@ -445,3 +480,63 @@ def test_random_numbers_are_those_of_the_loop():
         expected = f(np.ones(H), keys)
     close(f(np.ones(H), keys), expected)
     close(ff.jit(f)(np.ones(H), keys), expected)
+
+
+def put_together(*parts):
+    return np.concatenate(parts, axis=1)
+
+
+Z = np.zeros
+#: What a step gives, of a carry (3, 2) and an input (3, 4), with products and sums of arrays put together from parts.
+PARTS = {
+    "product": lambda c, x: put_together(c, Z((3, 2))) * x,
+    "product with a part of the input's": lambda c, x: put_together(c, np.sin(x[:, :2])) * x,
+    "product that repeats the parts": lambda c, x: put_together(c[:1], Z((1, 2))) * x,
+    "product that repeats one part": lambda c, x: np.concatenate([c[0, :1]]) * x,
+    "product of parts of two dtypes": lambda c, x: put_together(c.astype(np.float32), np.sin(c)) * x,
+    "sum": lambda c, x: put_together(c, Z((3, 2))) + put_together(Z((3, 2)), x[:, :2]),
+    "sum with zeros in both": lambda c, x: put_together(Z((3, 2)), c) + put_together(Z((3, 1)), x[:, :1], Z((3, 2))),
+    "sum with zeros last": lambda c, x: put_together(c, Z((3, 2))) + put_together(Z((3, 2)), x[:, :1], Z((3, 1))),
+    "sum of parts in one place": lambda c, x: put_together(c, x[:, :2]) + put_together(x[:, 2:], c),
+    "sum of parts that overlap": lambda c, x: put_together(c, Z((3, 2))) + put_together(Z((3, 1)), x[:, :3]),
+    "sum that repeats one": lambda c, x: put_together(Z((3, 2)), c) + put_together(c[:1], Z((1, 2))),
+}
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_arrays_put_together_from_parts(name):
+    def step(c, x):
+        return np.tanh(c) / 2, PARTS[name](c, x)
+
+    def looped(c, xs):
+        out = []
+        for i in range(len(xs)):
+            c, y = step(c, xs[i])
+            out.append(y)
+        return c, np.stack(out)
+
+    def scanned(c, xs):
+        return ff.scan(step, c, xs)
+
+    def loss(run):
+        return lambda c, xs: sum(np.sum(a**2) for a in run(c, xs))
+
+    c, xs = normal(3, 2), normal(4, 3, 4)
+    expected = looped(c, xs)
+    close(scanned(c, xs), expected)
+    close(ff.jit(scanned)(c, xs), expected)
+    close(ff.jit(ff.grad(loss(scanned), (0, 1)))(c, xs), ff.grad(loss(looped), (0, 1))(c, xs))
+
+
+def test_parts_of_two_dtypes_keep_their_precision():
+    c = np.float32(1) / np.float32(3) * np.ones((3, 2))
+    x = np.full((1, 3, 4), 1 / 7)
+    y = ff.scan(lambda c, x: (c, PARTS["product of parts of two dtypes"](c + 0, x)), c, x)[1]
+    np.testing.assert_array_equal(y[0, :, :2], c.astype(np.float32) * x[0, :, :2])
+
+
+def test_few_zeros_are_left_of_sums_of_arrays_put_together():
+    body = bodies(
+        lambda c, xs: ff.scan(lambda c, x: (PARTS["sum"](c[:, :2], x), None), c, xs)[0], normal(3, 4), normal(4, 3, 4)
+    )[0]
+    assert "add" not in names(body)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -207,6 +208,29 @@ def test_hostile_structures(tmp_path, structure, like):
     (tmp_path / "x.npz").write_bytes(npz_of([("a.npy", content.getvalue())], structure))
     message = refusal(ff.load, tmp_path / "x.npz", like=like)
     assert message is None or "x.npz" in message
+
+
+DOCUMENTS = {
+    "another format": ('{"format": "other"}', "is not a file that fnflare.save wrote"),
+    "no document": ("[]", "is not a file that fnflare.save wrote"),
+    "no version": ('{"format": "fnflare", "version": "1", "structure": "a"}', "is not a file that fnflare.save wrote"),
+    "a later version": ('{"format": "fnflare", "version": 2, "structure": "a"}', "is of version 2 .* update it"),
+    "too deep": (f"{'[' * 100_000}{']' * 100_000}", "structure is not JSON; the file is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_of_something_else(tmp_path, name):
+    document, message = DOCUMENTS[name]
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("fnflare.json", document)
+    assert re.search(message, refusal(ff.load, tmp_path / "x.npz") or "")
+
+
+def test_members_are_not_compressed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fnflare.json", '{"format": "fnflare", "version": 1, "structure": "a"}')
+    assert "'fnflare.json' is compressed" in (refusal(ff.load, tmp_path / "x.npz") or "")
 
 
 IDX_HEADERS = {

@@ -155,6 +155,14 @@ class TestSignatures:
         jitted = ff.jit(power, static_argnums=1)
         close(jitted(X, 5), X**5)
 
+    def test_the_oldest_programs_go(self, monkeypatch):
+        monkeypatch.setitem(type(ff.jit(len))._trace.__globals__, "_MOST_ENTRIES", 3)
+        f, traces = counted(lambda x: np.sin(x) * len(x))
+        for n in (1, 2, 3, 4, 5, 4, 3, 5, 1, 5):
+            close(f(X[0, :1] * np.ones(n)), np.sin(X[0, :1] * np.ones(n)) * n)
+        assert [len(args[0]) for args, _ in traces] == [1, 2, 3, 4, 5, 1]
+        assert len(f._entries) == 3
+
     def test_warning_once_after_many_signatures(self):
         @ff.jit
         def padded(x, y):
@@ -249,6 +257,17 @@ class TestStatic:
         x = np.arange(3)
         for t in ((1,), (1.0,), (True,), (1,), (np.float32(1),)):
             assert f(x, t).dtype == (x + t[0]).dtype
+
+    def test_none_is_a_value_too(self):
+        f, traces = counted(lambda x, m: x * (7 if m is None else m), static_argnums=1)
+        for m in (None, None, 2, None, 0, None, 2, None, None):
+            close(f(X, m), X * (7 if m is None else m))
+        assert len(traces) == 3
+
+    def test_functions_that_do_not_tell_their_parameters(self):
+        assert ff.jit(np.add, static_argnums=1)(2.0, 3) == 5
+        with pytest.raises(ArgumentError, match="the number of arguments of max is open; count static_argnums from 0"):
+            ff.jit(max, static_argnums=-1)
 
     def test_as_a_decorator(self):
         @ff.jit(static_argnums=1)

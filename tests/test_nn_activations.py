@@ -113,6 +113,28 @@ def test_programs_give_the_same_on_both_executors(name: str, native: bool) -> No
             agree(ff.jit(both)(in_dtype(x, dtype)), both(in_dtype(x, dtype)))
 
 
+@pytest.mark.parametrize("native", [False, True])
+@every
+def test_whole_numbers_have_the_values_of_floats(name: str, native: bool) -> None:
+    x = np.array([[-2, 0, 1, 5], [3, 1, -4, 0]])
+    expected = ALL[name](x.astype(np.float64))
+    with config.override(use_native=native):
+        for whole in (x, x.astype(np.int32)):
+            for f in (ALL[name], ff.jit(ALL[name]), ff.jit(lambda x: ALL[name](x) * 1.0)):
+                np.testing.assert_allclose(f(whole), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("f", [nn.softmax, nn.log_softmax, nn.logsumexp])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint8, bool])
+def test_exponentials_of_whole_numbers(f: Any, dtype: Any) -> None:
+    x = np.array([[0, 1, 3, 2], [2, 0, 1, 1]]).astype(dtype)
+    expected = f(x.astype(np.exp(x).dtype))
+    for run in (f, ff.jit(f), ff.jit(lambda x: f(x) * 1)):
+        np.testing.assert_allclose(run(x), expected, rtol=1e-12 if expected.dtype == np.float64 else 5e-3)
+        assert run(x).dtype == expected.dtype
+    assert ff.eval_shape(f, x).dtype == expected.dtype
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_logcosh_keeps_its_precision_everywhere(dtype: Any) -> None:
     mpmath = pytest.importorskip("mpmath")

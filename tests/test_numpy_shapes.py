@@ -119,6 +119,31 @@ WRONG = {
     "index arrays": lambda x: x[[0, 1], [0, 1, 2]],
     "index text": lambda x: x["a"],
     "index float": lambda x: x[1.0],
+    "index inexact": lambda x: x[x[0, 0]],
+    "roll shifts": lambda x: np.roll(x, [[1, 2], [3, 4]], [0, 1]),
+    "fft axis": lambda x: np.fft.fft(x, axis=2),
+    "fft2 axes": lambda x: np.fft.fft2(x, axes=(0, 5)),
+    "polyfit lengths": lambda x: np.polyfit(x[0], x[1, :2], 1),
+    "polyfit nothing": lambda x: np.polyfit(x[0, :0], x[1, :0], 1),
+    "polyfit degree": lambda x: np.polyfit(x[0], x[1], -1),
+    "roots": lambda x: np.roots(x),
+    "take mode": lambda x: np.take(x, [0], mode="near"),
+    "histogram weights": lambda x: np.histogram(x, "auto", weights=x),
+    "histogram edges": lambda x: np.histogram(x, [[1, 2], [3, 4]]),
+    "histogram bins": lambda x: np.histogram(x, 2.5),
+    "histogram bins of a tracer": lambda x: np.histogram(x, x[0, 0]),
+    "searchsorted": lambda x: np.searchsorted(x, x),
+    "unravel_index order": lambda x: np.unravel_index(np.argmax(x), (2, 3), order="K"),
+    "polyint order": lambda x: np.polyint(x[0], -1),
+    "quantile shape": lambda x: np.quantile(x, np.full((1, 1, 1), 0.5)),
+    "quantile complex": lambda x: np.quantile(x * 1j, 0.5),
+    "max of nothing": lambda x: np.max(x[:0], axis=0),
+    "trim_zeros": lambda x: np.trim_zeros(x[0], "q"),
+    "cov": lambda x: np.cov(x[None]),
+    "correlate mode": lambda x: np.correlate(x[0], x[1, :2], 3),
+    "correlate negative mode": lambda x: np.correlate(x[0], x[1, :2], -1),
+    "axes of elements": lambda x: np.add(x, 1, axes=[(0,), (0,), (0,)]),
+    "reduce nothing": lambda x: np.arctan2.reduce(x[:0]),
 }
 
 
@@ -198,8 +223,46 @@ def test_sizes_that_depend_on_values_are_known_where_values_are(call):
 def test_repeats_that_are_traced_are_refused():
     with pytest.raises(ConcretizationError, match=r"np\.repeat.*static_argnums"):
         ff.jit(lambda x, n: np.repeat(x, n))(V, np.array([1, 2, 1]))
+    with pytest.raises(UnsupportedError, match=r"np\.argpartition: kth=.*np\.argsort"):
+        ff.jit(np.argpartition)(V, 1)
     with pytest.raises(UnsupportedError, match="one axis at a time"):
         ff.jit(lambda x, n: np.roll(x, n, (0, 1)))(X, IDS)
+
+
+def test_lists_take_part_in_ufuncs():
+    for call in (lambda x: np.add(x, [1, 2, 3]), lambda x: (1, 2, 3) * x, lambda x: np.multiply([[1], [2]], x)):
+        np.testing.assert_array_equal(ff.vjp(call, V)[0], call(V))
+        np.testing.assert_array_equal(ff.jit(call)(V), call(V))
+
+
+def test_lists_of_tracers_are_no_index():
+    with pytest.raises(ConcretizationError, match=r"an index list holds a tracer; write np\.stack"):
+        ff.jit(lambda x: x[[np.argmax(x), 0]])(V)
+
+
+def test_python_numbers_give_way_in_result_types():
+    for number in (2, 2.0, 2j):
+        expected = np.result_type(number, np.float32)
+        assert ff.jit(lambda x: np.zeros((), np.result_type(x, np.float32)))(number).dtype == expected
+        assert ff.jit(lambda x, y: np.zeros((), np.result_type(x, y)))(number, np.float32(1)).dtype == expected
+
+
+def test_a_dtype_that_an_array_has_is_no_conversion():
+    if hasattr(np, "astype"):
+        assert ff.vjp(lambda x: 1.0 * (np.astype(x, float) is x), V)[0] == 1
+        assert ff.jit(lambda x: np.astype(x, np.float64) * np.float32(1))(2.0).dtype == np.float64
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_medians_and_histograms_of_nothing():
+    for call in (
+        lambda x: np.median(x[:0]),
+        lambda x: np.median(x[:, :0], axis=1, keepdims=True),
+        lambda x: np.histogram(x[:0], 3),
+    ):
+        for got in (ff.vjp(call, X)[0], ff.jit(call)(X)):
+            for a, b in zip(ff.tree.leaves(got), ff.tree.leaves(call(X)), strict=True):
+                np.testing.assert_array_equal(a, b, strict=True)
 
 
 def test_layouts_of_memory_are_not_guessed():

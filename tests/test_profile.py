@@ -197,6 +197,38 @@ class TestNothingChanges:
             np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
         assert tree.equal(f(P, x), expected)
 
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda y, x: y.sort(),
+            lambda y, x: y.partition(1),
+            lambda y, x: y.fill(x[0, 0] * 2),
+            lambda y, x: y.put([0, 3], x[0, :2] * 7),
+            lambda y, x: y.resize((2, 2), refcheck=False),
+            lambda y, x: y.__setitem__(0, x[1] * 2),
+            lambda y, x: y.__iadd__(x),
+            lambda y, x: np.copyto(y, x * 3),
+            lambda y, x: np.fill_diagonal(y, x[0, 0]),
+        ],
+    )
+    def test_writing_into_arrays(self, write):
+        def f(p, x):
+            y = x * 2
+            write(y, x)
+            return y
+
+        np.testing.assert_array_equal(ff.profile(f)(P, X).out, f(P, X))
+
+    def test_numbers_have_no_memory_to_write_into(self):
+        def f(x):
+            total = before = np.sum(x)
+            total += 1
+            return before, total, repr(total), str(total), f"{total:.2f}", np.array(total), float(total)
+
+        for a, b in zip(ff.profile(f)(X).out, f(X), strict=True):
+            assert type(a) is type(b)
+            assert a == b
+
     def test_arguments_that_are_no_arrays_pass_through(self):
         def f(words, *, scale, deep):
             return words, scale, deep["x"] * 2, deep["n"]

@@ -522,6 +522,71 @@ class TestOwnRules:
         assert out.out_avals == program_of(lambda v: v, MILD).out_avals
         assert names(out)[-1] == "broadcast_to"
 
+    def test_a_number_in_the_place_of_a_number_takes_its_dtype(self):
+        @rule(X - X)
+        def nothing(x):
+            return 0.0
+
+        for number in (np.float32(3), np.float64(3)):
+            out = simplify(program_of(lambda v: v - v, number))
+            assert names(out) == []
+            assert out.out_avals == program_of(lambda v: v - v, number).out_avals
+            assert run(out, [number]) == [0]
+
+    def test_what_is_no_python_number_does_not_take_the_place_of_one(self):
+        @rule(op.stop_gradient(X))
+        def strong(x):
+            return x + np.float64(2)
+
+        def f(x, v):
+            return v * ff.stop_gradient(x)
+
+        v = np.ones(3, np.float32)
+        np.testing.assert_array_equal(ff.jit(f)(3.0, v), 3 * v, strict=True)
+        np.testing.assert_array_equal(ff.jit(f)(np.float64(3.0), v), 5.0 * np.ones(3), strict=True)
+
+    def test_a_rule_may_decline_what_is_wider(self):
+        @rule(np.exp(X) * Y)
+        def narrow_alone(x, y):
+            return None if x.dtype == np.float64 else np.sin(x)
+
+        single = MILD.astype(np.float32)
+        assert names(simplify(program_of(lambda v: np.exp(v) * single, single))) == ["sin"]
+        wide = program_of(lambda v: np.exp(v) * MILD, single)
+        assert names(simplify(wide)) == names(wide)
+
+    def test_what_has_the_wider_dtype_already_is_left(self):
+        @rule(np.exp(X) * Y)
+        def first_alone(x, y):
+            return np.sin(x) if y.dtype == np.float64 else np.cos(x)
+
+        single = MILD.astype(np.float32)
+        out = simplify(program_of(lambda v: np.exp(v) * MILD, single))
+        assert names(out) == ["convert", "sin"]
+        assert run(out, [single])[0].dtype == np.float64
+
+    def test_parameters_that_have_no_key(self):
+        @rule(op.getitem(np.cos(X), index=parameter("index")))
+        def rows(x, index):
+            return np.cos(x[index])
+
+        places = np.arange(100) % 2
+        out = simplify(program_of(lambda v: np.cos(v)[places], MILD))
+        assert names(out) == ["getitem", "cos"]
+        np.testing.assert_array_equal(run(out, [MILD])[0], np.cos(MILD)[places])
+        assert not rules()[-1]._traced
+
+    def test_few_traces_are_remembered(self, monkeypatch):
+        monkeypatch.setitem(type(rules()[0])._program.__globals__, "_REMEMBERED", 3)
+
+        @rule(np.cos(X))
+        def sine(x):
+            return np.sin(x)
+
+        for n in range(8):
+            assert names(simplify(program_of(lambda v: np.cos(v), np.ones(n)))) == ["sin"]
+            assert len(rules()[-1]._traced) <= 3
+
     def test_answers_that_cannot_fit_are_errors(self):
         @rule(np.cos(X))
         def wrong_shape(x):

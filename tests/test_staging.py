@@ -23,20 +23,17 @@ H = RNG.standard_normal(3)
 
 
 class Traces:
-    """Counts how often a function runs, which is part of nothing by which its program is found again."""
+    """Counts how often a function runs: in the class, which is no part of that by which its program is found again."""
 
-    __slots__ = ("number",)
-
-    def __init__(self):
-        self.number = 0
+    number = 0
 
     def __call__(self, *_):
-        self.number += 1
+        type(self).number += 1
 
 
 @pytest.fixture
 def traces():
-    return Traces()
+    return type("Traces", (Traces,), {})()
 
 
 SCALE = 2.0

@@ -248,3 +248,87 @@ def test_functions_come_back_from_their_text():
         exec(writer.code(f"f = {text}"), space)
         args = (factor,) if isinstance(f, functools.partial) else (factor, 1)
         np.testing.assert_array_equal(space["f"](*args), f(*args))
+
+
+def crooked_too(f):
+    g = ff.custom_jvp(f)
+    g.defjvps(lambda t, out, x: t * 7)
+    return g
+
+
+class Crooked:
+    scale = 2.0
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def method(self, x):
+        return crooked_too(np.sin)(x) * self.factor
+
+    @staticmethod
+    def alone(x):
+        return crooked_too(np.sin)(x)
+
+    @classmethod
+    def of_class(cls, x):
+        return crooked_too(np.sin)(x) * cls.scale
+
+
+def multiplied(factor, x):
+    return crooked_too(np.sin)(x) * factor
+
+
+def ready_or_not():
+    def f(x):
+        return crooked_too(np.sin)(x) * 2 if x is not None else later
+
+    if not callable(f):
+        later = 1
+    return f
+
+
+def around(t):
+    return lambda x: crooked_too(np.sin)(x) * t
+
+
+def around_many(t):
+    return lambda x: crooked_too(np.sin)(x) * len(t)
+
+
+@functools.wraps(np.sin)
+def named_as_another(x):
+    return crooked_too(np.sin)(x)
+
+
+WRITTEN = {
+    "static method": Crooked.alone,
+    "class method": Crooked.of_class,
+    "partial": functools.partial(multiplied, 2.0),
+    "lambda": lambda x: crooked_too(np.sin)(x) * abs(-3),
+    "one of two lambdas": [lambda x: np.sin(x), lambda x: crooked_too(np.sin)(x) * 2][1],
+    "a variable without a value": ready_or_not(),
+    "an array around": around(np.array([0.5, 2.0])),
+}
+#: What has no text, or not in itself alone.
+NOT_WRITTEN = {
+    "method of an object": Crooked(2.0).method,
+    "decorated by an object": crooked_too(np.sin),
+    "under the name of another": named_as_another,
+    "objects around": around_many(np.array([object()])),
+    "much around": around_many([normal(1) for _ in range(300)]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_functions_of_every_kind_are_written(name):
+    fails(testing.check_grads, WRITTEN[name], (normal(2),), order=1, match="the tangent", small="testing.check_grads(")
+
+
+@pytest.mark.parametrize("name", NOT_WRITTEN)
+def test_functions_without_a_text_are_named(name):
+    f = NOT_WRITTEN[name]
+    with pytest.raises(LawError, match="# f: that of your call, which could not be written here") as caught:
+        testing.check_grads(f, (normal(2),), order=1)
+    with pytest.raises(LawError) as again:
+        exec(compile(caught.value.example, "<pasted>", "exec"), {"__name__": "pasted", "f": f})
+    assert again.value.message == caught.value.message

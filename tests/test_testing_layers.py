@@ -162,6 +162,57 @@ def looks_at_a_value():
     return scale(apply)
 
 
+def changes_its_key():
+    def init(key, input_shape):
+        key[...] = 7
+        return input_shape, {"scale": np.ones(input_shape[-1], np.float32)}
+
+    return scale(init=init)
+
+
+def gives_a_dict():
+    return scale(lambda params, inputs, *, key=None, train=False: {"out": inputs * params["scale"]})
+
+
+def writes_when_it_is_differentiated():
+    def apply(params, inputs, *, key=None, train=False):
+        @ff.custom_vjp
+        def scaled(w):
+            return inputs * w
+
+        def backward(_, ct):
+            inputs[...] = 0
+            return (np.sum(ct, axis=0),)
+
+        scaled.defvjp(lambda w: (inputs * w, None), backward)
+        return scaled(params["scale"])
+
+    return scale(apply)
+
+
+def a_key_makes_a_difference():
+    def apply(params, inputs, *, key=None, train=False):
+        return inputs * params["scale"] * (2 if train and key is not None else 1)
+
+    return scale(apply)
+
+
+def has_other_parameters_in_a_model():
+    def init(key, input_shape):
+        params = {"scale": np.ones(input_shape[-1], np.float32)}
+        return input_shape, {**params, "more": params["scale"]} if scoping.names() else params
+
+    return scale(init=init)
+
+
+def has_another_shape_in_a_model():
+    def init(key, input_shape):
+        wider = (-1,) * len(input_shape) if scoping.names() else input_shape
+        return wider, {"scale": np.ones(input_shape[-1], np.float32)}
+
+    return scale(init=init)
+
+
 BROKEN = [
     (wrong_shape, "shapes", r"init foretells outputs \(-1, 2\); apply gives \(3, 1\)"),
     (wrong_when_batches_are_large, "batch", r"example 2 of 3: has shape \(0, 1\)"),
@@ -178,6 +229,12 @@ BROKEN = [
     (mixes_the_batch, "batch", "but alone it gives 0"),
     (wrong_derivative, "gradients: jvp: the tangent", "but finite differences give"),
     (loses_a_gradient, "gradients: jvp: the tangent", "but finite differences give"),
+    (changes_its_key, "init", "changes the key that it is given"),
+    (gives_a_dict, "shapes", r"init foretells \(-1, 1\) for inputs \(-1, 1\), apply gives a dict"),
+    (writes_when_it_is_differentiated, "pure: gradient", "the gradient with train=False writes into"),
+    (a_key_makes_a_difference, "keys: none", "a key that is not needed changes the outputs"),
+    (has_other_parameters_in_a_model, "paths", "the parameters within nn.serial have another structure than alone"),
+    (has_another_shape_in_a_model, "paths", r"init foretells \(-1, 1\) alone and \(-1, -1\) within nn.serial"),
     (looks_at_a_value, "vmap: ConcretizationError", "raises ConcretizationError where the function itself does not"),
 ]
 

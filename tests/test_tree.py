@@ -287,6 +287,8 @@ def test_ravel_is_differentiable():
 def test_transpose_names_what_does_not_fit():
     with pytest.raises(TreeError, match="missing"):
         tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), [{"a": 1}, {}])
+    with pytest.raises(TreeError, match=r"at 'a': unexpected \[1\]"):
+        tree.transpose(tree.structure([0, 0]), tree.structure({"a": [0]}), [{"a": [1]}, {"a": [2, 3]}])
     with pytest.raises(TreeError, match="expected list, got tuple"):
         tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), ({"a": 1}, {"a": 1}))
 
@@ -337,6 +339,12 @@ def test_metadata_belongs_to_the_structure():
     assert tree.structure(Named(1, "a")) != tree.structure(Named(1, "b"))
     assert tree.structure(Bag([1], "a")) == tree.structure(Bag([2], "a"))
     assert ff.grad(lambda p: p.value * len(p.name))(Named(2.0, "abc")) == Named(3.0, "abc")
+
+
+def test_a_structure_is_no_equal_of_anything_else():
+    assert tree.structure((1,)) != (1,)
+    assert ff.ShapeDtypeStruct((2,), float) != (2,)
+    assert ff.ShapeDtypeStruct((2,), float) == ff.ShapeDtypeStruct((2,), np.float64)
 
 
 def test_a_structure_prints_as_what_it_is():

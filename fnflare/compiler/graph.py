@@ -152,11 +152,6 @@ class Reduce(Node):
         self.op = op
         self.axes = axes
 
-    def merged(self, kept: Idx, along: Idx) -> Idx:
-        """The index of an operand's element, from those along the axes that stay and those that are combined."""
-        first, second = iter(kept), iter(along)
-        return tuple([next(second if k in self.axes else first) for k in range(len(kept) + len(along))])
-
 
 class Stored(Node):
     """An array in memory that is written by something else: an argument, or the answer of an `Action`.

@@ -146,7 +146,7 @@ def _on_the_array(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in ("sort", "partition"):
+for _name in ("sort", "partition", "fill", "put", "resize"):
     setattr(EagerTracer, _name, _on_the_array(_name))
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):

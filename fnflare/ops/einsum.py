@@ -138,8 +138,6 @@ def einsum(
 
 def _as_text(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
     """Subscripts as text, and the arrays, of either way of calling."""
-    if not operands:
-        raise ValueError("np.einsum: needs subscripts and at least one array")
     if isinstance(operands[0], str):
         return operands[0], list(operands[1:])
     arrow = "->" + _letters_of(operands[-1]) if len(operands) % 2 else ""

@@ -35,6 +35,8 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
     if full or cov or np.ndim(deg):
         option = "full=True" if full else "cov=" if cov else "a list of degrees"
         raise UnsupportedError(f"np.polyfit: {option} has no rule for tracers; write np.linalg.lstsq(np.vander(x), y)")
+    if deg < 0:
+        raise ValueError(f"np.polyfit: the degree must not be negative, got {deg}")
     x, y = ((a if is_tracer(a) else np.asarray(a)) + 0.0 for a in (x, y))
     if x.ndim != 1 or y.ndim not in (1, 2) or x.shape[0] != y.shape[0] or not x.shape[0]:
         raise TypeError(f"np.polyfit: expected vectors of one length, not empty, got shapes {x.shape} and {y.shape}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnflare.core import dtype_of, is_tracer
 from fnflare.core.tracer import implements
-from fnflare.errors import ArgumentError
+from fnflare.errors import ArgumentError, DtypeError
 from fnflare.ops.elementwise import convert
 from fnflare.ops.index import index_add
 from fnflare.ops.order import concrete, known, searchsorted
@@ -33,8 +33,9 @@ def _edges(name: str, a: Any, bins: Any, limits: Any, weights: Any) -> Any:
         if plain is not None and np.any(plain[:-1] > plain[1:]):
             raise ValueError(f"{name}: bins must increase monotonically")
         return edges
-    if np.ndim(bins) != 0 or is_tracer(bins):
-        raise ArgumentError(f"{name}: bins must be a number of bins that is known, or a vector of edges, got {bins!r}")
+    if not isinstance(bins, (int, np.integer)):
+        error = ArgumentError if np.ndim(bins) else DtypeError
+        raise error(f"{name}: bins must be a number of bins that is known, or a vector of edges, got {bins!r}")
     return _even(name, a, int(bins), limits)
 
 

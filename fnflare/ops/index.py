@@ -60,10 +60,8 @@ def _static(i: Any, holes: list[Any]) -> Any:
                 f"a mask that is a tracer, {i!r}, made {i.origin()}, selects an unknown number of elements; "
                 "write np.where(mask, x, y)"
             )
-        if i.dtype.kind == "f":
-            raise ConcretizationError(
-                f"an index must be of integers, got {i!r}, made {i.origin()}; see ff.stop_gradient"
-            )
+        if i.dtype.kind in "fc":
+            raise IndexError(f"an index must be of integers, got {i!r}, made {i.origin()}; write its .astype(int)")
         holes.append(i)
         return Hole(len(holes) - 1)
     if isinstance(i, (list, tuple)):

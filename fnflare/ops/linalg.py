@@ -13,9 +13,9 @@ import numpy as np
 from fnflare import kernels
 from fnflare.core import ShapeDtypeStruct, bind, move_axis, primitive
 from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS, implements
-from fnflare.errors import ShapeError, UnsupportedError
+from fnflare.errors import ShapeError
 from fnflare.ops.index import in_front
-from fnflare.ops.shape import unbroadcast
+from fnflare.ops.shape import no_out, unbroadcast
 
 __all__ = ["matmul"]
 
@@ -129,8 +129,7 @@ def _pairwise(x: Any, i: int, y: Any, j: int) -> tuple[Any, int]:
 @implements(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     """NumPy's ``dot``."""
-    if out is not None:
-        raise UnsupportedError("np.dot: out= cannot take a tracer; use what the function returns")
+    no_out("np.dot", out)
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return _scaled(a, b)
     return np.matmul(a, b) if np.ndim(b) <= 2 else np.tensordot(a, b, (-1, -2))
@@ -156,8 +155,7 @@ def _scaled(a: Any, b: Any) -> Any:
 @implements(np.outer)
 def outer(a: Any, b: Any, out: Any = None) -> Any:
     """NumPy's ``outer``."""
-    if out is not None:
-        raise UnsupportedError("np.outer: out= cannot take a tracer; use what the function returns")
+    no_out("np.outer", out)
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 

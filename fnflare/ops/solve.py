@@ -34,7 +34,7 @@ from fnflare.ops.matrices import (
     stacked,
     swap,
 )
-from fnflare.ops.shape import unbroadcast
+from fnflare.ops.shape import no_out, unbroadcast
 
 __all__ = ["inverse_or_nan"]
 
@@ -270,8 +270,7 @@ def matrix_power(a: Any, n: Any) -> Any:
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Any, *, out: Any = None) -> Any:
     """NumPy's ``linalg.multi_dot``: the product in the order that takes the fewest multiplications."""
-    if out is not None:
-        raise ArgumentError("np.linalg.multi_dot: out= cannot take a tracer; use what the function returns")
+    no_out("np.linalg.multi_dot", out)
     xs = [x if hasattr(x, "dtype") else np.asarray(x) for x in arrays]
     if len(xs) < 2:
         raise ArgumentError("np.linalg.multi_dot: two arrays or more are needed")

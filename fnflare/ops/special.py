@@ -15,6 +15,7 @@ from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
 from fnflare.core.batch import shifted
 from fnflare.core.primitive import writes_out
+from fnflare.ops.elementwise import convert
 from fnflare.ops.reduce import reduce_sum
 
 __all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
@@ -151,6 +152,12 @@ _batches(_logsumexp)
 _logsumexp.cost(lambda ans, x, **_: 4 * x.size)
 
 
+def _inexact(x: Any) -> Any:
+    """Whole numbers in the dtype of their exponentials: differences of unsigned ones would wrap around."""
+    dtype = getattr(x, "dtype", None)
+    return x if dtype is None or dtype.kind in "fc" else convert(x, np.exp.resolve_dtypes((dtype, None))[-1])
+
+
 def softmax(x: Any, axis: int = -1) -> Any:
     """``exp(x) / sum(exp(x))`` along an axis, without overflow.
 
@@ -161,7 +168,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     >>> softmax(np.array([0.0, 0.0, 1000.0]))
     array([0., 0., 1.])
     """
-    return bind(_softmax, (x,), {"axis": axis})
+    return bind(_softmax, (_inexact(x),), {"axis": axis})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
@@ -170,7 +177,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    return bind(_log_softmax, (x,), {"axis": axis})
+    return bind(_log_softmax, (_inexact(x),), {"axis": axis})
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -184,5 +191,5 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
     True
     """
-    out = bind(_logsumexp, (x,), {"axis": axis})
+    out = bind(_logsumexp, (_inexact(x),), {"axis": axis})
     return out if keepdims else np.squeeze(out, axis=axis if axis is not None else tuple(range(len(np.shape(x)))))

@@ -17,8 +17,8 @@ from fnflare.core import ShapeDtypeStruct, aval_of, bind, dtype_of, is_tracer, p
 from fnflare.core.aval import resolvable
 from fnflare.core.batch import in_place
 from fnflare.core.tracer import UFUNC_FUNCTIONS, implements
-from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import absolute, convert
+from fnflare.ops.shape import no_out
 
 __all__ = ["composed"]
 
@@ -103,42 +103,21 @@ def frexp(x: Any) -> tuple[Any, Any]:
 @implements(np.fix)
 def fix(x: Any, out: Any = None) -> Any:
     """NumPy's ``fix``."""
-    _no_out("fix", out)
+    no_out("np.fix", out)
     return np.trunc(x)
-
-
-if hasattr(np, "astype"):  # NumPy 2.1
-
-    @implements(np.astype)
-    def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-        """NumPy's ``astype``, as a function."""
-        return x.astype(dtype)
-
-
-if hasattr(np, "unstack"):  # NumPy 2.1
-
-    @implements(np.unstack)
-    def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-        """NumPy's ``unstack``."""
-        return tuple(np.moveaxis(x, axis, 0))
-
-
-def _no_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise UnsupportedError(f"np.{name}: out= cannot take a tracer; use what the function returns")
 
 
 @implements(np.isposinf)
 def isposinf(x: Any, out: Any = None) -> Any:
     """NumPy's ``isposinf``."""
-    _no_out("isposinf", out)
+    no_out("np.isposinf", out)
     return np.isinf(x) & ~np.signbit(x)
 
 
 @implements(np.isneginf)
 def isneginf(x: Any, out: Any = None) -> Any:
     """NumPy's ``isneginf``."""
-    _no_out("isneginf", out)
+    no_out("np.isneginf", out)
     return np.isinf(x) & np.signbit(x)
 
 

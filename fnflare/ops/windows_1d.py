@@ -17,7 +17,7 @@ _MODES = ("valid", "same", "full")
 
 def _correlated(x: Any, w: Any, mode: Any) -> Any:
     """``sum(x[n + k] * w[n])`` for shifts k, where `w` is not the longer one."""
-    if isinstance(mode, (int, np.integer)):
+    if isinstance(mode, (int, np.integer)) and 0 <= mode < len(_MODES):
         mode = _MODES[mode]
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")

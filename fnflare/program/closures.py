@@ -15,15 +15,17 @@ import dis
 import functools
 import random
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import Tracer, aval_of
+from fnflare.core import Primitive, Tracer, aval_of
 from fnflare.errors import TreeError
+from fnflare.program.ir import Program
 
 __all__ = ["Closure", "cell_content"]
 
@@ -34,6 +36,9 @@ _CHANGING = (
     *(set, dict, list, bytearray, collections.deque),
     *(np.random.Generator, np.random.RandomState, random.Random),
 )
+
+#: Objects of which nothing changes.
+_STAYING = (Program, Primitive)
 
 #: A closure with more parts than this is not searched to its end; its function is traced in every call.
 _MOST_PARTS = 4000
@@ -133,19 +138,21 @@ class Closure:
 
     def _object(self, x: Any) -> Hashable:
         """An object by its identity and its attributes, but not theirs; one that wraps a function by that."""
-        if isinstance(x, _CHANGING) or hasattr(x, "__next__"):
+        if isinstance(x, _STAYING):
+            return _Same(x)
+        if isinstance(x, _CHANGING) or hasattr(x, "__next__") or _has_memory(x):
             raise _UnknownError  # what is in it may be another thing in the next call
         if _has_own_hash(x):
             return type(x), x
-        held = getattr(x, "__dict__", None)
-        if type(held) is not dict:
+        held = _attributes(x)
+        if held is None:
             return _Same(x)
         if self._in_object:
             raise _UnknownError
         self._in_object = True
         try:
             parts = [held["__wrapped__"]] if "__wrapped__" in held else list(held.values())
-            return _Same(x), *[self._describe(part) for part in parts]
+            return _Same(x), tuple(held), *[self._describe(part) for part in parts]
         finally:
             self._in_object = False
 
@@ -168,9 +175,40 @@ def _has_own_hash(x: Any) -> bool:
         return False
     try:
         hash(x)
+    except Exception:
+        return False
+    return True
+
+
+def _has_memory(x: Any) -> bool:
+    """Whether an object is memory that may be written into unseen, such as an array of another kind."""
+    try:
+        memoryview(x)
     except TypeError:
         return False
     return True
+
+
+def _attributes(x: Any) -> dict[str, Any] | None:
+    """The attributes of an object, by name, those in slots too; None for one that has no place for any, or for a class,
+    which is taken to stay."""
+    held = getattr(x, "__dict__", None)
+    kind: Any = type(x)
+    slots = _slots(kind)
+    if not slots:
+        return held if type(held) is dict else None
+    held = dict(held or {})
+    for slot in slots:
+        with suppress(AttributeError):  # nothing is in it yet
+            held[slot.__name__] = slot.__get__(x)
+    return held
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(kind: type) -> tuple[MemberDescriptorType, ...]:
+    """The slots of a class that is written in Python."""
+    classes = [c for c in kind.__mro__ if "__slots__" in vars(c)]
+    return tuple([d for c in classes for d in vars(c).values() if type(d) is MemberDescriptorType])
 
 
 _BY_VALUE_SET = frozenset(_BY_VALUE)
@@ -186,7 +224,8 @@ _INSTALLED = (
 
 def _globals_of(fun: Any) -> dict[str, Any]:
     """The globals that a function reads, with the functions inside it."""
-    names = _names_read(fun.__code__, fun.__code__.co_filename)
+    code = fun.__code__
+    names = _names_read(code, code.co_filename, code.co_freevars)
     if names is None:
         raise _UnknownError
     space = fun.__globals__
@@ -194,20 +233,23 @@ def _globals_of(fun: Any) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_read(code: CodeType, filename: str) -> tuple[str, ...] | None:
-    """The names that some code looks up among its globals; None where it assigns to one, which a copy of the function
-    would do in vain."""
+def _names_read(code: CodeType, filename: str, free: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names that some code looks up among its globals; None where it assigns to one, or to one of the variables
+    `free` around the function, which a copy of the function would do in vain."""
     if filename.startswith(_INSTALLED):
         return ()
     names: dict[str, None] = {}
+    around = set(free).intersection(code.co_freevars)
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            return None
+        if instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and instruction.argval in around:
             return None
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             names[instruction.argval] = None
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            more = _names_read(inner, filename)
+            more = _names_read(inner, filename, free)
             if more is None:
                 return None
             names.update(dict.fromkeys(more))
@@ -255,10 +297,7 @@ class _Filling:
         return x if all(n is p for n, p in zip(new, parts, strict=True)) else make(*new)
 
     def _tree(self, x: Any) -> Any:
-        try:
-            leaves, structure = tree.flatten(x)
-        except TreeError:
-            return x
+        leaves, structure = tree.flatten(x)
         if len(leaves) == 1 and leaves[0] is x:
             return x
         new = [self.fill(leaf) for leaf in leaves]

@@ -65,7 +65,7 @@ class _Regrouping:
         if self._is_late(y) or not self._fits(e, x, y):
             return e
         whole = self._concatenation(x)
-        if whole is not None and y.aval.shape in (e.outputs[0].aval.shape, ()):
+        if whole is not None and x.aval.shape == e.outputs[0].aval.shape and y.aval.shape in (x.aval.shape, ()):
             return self._each_part(e, whole, y)
         base, factor = self._parts(x)
         if factor is not None:
@@ -118,6 +118,8 @@ class _Regrouping:
         a, b = map(self._concatenation, e.inputs)
         if a is None or b is None or a.params != b.params or e.inputs[0] is e.inputs[1]:
             return e
+        if e.inputs[0].aval != e.inputs[1].aval:  # the sum repeats one along the other
+            return e
         assert a.params is not None
         parts = _merged(a.inputs, b.inputs, a.params["axis"])
         return e if parts is None else Equation(a.prim, tuple(parts), a.params, e.outputs, e.source)
@@ -149,7 +151,7 @@ class _Regrouping:
 
     def _append(self, e: Equation) -> None:
         self.equations.append(e)
-        if e.prim.name == "concatenate":
+        if e.prim.name == "concatenate" and all(a.aval.dtype == e.outputs[0].aval.dtype for a in e.inputs):
             self.parts[e.outputs[0]] = e
 
 
@@ -158,7 +160,8 @@ def _is_zero(a: Atom) -> bool:
 
 
 def _merged(first: Sequence[Atom], second: Sequence[Atom], axis: int) -> list[Atom] | None:
-    """The parts of a sum: each of one of the two, where the other has zeros; None if they do not fit like that."""
+    """The parts of a sum of two arrays of one shape: each of one of the two, where the other has zeros; None if they do
+    not fit like that."""
     parts: list[Atom] = []
     queues = [list(first)[::-1], list(second)[::-1]]
     zeros = [0, 0]  # how far the zeros of each reach beyond the parts that are taken
@@ -175,15 +178,11 @@ def _merged(first: Sequence[Atom], second: Sequence[Atom], axis: int) -> list[At
             zeros[other] -= zeros[k]
             zeros[k] = 0
             continue
-        if not queues[k]:
-            return None
         part = queues[k].pop()
         if part.aval.shape[axis] > zeros[other]:
             return None
         zeros[other] -= part.aval.shape[axis]
         parts.append(part)
-    if any(zeros):
-        return None if zeros[0] != zeros[1] else [*parts, _zeros_like(first[0], axis, zeros[0])]
     return parts
 
 

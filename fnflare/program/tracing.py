@@ -114,9 +114,12 @@ class _Captures(Redirect):
 
     def redirect(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> tuple[bool, Any]:
         outside = self.trace.outside
-        if not any(isinstance(a, Tracer) and id(a._trace) in outside for a in args):
+        # One that is open was opened again on top of the program, by a custom rule under vmap: its tracers work.
+        theirs = [isinstance(a, Tracer) and a._trace.closed and id(a._trace) in outside for a in args]
+        if not any(theirs):
             return False, None
-        return True, bind(prim, [self.trace.capture(a) for a in args], params)
+        inputs = [self.trace.capture(a) if outer else a for a, outer in zip(args, theirs, strict=True)]
+        return True, bind(prim, inputs, params)
 
 
 class Traced(NamedTuple):

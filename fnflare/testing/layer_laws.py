@@ -149,7 +149,7 @@ def pure(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
     """Apply gives the same for the same, and leaves its arguments as they are; so does its gradient."""
     before = tree.map(np.array, (params, inputs))
     first, second = s.apply(params, inputs, mode), s.apply(params, inputs, mode)
-    if not _same((params, inputs), before):
+    if _restored((params, inputs), before):
         raise LawError(
             "pure: arguments", f"pure: apply with {mode} writes into its parameters or inputs; make new arrays"
         )
@@ -160,8 +160,18 @@ def pure(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
             "alone and keep nothing between calls",
         )
     grad(lambda p: _weighted_sum(s.apply(p, inputs, mode)))(params)
-    if not _same((params, inputs), before):
+    if _restored((params, inputs), before):
         raise LawError("pure: gradient", f"pure: the gradient with {mode} writes into its parameters or inputs")
+
+
+def _restored(arguments: Any, before: Any) -> bool:
+    """Whether arguments were written into; they are then made again what they were, for the example."""
+    if _same(arguments, before):
+        return False
+    for x, old in zip(tree.leaves(arguments), tree.leaves(before), strict=True):
+        if not _same(x, old):
+            np.copyto(x, old)
+    return True
 
 
 def keys(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:

@@ -122,9 +122,16 @@ def floating_in(params: Any, dtype: Any) -> Any:
 
 
 def arrays_of(out: Any, shape: Any) -> Iterator[tuple[Any, Any]]:
-    """Outputs beside the shapes that were foretold of them."""
+    """Outputs beside the shapes that were foretold of them.
+
+    Raises:
+        TypeError, ValueError: they are other trees than the shapes.
+    """
     if is_shape(shape):
-        yield (out.values if hasattr(out, "lengths") else out), tuple(shape)
+        values = out.values if hasattr(out, "lengths") else out
+        if not hasattr(values, "shape"):
+            raise TypeError(f"expected an array, got a {type(out).__name__}")
+        yield values, tuple(shape)
     else:
         for part, s in zip(out, shape, strict=True):
             yield from arrays_of(part, s)

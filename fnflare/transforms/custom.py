@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from fnflare.core import (
     trace_depth,
     zeros,
 )
-from fnflare.errors import ArgumentError, CotangentError, UnsupportedError
+from fnflare.errors import ArgumentError, CotangentError, LeakedTracerError, UnsupportedError
 from fnflare.program import Program, evaluate, run, trace_program
 from fnflare.program.closures import cell_content
 from fnflare.program.derivatives import batched
@@ -287,12 +288,24 @@ def _batched_program(program: Program, size: int, axes: Sequence[int | None]) ->
     return trace_program(front, avals, many.name).program
 
 
-def _refuse_consts(traced: Sequence[int], consts: int, call: Any, what: str) -> None:
+@contextmanager
+def _rule_of(call: Any, traced: Iterable[int], consts: int, what: str) -> Iterator[None]:
+    """Run the rule of a function for the arguments `traced`, the first `consts` of which it reads from its closure: for
+    those it has no derivative, and a rule that reads them too finds the tracers of when the program was made."""
     if any(i < consts for i in traced):
         raise UnsupportedError(
             f"{what}: {name_of(call.fun)} reads from its closure an array that is differentiated, for which its rule "
             "has no derivative; pass it as another argument"
         )
+    try:
+        yield
+    except LeakedTracerError as error:
+        if not consts:
+            raise
+        raise UnsupportedError(
+            f"{what}: the rule of {name_of(call.fun)} reads from its closure an array of the function that was traced "
+            "around it, which is no more when the rule runs; pass it as another argument"
+        ) from error
 
 
 # -- custom_vjp ---------------------------------------------------------------------------------
@@ -304,14 +317,15 @@ _custom_vjp = _custom("custom_vjp")
 @_custom_vjp.residuals
 def _(traced: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> tuple[Any, tuple[Any, ...]]:
     """Run the user's forward rule: the answers, and the residuals as the tape keeps them."""
-    _refuse_consts(traced, consts, call, "custom_vjp")
-    out, kept = call.forward(*args[consts:])
+    with _rule_of(call, traced, consts, "custom_vjp"):
+        out, kept = call.forward(*args[consts:])
     return out, (kept,)
 
 
 @_custom_vjp.vjp_joint
 def _(cts: Any, _ans: Any, kept: Any, *, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
-    return [*[None] * consts, *call.backward(kept, cts)]
+    with _rule_of(call, (), consts, "custom_vjp"):
+        return [*[None] * consts, *call.backward(kept, cts)]
 
 
 @_custom_vjp.jvp_joint
@@ -371,9 +385,9 @@ _custom_jvp = _custom("custom_jvp")
 
 @_custom_jvp.jvp_joint
 def _(ts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: int = 0) -> list[Any]:
-    _refuse_consts([i for i, t in enumerate(ts) if t is not None], consts, call, "custom_jvp")
     values = args[consts:]
-    return call.push(values, [zeros(x) if t is None else t for t, x in zip(ts[consts:], values, strict=True)])
+    with _rule_of(call, [i for i, t in enumerate(ts) if t is not None], consts, "custom_jvp"):
+        return call.push(values, [zeros(x) if t is None else t for t, x in zip(ts[consts:], values, strict=True)])
 
 
 @_custom_jvp.vjp_joint
@@ -388,7 +402,8 @@ def _(cts: Any, _ans: Any, *args: Any, call: Any, program: Any = None, consts: i
             full[i] = t
         return tuple(call.push(values, full))
 
-    out, pullback = vjp(linear, *[zeros(values[i]) for i in real])
+    with _rule_of(call, (), consts, "custom_jvp"):
+        out, pullback = vjp(linear, *[zeros(values[i]) for i in real])
     back: list[Any] = [None] * len(values)
     ct = tuple([None if t is None else c for c, t in zip(cts, out, strict=True)])
     for i, g in zip(real, pullback(ct), strict=True):

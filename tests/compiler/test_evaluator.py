@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from evaluator import Environment, evaluate, evaluate_scalar
+from evaluator import Environment, evaluate, evaluate_index, evaluate_scalar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ from fnflare.nest import (
     Contract,
     ContractLoop,
     Element,
+    Integer,
     Kernel,
     Let,
     Local,
@@ -36,6 +37,7 @@ from fnflare.nest import (
     apply,
     cast,
     index,
+    select,
 )
 
 doubles = st.floats(allow_nan=False, allow_infinity=False)
@@ -124,6 +126,48 @@ def test_a_kernel_with_loops_locals_and_accumulators():
     data, found = np.arange(12.0) - 5, np.empty(4)
     evaluate(Module("m", (x, out), (n,), (kernel,), (run,)), {x: data, out: found}, {n: 4})
     np.testing.assert_array_equal(found, 2 * data.reshape(4, 3).max(1))
+
+
+def test_python_numbers_stand_on_either_side_of_an_operator():
+    x = Constant("i64", 5)
+    environment = Environment()
+    assert [evaluate_scalar(e, environment) for e in (2 + x, 2 - x, 2 * x, x + 2, x - 2, x * 2)] == [
+        7,
+        -3,
+        10,
+        7,
+        3,
+        10,
+    ]
+    assert [bool(evaluate_scalar(e, environment)) for e in (x <= 5, x <= 4, x < 5, x >= 5)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_what_an_index_reads_from_memory_is_replaced_in_it_too():
+    i, j, table = Axis("i", index(4)), Axis("j", index(4)), Buffer("table", "i64", index(8), "input")
+    read = Element("i64", table, index(i) + 1) * 2 + Position("i64", index(i)) + 1
+    at = index(Integer(read)) * 3 + index(i)
+    moved = at.replace({i: index(j) * 2})
+    assert not moved.depends_on(i)
+    buffers = {table: np.arange(8) * 10}
+    for turn in range(3):
+        found = evaluate_index(moved, Environment(buffers, {j: turn}))
+        assert found == evaluate_index(at, Environment(buffers, {i: 2 * turn}))
+        assert found == ((2 * turn + 1) * 20 + 2 * turn + 1) * 3 + 2 * turn
+
+
+def test_arguments_of_two_types_are_refused():
+    whole, real = Constant("i64", 5), Constant("f64", 5.0)
+    with pytest.raises(TypeError, match="add: arguments of one type expected, got i64, f64"):
+        whole + real
+    with pytest.raises(TypeError, match="select: got b1, i64, f64"):
+        select(whole < 6, whole, real)
+    with pytest.raises(TypeError, match="select: got i64, f64, f64"):
+        select(whole, real, real)
 
 
 def test_reading_outside_a_buffer_is_an_error():

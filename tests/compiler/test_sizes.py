@@ -1,6 +1,7 @@
 """Symbolic sizes: which sizes follow a loop's length, that they are right at every other length, and which programs
 share a key."""
 
+import copy
 import subprocess
 import sys
 from functools import partial
@@ -15,8 +16,11 @@ from size_laws import generalises, obeys, right_with_all_free, symbols_of
 import fnflare as ff
 from benchmarks.sizes import BILSTM
 from fnflare import nn, optim
+from fnflare.compiler import reuse
 from fnflare.compiler.generic_key import generic_key
 from fnflare.compiler.sizes import _Walk, symbolic_shapes
+from fnflare.core import Primitive
+from fnflare.program.ir import Equation, Program, Var
 from fnflare.testing import programs
 
 
@@ -415,6 +419,43 @@ def test_the_elements_of_constants_can_be_left_out_of_keys():
     assert key_of(one) != key_of(other)
     without = [generic_key(p, symbolic_shapes(p), contents=False) for p in (one, other)]
     assert without[0] == without[1]
+
+
+def program_with(what):
+    """A program of one operation that has a parameter."""
+    prim = Primitive("some", lambda a, what: a, lambda a, what: a)
+    a, out = Var(f32(23)), Var(f32(23))
+    return Program([a], [Equation(prim, (a,), {"what": what}, (out,), None)], [out])
+
+
+def test_keys_tell_parameters_apart():
+    values = [
+        *(1, 1.0, True, 1j, "1", b"1", None, ..., 0.0, -0.0, float("nan")),
+        *((1,), (1, 2), ((1,), 2), (1, (2,)), (), {}, {"a": 1}, {"a": 2}, {"b": 1}, {1, 2}, frozenset({3})),
+        *(slice(1), slice(0, 1), slice(0, 1, 2), np.add, np.multiply, np.int32, np.dtype(">i4"), np.dtype("f4")),
+        *(
+            np.float32(1),
+            np.float64(1),
+            np.array([1.0]),
+            np.array([2.0]),
+            np.array([[1.0]]),
+            np.arange(50),
+            -np.arange(50),
+        ),
+        *(f32(1), f32(1, 2), i64(1), ff.ShapeDtypeStruct((), float), ff.ShapeDtypeStruct((), float, weak=True)),
+    ]
+    keys = [key_of(program_with(x)) for x in values]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+    assert keys == [key_of(program_with(copy.deepcopy(x))) for x in values]
+    assert key_of(program_with({"a": 1, "b": 2})) == key_of(program_with({"b": 2, "a": 1}))
+
+
+@pytest.mark.parametrize("what", [object(), {"a": object()}, np.array([object()]), len, int])
+def test_what_no_other_process_can_tell_has_no_key(what):
+    program = program_with(what)
+    assert key_of(program) is None
+    assert reuse.key(program, symbolic_shapes(program)) is None
 
 
 def test_keys_are_the_same_in_another_process():

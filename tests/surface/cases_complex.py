@@ -71,6 +71,7 @@ CASES = [
     Case("isrealobj", lambda z, x: (1 if np.isrealobj(z) else z) * (x[0] if np.isrealobj(x) else 1), (W, X)),
     Case("real_if_close", lambda z: np.real_if_close(z) * 2, (W,), jit=False, vmap=False),
     Case("real_if_close", lambda x: np.real_if_close(x) * x, (X,)),
+    Case("real_if_close", lambda z: np.real_if_close(z, 0.5) * 2, (W * 0.4,), jit=False, vmap=False),
     Case("ndarray.astype", lambda x: x.astype(np.complex64) * I64, (X,), order=0),
     Case("where", lambda z, x: np.where(np.array([True, False]), z, x), (Z, X)),
     Case("sum", lambda z: np.sum(z * z, axis=0), (Z,)),

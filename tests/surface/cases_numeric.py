@@ -67,6 +67,7 @@ WINDOWS = [
 ] + [
     Case("convolve", np.convolve, (V, W)),
     Case("correlate", np.correlate, (V, W)),
+    Case("correlate", lambda v, w: np.correlate(v, w, 1), (V, W)),
     Case("convolve", lambda v, s: np.convolve(v, s), (V, S)),
     Case("convolve", lambda v: np.convolve([1, 2, -1], v, mode="same"), (V,)),
 ]
@@ -150,6 +151,7 @@ CHOICES = [
     Case("select", lambda x, w: np.select([MASK[:, None]], [w]), (X, normal(4))),
     Case("piecewise", lambda x: np.piecewise(x, [x < 0, x >= 0], [np.exp, lambda t: t**2]), (apart(2, 3),)),
     Case("piecewise", lambda x: np.piecewise(x, [x > 0.1], [np.log, -1.0]), (apart(4),)),
+    Case("piecewise", lambda x: np.piecewise(x, [x > 0.5, x < -0.5], [np.log, np.exp, np.square]), (apart(2, 3),)),
     Case(
         "piecewise",
         lambda x: np.piecewise(x, [x > 0, x > 0.5], [lambda t, a, b: b / t, lambda t, a, b: a * t + b], 2.0, b=1),

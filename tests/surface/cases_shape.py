@@ -68,6 +68,7 @@ TURNS = [
     Case("transpose", lambda x: np.transpose(x, (2, 0, -2)), (CUBE,)),
     Case("permute_dims", lambda x: np.permute_dims(x, [1, 0, 2]), (CUBE,)),
     Case("matrix_transpose", np.matrix_transpose, (CUBE,)),
+    Case("ndarray.transpose", lambda x: x.transpose() + x.transpose(None), (CUBE,)),
     Case("ndarray.mT", lambda x: x.mT, (CUBE,)),
     Case("ndarray.T", lambda x: x.T, (CUBE,)),
 ]

@@ -15,7 +15,9 @@ CASES = [
     Case("cov", lambda x: np.cov(x, fweights=COUNTS), (X,)),
     Case("cov", lambda x: np.cov(x, fweights=COUNTS, aweights=WEIGHTS), (X,)),
     Case("cov", lambda x: np.cov(x, aweights=WEIGHTS, ddof=0), (X,)),
+    Case("cov", lambda x: np.cov(x, dtype=np.float32), (X,), 0),
     Case("corrcoef", np.corrcoef, (X,)),
+    Case("corrcoef", np.corrcoef, (X * (1 + 0.5j) + normal(3, 5, seed=2) * 1j,)),
     Case("corrcoef", lambda x, y: np.corrcoef(x, y, rowvar=False), (X.T, Y)),
     Case("corrcoef", np.corrcoef, (Y,), 0),
     Case("can_cast", lambda x: x * np.can_cast(x, np.float64), (X,)),
@@ -32,6 +34,7 @@ CASES = [
     Case("polydiv", lambda v: np.polydiv([1.0, 2.0], v), (np.array([0.5, 1.5, 2.0]),), jit=False, vmap=False),
     Case("roots", lambda p: np.sort(np.real(np.roots(p))), (np.array([1.0, -1.2, -2.3]),), jit=False, vmap=False),
     Case("roots", lambda p: np.abs(np.roots(p)), (np.array([1.0, 0.3, 2.0]),), jit=False, vmap=False),
+    Case("roots", lambda p: np.roots(p), (V[:1],), jit=False, vmap=False),
     Case("polyfit", lambda x, y: np.polyfit(x, y, 2), (POINTS, Y)),
     Case("polyfit", lambda x, y: np.polyfit(x, y, 1, w=WEIGHTS), (POINTS, X.T)),
 ]

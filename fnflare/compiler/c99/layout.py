@@ -38,13 +38,6 @@ class Lines:
         self._depth -= 1
         self.done.append(" " * (4 * self._depth) + tail)
 
-    @contextmanager
-    def deeper(self) -> Iterator[None]:
-        """What is added meanwhile is indented, without a block."""
-        self._depth += 1
-        yield
-        self._depth -= 1
-
 
 def comment(lines: Iterable[str], indent: str = "") -> list[str]:
     """Lines as a comment of C, with nothing in them that would end it or be more than text."""
