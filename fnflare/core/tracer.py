@@ -280,7 +280,7 @@ def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[s
         raise UnsupportedError(f"{name} has no rule for tracers; {advice}")
     inputs = tuple([_as_operand(x) for x in inputs])
     if method == "outer":
-        x, y = inputs
+        x, y = [a if hasattr(a, "dtype") else np.asarray(a) for a in inputs]  # a Python number is an array there
         inputs = (np.reshape(x, (*np.shape(x), *[1] * np.ndim(y))), y)
     if not kwargs:
         return function(*inputs)
