@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +23,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "angle of integers": (np.angle, (np.array([1, 2], np.uint8),)),
     "poly of half precision": (np.poly, (X.astype(np.float16),)),
     "add.outer of a number": (lambda x: np.add.outer(x, 2.5), (X.astype(np.float32),)),
+    "squeeze of a number": (lambda x: np.squeeze(x, axis=0) * np.squeeze(x, -1), (X[0],)),
+    "a range": (lambda x: x * range(3) + range(3), (X,)),
+    "an integer beyond those of arrays": (lambda x: x * 10**30 + 2**70, (X,)),
+    "the array's own namespace": (lambda x: x.__array_namespace__().sum(x), (X,)),
     "piecewise of nothing": (lambda x: np.piecewise(x, [x > 0], [np.sin, np.cos]), (EMPTY,)),
 }
 
@@ -70,3 +77,61 @@ def test_numpy_refuses_these_too(f: Callable[..., Any], x: Any, message: str) ->
         f(x)
     with pytest.raises(TypeError, match=message):
         ff.jit(f)(x)
+
+
+#: What a tracer cannot do, and what the message says of it.
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "round": (lambda x: round(x[0]), r"np\.round"),
+    "round to digits": (lambda x: round(x[0], 1), r"np\.round"),
+    "math.trunc": (lambda x: math.trunc(x[0]), "trunc"),
+    "pickle": (pickle.dumps, "pickled.*stop_gradient"),
+    "del": (lambda x: operator.delitem(x, 0), r"np\.delete"),
+    "shape": (lambda x: setattr(x, "shape", (3, 1)), r"x = x\.reshape\(shape\)"),
+    "dtype": (lambda x: setattr(x, "dtype", int), r"x = x\.astype\(dtype\)"),
+    "real": (lambda x: setattr(x, "real", 1.0), r"1j \* x\.imag"),
+    "flat": (lambda x: setattr(x, "flat", 1.0), r"np\.full_like"),
+    "objects": (lambda x: x.astype(object) * x, "holds numbers.*stop_gradient"),
+    "strings": (lambda x: x.astype(str), "holds numbers.*stop_gradient"),
+    "strides": (lambda x: x.strides, "no memory of its own"),
+    "tobytes": (lambda x: x.tobytes(), "no memory of its own"),
+    "view": (lambda x: x.view(np.int64), r"x\.astype\(dtype\)"),
+}
+
+
+@pytest.mark.parametrize(("f", "message"), REFUSED.values(), ids=list(REFUSED))
+def test_what_a_tracer_cannot_do_is_named(f: Callable[..., Any], message: str) -> None:
+    for run in (
+        lambda: ff.vjp(f, X),
+        lambda: ff.jvp(f, (X,), (X,)),
+        lambda: ff.jit(f)(X),
+        lambda: ff.vmap(f)(X[None]),
+    ):
+        with pytest.raises(ff.errors.FnflareError, match=message):
+            run()
+
+
+def test_attributes_that_are_not_there() -> None:
+    """They are missing in the way that ``hasattr`` and ``getattr`` expect."""
+
+    def probed(x: Any) -> Any:
+        assert not hasattr(x, "strides") and not hasattr(x, "nope")
+        assert getattr(x, "flags", None) is None
+        with pytest.raises(AttributeError, match="no attribute 'nope'"):
+            _ = x.nope
+        assert x.device == "cpu"
+        return x
+
+    ff.vjp(probed, X)
+    ff.eval_shape(probed, X)
+
+
+def test_a_profile_writes_numbers_as_they_are() -> None:
+    """Under a profile a value is a plain one wherever it is asked to be."""
+
+    def probed(x: Any) -> Any:
+        y = x * 2
+        assert (math.trunc(y[2]), round(y[2])) == (4, 4)
+        assert pickle.dumps(y) == pickle.dumps(2 * X)
+        return y
+
+    ff.profile(probed)(X)

@@ -97,3 +97,10 @@ def test_tangents_and_cotangents_in_either_byte_order():
     np.testing.assert_allclose(ff.vjp(np.sin, X)[1](x)[0], np.cos(X) * X, rtol=1e-6)
     with pytest.raises(ff.errors.CotangentError, match=r"must have the dtype of its primal, float32, got float64"):
         ff.jvp(np.sin, (x,), (x.astype(np.float64),))
+
+
+def test_a_percentile_that_is_a_python_number():
+    """A program that is given it answers in the dtype of the elements, as NumPy does."""
+    for f in (lambda x, q: np.percentile(x, q), lambda x, q: np.quantile(x, q)):
+        for q in (0.5, 1):
+            assert ff.jit(f)(X, q).dtype == f(X, q).dtype == np.float32

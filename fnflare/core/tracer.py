@@ -13,13 +13,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fnflare.core.aval import aval_of, dtype_of, resolvable
 from fnflare.core.source import Source
-from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
+from fnflare.errors import ConcretizationError, TracerArrayError, TracerAttributeError, UnsupportedError
 
 __all__ = [
     "ADVICE",
@@ -187,6 +187,15 @@ class Tracer:
     def __index__(self) -> int:
         raise self._no_number("operator.index")
 
+    def __trunc__(self) -> int:
+        raise self._no_number("math.trunc")
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise TracerArrayError(
+            f"round() of a tracer would lose its derivative: {self!r}, made {self.origin()}. Write "
+            "np.round(t, digits), whose derivative is zero"
+        )
+
     def item(self, *args: Any) -> Any:
         """Not for tracers: raises `TracerArrayError`."""
         raise self._no_number("item")
@@ -207,6 +216,25 @@ class Tracer:
             f"a tracer cannot be written into: {self!r}. Instead of x[i] = v write x = ff.at(x)[i].set(v), "
             "and instead of x[i] += v write x = ff.at(x)[i].add(v)"
         )
+
+    def __delitem__(self, index: Any) -> None:
+        raise TracerArrayError(f"no element can be deleted of a tracer: {self!r}. Write x = np.delete(x, i)")
+
+    def __reduce__(self) -> Any:
+        raise TracerArrayError(
+            f"a tracer cannot be pickled, nor sent to another process, since its derivative would be lost: {self!r}, "
+            f"made {self.origin()}; for the value alone, ff.stop_gradient(t)"
+        )
+
+    if not TYPE_CHECKING:  # a checker is to find names that are not there
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _OF_MEMORY:
+                raise TracerAttributeError(
+                    f"a tracer has no {name}, since it has no memory of its own: {self!r}. "
+                    f"{_OF_MEMORY[name] or 'For that of the value alone, write ff.stop_gradient(x)'}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     # -- where it came from ---------------------------------------------------------------------
 
@@ -231,6 +259,16 @@ class Tracer:
 
     def __format__(self, spec: str) -> str:
         return repr(self)
+
+
+#: Attributes of arrays that say how they lie in memory, and what to write where it is not the value that is wanted.
+_OF_MEMORY: dict[str, str] = dict.fromkeys(
+    ["base", "byteswap", "ctypes", "data", "dump", "dumps", "flags", "getfield", "setfield", "strides", "tobytes"], ""
+) | {
+    "setflags": "Nothing can be written into it",
+    "tofile": "Write ff.stop_gradient(x).tofile(...), which is the value alone",
+    "view": "Write x.astype(dtype) to convert the elements, x.real and x.imag for the parts of complex ones",
+}
 
 
 class ValueTracer(Tracer):

@@ -312,7 +312,14 @@ def _part(x: Any, dtype: Any) -> Any:
 def convert(x: Any, dtype: Any) -> Any:
     """`x` in another dtype: NumPy's ``astype``."""
     dtype = np.dtype(dtype)
-    return bind(_convert_inexact if dtype.kind in "fc" else _convert_discrete, (x,), {"dtype": dtype})
+    if dtype.kind in "fc":
+        return bind(_convert_inexact, (x,), {"dtype": dtype})
+    if dtype.kind not in "biu":
+        raise UnsupportedError(
+            f"a tracer holds numbers, and cannot be converted to dtype {dtype}, in which its derivative would be lost; "
+            "convert ff.stop_gradient(x), the value alone"
+        )
+    return bind(_convert_discrete, (x,), {"dtype": dtype})
 
 
 _round = primitive("round", lambda x, decimals: np.round(x, decimals), lambda x, *, decimals: x, differentiable=False)
