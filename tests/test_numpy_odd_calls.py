@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "round to digits": (lambda x: round(x[0], 1), r"np\.round"),
     "math.trunc": (lambda x: math.trunc(x[0]), "trunc"),
     "pickle": (pickle.dumps, "pickled.*stop_gradient"),
+    "dot of a plain array": (lambda x: np.ones(3).dot(x), r"write np\.dot\(array, t\)"),
     "del": (lambda x: operator.delitem(x, 0), r"np\.delete"),
     "shape": (lambda x: setattr(x, "shape", (3, 1)), r"x = x\.reshape\(shape\)"),
     "dtype": (lambda x: setattr(x, "dtype", int), r"x = x\.astype\(dtype\)"),

@@ -172,7 +172,8 @@ class Tracer:
             f"a tracer cannot become a NumPy array, since its derivative would be lost: {self!r}, made "
             f"{self.origin()}. Instead of np.array([t, u]) write np.stack([t, u]); instead of np.asarray(t) use t as "
             "it is; instead of buffer[i] = t write buffer = ff.at(buffer)[i].set(t); instead of array[t] write "
-            "ff.at(array)[t].get(); for the value alone, ff.stop_gradient(t)"
+            "ff.at(array)[t].get(); instead of array.dot(t) write np.dot(array, t); for the value alone, "
+            "ff.stop_gradient(t)"
         )
 
     def __float__(self) -> float:

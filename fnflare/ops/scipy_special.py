@@ -33,7 +33,8 @@ def _special(ufunc: Any, name: str = "", *, differentiable: bool = True) -> Prim
     prim.cost(lambda ans, *avals: 30 * ans.size)
     if ufunc.nin == 1:
         # SciPy knows no half precision: it is converted before, so that its gradient is converted back.
-        UFUNC_FUNCTIONS[ufunc] = lambda x: bind(prim, (convert(x, np.float32) if dtype_of(x) == np.float16 else x,))
+        wide = ufunc.resolve_dtypes((np.dtype(np.float16), None))[0]
+        UFUNC_FUNCTIONS[ufunc] = lambda x: bind(prim, (convert(x, wide) if dtype_of(x) == np.float16 else x,))
     else:  # SciPy's ufuncs may let a Python number decide that they compute in float64
         composed(ufunc)(prim)
     return prim
