@@ -154,7 +154,8 @@ def _letters_of(numbers: Any) -> str:
 
 
 def _contract(xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    if _is_matrix_product(terms, out):
+    # An axis of length one stands for as many as the other operand has, which it does not in matmul.
+    if _is_matrix_product(terms, out) and xs[0].shape[-1] == xs[1].shape[-2]:
         return bind(matmul, xs)
     return bind(_einsum, xs, {"terms": terms, "out": out})
 
