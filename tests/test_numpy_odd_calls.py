@@ -16,6 +16,7 @@ import fnflare as ff
 from fnflare import config
 
 X = np.array([0.5, -1.0, 2.0])
+SMALL = np.array([100, 50], np.int8)
 EMPTY = np.zeros((1, 0))
 
 #: A call and its arguments.
@@ -27,6 +28,8 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "a range": (lambda x: x * range(3) + range(3), (X,)),
     "an integer beyond those of arrays": (lambda x: x * 10**30 + 2**70, (X,)),
     "the array's own namespace": (lambda x: x.__array_namespace__().sum(x), (X,)),
+    "einsum of truth values": (lambda x: np.einsum("ii,j->j", np.ones((3, 3), bool), x), (X,)),
+    "einsum of small integers": (lambda x: np.einsum("i,i,j->j", SMALL, SMALL, x), (X,)),
     "piecewise of nothing": (lambda x: np.piecewise(x, [x > 0], [np.sin, np.cos]), (EMPTY,)),
 }
 

@@ -133,6 +133,10 @@ def einsum(
     no_out("np.einsum", out)
     subscripts, given = _as_text(operands)
     xs = as_arrays(given, dtype, casting)
+    if dtype is None and len({x.dtype for x in xs}) > 1:
+        # What is contracted first is added up in a dtype of its own: truth values would come to True, integers round.
+        exact = np.result_type(*[x.dtype for x in xs])
+        xs = [x.astype(exact) if x.dtype.kind in "biu" else x for x in xs]
     return _contract(xs, *_canonical(subscripts, [x.ndim for x in xs]))
 
 
