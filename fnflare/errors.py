@@ -26,6 +26,7 @@ __all__ = [
     "NonScalarLossError",
     "ShapeError",
     "TracerArrayError",
+    "TracerAttributeError",
     "TreeError",
     "UnsupportedError",
 ]
@@ -77,6 +78,10 @@ class ImmutableError(FnflareError, AttributeError):
 
 class UnsupportedError(FnflareError, TypeError):
     """A NumPy function, or one of its arguments, has no rule for tracers."""
+
+
+class TracerAttributeError(UnsupportedError, AttributeError):
+    """An attribute of arrays that tracers do not have, since they have no memory of their own."""
 
 
 class MissingKeyError(FnflareError, TypeError):

@@ -251,3 +251,12 @@ assert "fnflare.ops.scipy_special" in sys.modules
 
 def test_scipy_is_served_when_it_is_there_and_never_imported() -> None:
     subprocess.run([sys.executable, "-c", LAZY], check=True)
+
+
+@pytest.mark.parametrize("f", [sp.erfc, sp.gammaln, sp.ndtr, sp.round, sp.i0e])
+def test_half_precision_goes_in_and_comes_back_as_a_gradient(f) -> None:
+    """SciPy answers half precision in a wider one; the gradient has the dtype of its argument."""
+    x = np.array([0.5, 1.25], np.float16)
+    out, pull = ff.vjp(f, x)
+    assert out.dtype == f(x).dtype == ff.eval_shape(f, x).dtype
+    assert pull(out)[0].dtype == ff.jit(lambda x: ff.vjp(f, x)[1](f(x))[0])(x).dtype == np.float16

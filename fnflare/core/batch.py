@@ -26,6 +26,8 @@ class BatchTracer(Tracer):
 
     __slots__ = ("axis", "value")
 
+    weak = False
+
     def __init__(self, trace: BatchTrace, value: Any, axis: int) -> None:
         self._trace = trace
         self.value = value

@@ -72,6 +72,12 @@ class EagerTracer(ValueTracer):
     def __complex__(self) -> complex:
         return complex(self.value)
 
+    def __trunc__(self) -> int:
+        return int(self.value)
+
+    def __reduce__(self) -> Any:
+        return self.value.__reduce__()
+
     def __round__(self, digits: int | None = None) -> Any:
         return round(self.value, digits)
 

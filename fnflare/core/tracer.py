@@ -13,16 +13,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fnflare.core.aval import aval_of, dtype_of, resolvable
 from fnflare.core.source import Source
-from fnflare.errors import ConcretizationError, TracerArrayError, UnsupportedError
+from fnflare.errors import ConcretizationError, TracerArrayError, TracerAttributeError, UnsupportedError
 
 __all__ = [
     "ADVICE",
+    "BESIDE",
     "FUNCTIONS",
     "LATE",
     "UFUNCS",
@@ -30,6 +31,8 @@ __all__ = [
     "UFUNC_METHODS",
     "Tracer",
     "ValueTracer",
+    "advice_of",
+    "calling_function",
     "implements",
     "is_tracer",
 ]
@@ -44,6 +47,9 @@ UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 #: What to write instead of functions that have no rule, by their public names, "numpy.unique".
 ADVICE: dict[str, str] = {}
+#: What to write instead of calls of functions that have a rule, where NumPy does not look for tracers: in a list, or
+#: beside a plain array.
+BESIDE: dict[str, str] = {}
 #: Modules of ours that serve the ufuncs of another library, by that library's module: they are imported when a tracer
 #: meets a ufunc that nobody serves, and whoever called it has imported the library.
 LATE: dict[str, str] = {}
@@ -162,38 +168,58 @@ class Tracer:
         return serve(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        caller = _calling_function()
+        caller = calling_function()
         if caller is not None:
             raise TracerArrayError(
                 f"{caller} makes a NumPy array of its argument, which a tracer cannot become, since its derivative "
-                f"would be lost: {self!r}, made {self.origin()}; {ADVICE.get(caller, _GENERAL_ADVICE)}"
+                f"would be lost: {self!r}, made {self.origin()}; {advice_of(caller) or _ARRAY_ADVICE}"
             )
         raise TracerArrayError(
             f"a tracer cannot become a NumPy array, since its derivative would be lost: {self!r}, made "
             f"{self.origin()}. Instead of np.array([t, u]) write np.stack([t, u]); instead of np.asarray(t) use t as "
             "it is; instead of buffer[i] = t write buffer = ff.at(buffer)[i].set(t); instead of array[t] write "
-            "ff.at(array)[t].get(); for the value alone, ff.stop_gradient(t)"
+            "ff.at(array)[t].get(); instead of array.dot(t) write np.dot(array, t); for the value alone, "
+            "ff.stop_gradient(t)"
         )
 
     def __float__(self) -> float:
-        raise self._no_number("float")
+        raise self._number_error("float")
 
     def __int__(self) -> int:
-        raise self._no_number("int")
+        raise self._number_error("int")
 
     def __complex__(self) -> complex:
-        raise self._no_number("complex")
+        raise self._number_error("complex")
 
     def __index__(self) -> int:
-        raise self._no_number("operator.index")
+        raise self._number_error("operator.index")
+
+    def __trunc__(self) -> int:
+        raise self._number_error("math.trunc")
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise TracerArrayError(
+            f"round() of a tracer would lose its derivative: {self!r}, made {self.origin()}. Write "
+            "np.round(t, digits), whose derivative is zero"
+        )
 
     def item(self, *args: Any) -> Any:
         """Not for tracers: raises `TracerArrayError`."""
-        raise self._no_number("item")
+        raise self._number_error("item")
 
     def tolist(self) -> Any:
         """Not for tracers: raises `TracerArrayError`."""
-        raise self._no_number("tolist")
+        raise self._number_error("tolist")
+
+    def _number_error(self, function: str) -> TracerArrayError | ConcretizationError:
+        caller = calling_function()
+        advice = advice_of(caller)
+        if advice:
+            return TracerArrayError(
+                f"{caller} makes a number of its argument, which would lose its derivative: {self!r}, made "
+                f"{self.origin()}; {advice}"
+            )
+        return self._no_number(function)
 
     def _no_number(self, function: str) -> TracerArrayError | ConcretizationError:
         return TracerArrayError(
@@ -207,6 +233,25 @@ class Tracer:
             f"a tracer cannot be written into: {self!r}. Instead of x[i] = v write x = ff.at(x)[i].set(v), "
             "and instead of x[i] += v write x = ff.at(x)[i].add(v)"
         )
+
+    def __delitem__(self, index: Any) -> None:
+        raise TracerArrayError(f"no element can be deleted of a tracer: {self!r}. Write x = np.delete(x, i)")
+
+    def __reduce__(self) -> Any:
+        raise TracerArrayError(
+            f"a tracer cannot be pickled, nor sent to another process, since its derivative would be lost: {self!r}, "
+            f"made {self.origin()}; for the value alone, ff.stop_gradient(t)"
+        )
+
+    if not TYPE_CHECKING:  # a checker is to find names that are not there
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _OF_MEMORY:
+                raise TracerAttributeError(
+                    f"a tracer has no {name}, since it has no memory of its own: {self!r}. "
+                    f"{_OF_MEMORY[name] or 'For that of the value alone, write ff.stop_gradient(x)'}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     # -- where it came from ---------------------------------------------------------------------
 
@@ -231,6 +276,16 @@ class Tracer:
 
     def __format__(self, spec: str) -> str:
         return repr(self)
+
+
+#: Attributes of arrays that say how they lie in memory, and what to write where it is not the value that is wanted.
+_OF_MEMORY: dict[str, str] = dict.fromkeys(
+    ["base", "byteswap", "ctypes", "data", "dump", "dumps", "flags", "getfield", "setfield", "strides", "tobytes"], ""
+) | {
+    "setflags": "Nothing can be written into it",
+    "tofile": "Write ff.stop_gradient(x).tofile(...), which is the value alone",
+    "view": "Write x.astype(dtype) to convert the elements, x.real and x.imag for the parts of complex ones",
+}
 
 
 class ValueTracer(Tracer):
@@ -280,7 +335,7 @@ def _ufunc_call(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[s
         raise UnsupportedError(f"{name} has no rule for tracers; {advice}")
     inputs = tuple([_as_operand(x) for x in inputs])
     if method == "outer":
-        x, y = inputs
+        x, y = [a if hasattr(a, "dtype") else np.asarray(a) for a in inputs]  # a Python number is an array there
         inputs = (np.reshape(x, (*np.shape(x), *[1] * np.ndim(y))), y)
     if not kwargs:
         return function(*inputs)
@@ -379,27 +434,43 @@ _GENERAL_ADVICE = (
 )
 
 
+_ARRAY_ADVICE = (
+    "write np.stack of a list that holds tracers; an argument beside a plain array, in which NumPy does not look for "
+    "them, write with other operations, or pass ff.stop_gradient(x) if it need not be differentiated"
+)
+
+
 def _public_name(module: str, name: str) -> str:
     """A function of NumPy or SciPy under the name that its users write, without the files that hold it."""
     parts = module.split(".")
     public = [p for p in parts if not p.startswith("_")]
+    if parts[-1].strip("_").startswith("scimath"):
+        return f"numpy.emath.{name}"
     if parts[0] == "numpy":
         public = public[: 2 if public[1:2] in (["linalg"], ["fft"], ["random"]) else 1]
     return ".".join([*public, name])
 
 
-def _calling_function() -> str | None:
+def calling_function() -> str | None:
     """The function of NumPy or SciPy that wants an array, where one written in Python does; for messages."""
     name = None
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_own_file(frame.f_code.co_filename):
+        frame = frame.f_back
     while frame is not None and (module := frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES:
         function = frame.f_code.co_qualname
         if "<locals>" not in function:
-            name = _public_name(module, function)
+            name = _public_name(module, function.removeprefix("_"))  # p.sum() is a call of _sum
         elif name is None:
             name = _public_name(module, "a function")
         frame = frame.f_back
     return name
+
+
+def advice_of(caller: str | None) -> str:
+    """What to write instead of a call of a function of NumPy or SciPy, to which a tracer has come as if it were an
+    array or a number; "" where nothing is said of it."""
+    return "" if caller is None else BESIDE.get(caller) or ADVICE.get(caller, "")
 
 
 _LIBRARIES = ("numpy", "scipy")

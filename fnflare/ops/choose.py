@@ -102,6 +102,8 @@ def _piece(out: Any, x: Any, condition: Any, function: Any, args: Any, kw: Any) 
         if not mask.any():
             return out
         return index_set(out, convert(function(x[mask], *args, **kw), x.dtype), index=mask)
+    if not x.size:
+        return out
     flat = np.reshape(x, -1)
     example = flat[np.argmax(np.reshape(np.broadcast_to(condition, x.shape), -1))]
     # The derivative at an element that is not for this function may not exist: nothing of it must come through.

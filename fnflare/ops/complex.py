@@ -73,7 +73,7 @@ UFUNC_FUNCTIONS[np.conjugate] = conjugate
 @implements(np.angle)
 def angle(z: Any, deg: bool = False) -> Any:
     """NumPy's ``angle``; at zero it has no derivative: nan."""
-    phase = np.arctan2(imag(z), real(z)) if _is_complex(z) else np.arctan2(0.0, z)
+    phase = np.arctan2(imag(z), real(z)) if _is_complex(z) else np.arctan2(0, z)
     return phase * (180 / math.pi) if deg else phase
 
 

@@ -54,6 +54,8 @@ def diagflat(v: Any, k: int = 0) -> Any:
 
 def _triangle(shape: tuple[int, ...], k: int) -> Any:
     """True on and below a diagonal of the last two axes; of a vector, those of the matrix of its copies."""
+    if not shape:
+        raise TypeError("np.tril and np.triu: a number has no triangle; they need an array of one axis or more")
     return np.tri(shape[-2] if len(shape) > 1 else shape[0], shape[-1], k=k, dtype=bool)
 
 

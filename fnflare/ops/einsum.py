@@ -133,6 +133,10 @@ def einsum(
     no_out("np.einsum", out)
     subscripts, given = _as_text(operands)
     xs = as_arrays(given, dtype, casting)
+    if dtype is None and len({x.dtype for x in xs}) > 1:
+        # What is contracted first is added up in a dtype of its own: truth values would come to True, integers round.
+        exact = np.result_type(*[x.dtype for x in xs])
+        xs = [x.astype(exact) if x.dtype.kind in "biu" else x for x in xs]
     return _contract(xs, *_canonical(subscripts, [x.ndim for x in xs]))
 
 
@@ -152,7 +156,8 @@ def _letters_of(numbers: Any) -> str:
 
 
 def _contract(xs: Any, terms: tuple[str, ...], out: str) -> Any:
-    if _is_matrix_product(terms, out):
+    # An axis of length one stands for as many as the other operand has, which it does not in matmul.
+    if _is_matrix_product(terms, out) and xs[0].shape[-1] == xs[1].shape[-2]:
         return bind(matmul, xs)
     return bind(_einsum, xs, {"terms": terms, "out": out})
 

@@ -71,12 +71,13 @@ def _power_kernel(x: Any, y: Any) -> Any:
 power = _ufunc(np.power, _power_kernel)
 
 
-def _power_base(ct: Any, _ans: Any, x: Any, y: Any) -> Any:
+def _power_base(ct: Any, ans_like: Any, x: Any, y: Any) -> Any:
     if (
         type(y) is int or type(y) is float or type(y) is complex
     ):  # the usual case, x ** 2: no test for zero exponents needed
         return ct * (y * x ** (y - 1)) if y != 0 else ct * np.zeros_like(x)
-    return ct * (y * np.power(x, np.where(y == 0, 1, y - 1)))
+    # One less, in the dtype of the answer; 0 ** 0 has derivative 0 there, not 0 * 0 ** -1.
+    return ct * (y * np.power(x, y - convert((x != 0) | (y != 0), ans_like.dtype)))
 
 
 def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
@@ -88,7 +89,7 @@ def _power_exponent(ct: Any, ans: Any, x: Any, _y: Any) -> Any:
     if number:  # 2 ** y: the logarithm stays a Python number, whose dtype gives way
         return ct * ans * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan)
     # x ** y is 0 for x = 0 and y > 0, whose derivative in y is 0, not 0 * log(0).
-    return ct * ans * np.log(np.where(x == 0, np.ones_like(x), x))
+    return ct * ans * np.log(convert(np.where(x == 0, 1, x), ans.dtype))
 
 
 power.derivative(_power_base, _power_exponent)
@@ -311,7 +312,14 @@ def _part(x: Any, dtype: Any) -> Any:
 def convert(x: Any, dtype: Any) -> Any:
     """`x` in another dtype: NumPy's ``astype``."""
     dtype = np.dtype(dtype)
-    return bind(_convert_inexact if dtype.kind in "fc" else _convert_discrete, (x,), {"dtype": dtype})
+    if dtype.kind in "fc":
+        return bind(_convert_inexact, (x,), {"dtype": dtype})
+    if dtype.kind not in "biu":
+        raise UnsupportedError(
+            f"a tracer holds numbers, and cannot be converted to dtype {dtype}, in which its derivative would be lost; "
+            "convert ff.stop_gradient(x), the value alone"
+        )
+    return bind(_convert_discrete, (x,), {"dtype": dtype})
 
 
 _round = primitive("round", lambda x, decimals: np.round(x, decimals), lambda x, *, decimals: x, differentiable=False)

@@ -22,6 +22,7 @@ def poly(seq_of_zeros: Any) -> Any:
     if roots.ndim > 1 or roots.dtype.kind == "c":
         raise UnsupportedError("np.poly has a rule for a vector of real roots; for a matrix write np.poly of its roots")
     roots = np.reshape(roots, -1)
+    roots = roots.astype(np.mintypecode(roots.dtype.char))  # as NumPy: there is no single precision below float32
     zero = np.zeros(1, roots.dtype)
     out: Any = np.ones(1, roots.dtype)
     for k in range(roots.shape[0]):

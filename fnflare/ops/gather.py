@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core import bind, is_tracer
-from fnflare.core.tracer import implements
+from fnflare.core.tracer import UFUNC_FUNCTIONS, implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import select
 from fnflare.ops.index import getitem
@@ -54,6 +54,10 @@ def clip(
     if high is not None:
         a = np.minimum(a, high, **kwargs)
     return a
+
+
+#: What the method of a plain array calls.
+UFUNC_FUNCTIONS[np._core.umath.clip] = lambda a, low, high: clip(a, low, high)  # type: ignore[attr-defined]
 
 
 # -- gathers ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fnflare.core.tracer import implements
+from fnflare.core.tracer import advice_of, calling_function, implements
 from fnflare.errors import TracerArrayError
 
 __all__ = ["refused"]
@@ -38,6 +38,10 @@ def refused(name: str, instead: str) -> Callable[..., NoReturn]:
     """
 
     def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
+        caller = calling_function()
+        advice = advice_of(caller)
+        if advice:  # a function of NumPy's is written with this one
+            raise TracerArrayError(f"{caller} writes a tracer into an array, where it loses its derivative; {advice}")
         raise TracerArrayError(
             f"{name} writes into an array, which a tracer cannot be and which would lose its derivative; "
             f"write {instead}"

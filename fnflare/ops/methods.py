@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import Primitive, Tracer, bind
+from fnflare.core import AbstractTracer, BatchTracer, Primitive, Tracer, bind
+from fnflare.core.tracer import ValueTracer
 from fnflare.errors import UnsupportedError
 from fnflare.ops import (
     arrange,
@@ -60,7 +61,7 @@ def _reflected(prim: Primitive) -> Callable[[Any, Any], Any]:
 
 def _other_operand(prim: Primitive, x: Tracer, other: Any, reflected: bool) -> Any:
     """Lists and tuples of numbers take part as arrays, as they do with arrays; the rest is not ours."""
-    if isinstance(other, (list, tuple)):
+    if isinstance(other, (list, tuple, range)):
         other = np.asarray(other)
         return bind(prim, (other, x) if reflected else (x, other))
     return NotImplemented
@@ -166,6 +167,31 @@ def _in_place(name: str, arguments: str) -> Callable[..., Any]:
     return method
 
 
+#: What to write instead of assigning to an attribute.
+_ASSIGNED = {
+    "shape": "x = x.reshape(shape)",
+    "dtype": "x = x.astype(dtype)",
+    "flat": "x = np.full_like(x, value), or ff.at(x.reshape(-1))[i].set(value).reshape(x.shape)",
+    "T": "x = np.transpose(value)",
+    "mT": "x = np.matrix_transpose(value)",
+    "real": "x = value + 1j * x.imag",
+    "imag": "x = x.real + 1j * value",
+}
+
+
+def _refuse_assigning(name: str) -> Callable[..., Any]:
+    return in_place.refused(f"x.{name} = ...", _ASSIGNED[name])
+
+
+def _attribute(name: str, read: Callable[[Any], Any]) -> property:
+    return property(read, _refuse_assigning(name))
+
+
+def _array_namespace(self: Tracer, api_version: Any = None) -> Any:
+    """NumPy, which serves tracers, for code that is written for any array library."""
+    return np
+
+
 _METHODS = {
     "sort": _in_place("sort", ""),
     "partition": _in_place("partition", "kth"),
@@ -226,18 +252,25 @@ def _attach() -> None:
         "transpose": _transpose,
         "astype": _astype,
         "flatten": _flatten,
-        "flat": property(lambda self: shape.ravel(self)),
+        "flat": _attribute("flat", lambda self: shape.ravel(self)),
         "__copy__": _itself,
         "__deepcopy__": _itself,
-        "T": property(lambda self: shape.transpose(self)),
-        "mT": property(lambda self: shape.matrix_transpose(self)),
-        "real": property(lambda self: complex_.real(self)),
-        "imag": property(lambda self: complex_.imag(self)),
+        "T": _attribute("T", lambda self: shape.transpose(self)),
+        "mT": _attribute("mT", lambda self: shape.matrix_transpose(self)),
+        "real": _attribute("real", lambda self: complex_.real(self)),
+        "imag": _attribute("imag", lambda self: complex_.imag(self)),
+        "device": property(lambda self: "cpu"),
+        "__array_namespace__": _array_namespace,
     }
     for name, method in special_methods.items():
         setattr(Tracer, name, method)
     for name, function in _METHODS.items():
         setattr(Tracer, name, function)
+    for tracer in (Tracer, ValueTracer, AbstractTracer, BatchTracer):
+        for name in ("shape", "dtype"):
+            read = vars(tracer).get(name)
+            if read is not None:
+                setattr(tracer, name, read.setter(_refuse_assigning(name)))
 
 
 _attach()

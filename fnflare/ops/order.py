@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import Primitive, ShapeDtypeStruct, Tracer, bind, is_tracer, move_axis, primitive
+from fnflare.core import Primitive, ShapeDtypeStruct, Tracer, bind, dtype_of, is_tracer, move_axis, primitive
 from fnflare.core.batch import shifted, spread
 from fnflare.core.tracer import ValueTracer, implements
 from fnflare.errors import ConcretizationError, UnsupportedError
@@ -186,6 +186,8 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """NumPy's ``digitize``: nothing to differentiate."""
     bins = bins if hasattr(bins, "dtype") else np.asarray(bins)
+    if dtype_of(x).kind == "c":
+        raise TypeError(f"np.digitize: complex numbers have no order, got dtype {dtype_of(x)}")
     plain = known(bins)
     if plain is not None and plain.size:
         steps = np.diff(plain)

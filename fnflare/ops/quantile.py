@@ -148,8 +148,11 @@ def _quantiles(
         raise TypeError(f"{name}: quantiles are of real numbers, got dtype {a.dtype}")
     if method not in _METHODS:
         raise ValueError(f"{name}: {method!r} is not a method; use one of {', '.join(_METHODS)}")
+    weak = aval_of(q).weak
     q = _asked(name, q, whole)
-    dtype = _answer_dtype(a.dtype, dtype_of(q), aval_of(q).weak, method)
+    if skip and a.size == 0:  # as NumPy, of one quantile for all that are asked for
+        return np.mean(a, axis=axis, keepdims=is_set(keepdims))
+    dtype = _answer_dtype(a.dtype, dtype_of(q), weak, method)
     axes = axes_of(axis, a.ndim)
     rows = rows_first(a, axes)
     asked = np.shape(q)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnflare.core.tracer import ADVICE, LATE
+from fnflare.core.tracer import ADVICE, BESIDE, LATE
 
 __all__: list[str] = []
 
@@ -15,8 +15,11 @@ _COUNTS = (
 )
 _SETS = "write np.unique, np.isin and np.concatenate of ff.stop_gradient(x)"
 
+_OF_PLAIN = "NumPy calls it on the plain array that it is given, beside which this tracer cannot stand; "
+
 ADVICE.update(
     {
+        "numpy.AxisConcatenator.__getitem__": "np.r_ and np.c_ have no rule; write np.concatenate and np.stack",
         "numpy.array": "use the tracer as it is; for a list of tracers write np.stack",
         "numpy.asarray": _AS_IT_IS,
         "numpy.asanyarray": _AS_IT_IS,
@@ -54,4 +57,30 @@ ADVICE.update(
         "scipy.special.multigammaln": "write the sum of scipy.special.gammaln(x - 0.5 * j) over j, and a constant",
     }
 )
+BESIDE.update(
+    {
+        "numpy.take": f"{_OF_PLAIN}write ff.at(array)[indices].get()",
+        "numpy.roll": f"{_OF_PLAIN}write ff.at(array)[(np.arange(n) - shift) % n].get()",
+        "numpy.pad": f"{_OF_PLAIN}write np.concatenate of it and the borders",
+        "numpy.full_like": f"{_OF_PLAIN}write np.broadcast_to(value, array.shape)",
+        "numpy.nan_to_num": f"{_OF_PLAIN}write np.where(np.isnan(array), value, array)",
+        "numpy.piecewise": f"{_OF_PLAIN}write np.where or np.select of what its functions give",
+        "numpy.select": f"{_OF_PLAIN}add np.ones(shape, bool) to the conditions and the default to the choices",
+        "numpy.apply_along_axis": f"{_OF_PLAIN}write ff.vmap(func1d) of the array's rows",
+    }
+)
+for _name, _beside in (
+    ("sum", "np.sum(x) + t"), ("nansum", "np.nansum(x) + t"),
+    ("prod", "np.prod(x) * t"), ("nanprod", "np.nanprod(x) * t"),
+    ("max", "np.maximum(np.max(x), t)"), ("amax", "np.maximum(np.max(x), t)"),
+    ("min", "np.minimum(np.min(x), t)"), ("amin", "np.minimum(np.min(x), t)"),
+):  # fmt: skip
+    BESIDE[f"numpy.{_name}"] = (
+        f"write np.{_name}(np.stack([t, u])) of a list, and {_beside} instead of initial=t beside a plain array"
+    )
+for _name in ("sqrt", "log", "log2", "log10", "logn", "power", "arccos", "arcsin", "arctanh"):
+    ADVICE[f"numpy.emath.{_name}"] = (
+        "the dtype of its answer depends on values; write the function of np of x.astype(complex), or of x where it is "
+        "defined"
+    )
 LATE["scipy.special"] = "fnflare.ops.scipy_special"

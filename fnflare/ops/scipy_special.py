@@ -14,9 +14,9 @@ import numpy as np
 import scipy.special as sp
 from scipy.special import _ufuncs
 
-from fnflare.core import Primitive, primitive
-from fnflare.core.tracer import UFUNC_FUNCTIONS, UFUNCS
-from fnflare.ops.elementwise import primitive_of
+from fnflare.core import Primitive, bind, dtype_of, primitive
+from fnflare.core.tracer import UFUNC_FUNCTIONS
+from fnflare.ops.elementwise import convert, primitive_of
 from fnflare.ops.special import erf, logistic, softplus
 from fnflare.ops.ufuncs import composed
 
@@ -32,7 +32,9 @@ def _special(ufunc: Any, name: str = "", *, differentiable: bool = True) -> Prim
     prim = primitive(name, ufunc, ufunc=ufunc, differentiable=differentiable)
     prim.cost(lambda ans, *avals: 30 * ans.size)
     if ufunc.nin == 1:
-        UFUNCS[ufunc] = prim
+        # SciPy knows no half precision: it is converted before, so that its gradient is converted back.
+        wide = ufunc.resolve_dtypes((np.dtype(np.float16), None))[0]
+        UFUNC_FUNCTIONS[ufunc] = lambda x: bind(prim, (convert(x, wide) if dtype_of(x) == np.float16 else x,))
     else:  # SciPy's ufuncs may let a Python number decide that they compute in float64
         composed(ufunc)(prim)
     return prim
@@ -47,7 +49,7 @@ for _theirs, _ours in ((sp.expm1, np.expm1), (sp.log1p, np.log1p), (sp.exp2, np.
     composed(_theirs)(primitive_of(_ours))
 composed(sp.exp10)(lambda x: np.power(10.0, x))
 composed(sp.cosm1)(lambda x: -2 * np.square(np.sin(0.5 * x)))
-UFUNC_FUNCTIONS[sp.round] = np.rint
+composed(sp.round)(np.rint)
 
 # -- the error function and the normal distribution ---------------------------------------------
 

@@ -89,6 +89,8 @@ def ravel(a: Any, order: Any = "C") -> Any:
 def squeeze(a: Any, axis: Any = None) -> Any:
     """NumPy's ``squeeze``."""
     shape = a.shape
+    if not shape and axis in (0, -1, (0,), (-1,)):  # NumPy lets a number have an axis here
+        return a
     axes = axes_in_order(axis, len(shape)) if axis is not None else tuple([i for i, n in enumerate(shape) if n == 1])
     if any(shape[i] != 1 for i in axes):
         raise ValueError(f"cannot squeeze axes {axes} of shape {shape}: not all of them have length one")

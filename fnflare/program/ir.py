@@ -41,6 +41,8 @@ class Literal:
     __slots__ = ("_repeated", "aval", "value")
 
     def __init__(self, value: Any) -> None:
+        if type(value) is int and abs(value) >= 2**64:  # no integer of any array has it: it is beside floats
+            value = float(value)
         self.value = value
         self.aval = aval_of(value)
         self._repeated = _UNKNOWN

@@ -10,6 +10,7 @@ whether an answer can be written into an argument that is needed no more, or int
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -100,7 +101,7 @@ class _Writer:
         """How an atom is written."""
         if type(a) is not Literal:
             return self.local[a]  # type: ignore[index]
-        if type(a.value) in (float, int) and np.isfinite(a.value):
+        if type(a.value) is int or (type(a.value) is float and math.isfinite(a.value)):
             return repr(a.value) if a.value >= 0 else f"({a.value!r})"
         return self.constant(a.value)
 

@@ -38,6 +38,12 @@ def concrete(x: Any) -> Any:
     return x
 
 
+def given(x: Any) -> Any:
+    """A leaf of an argument that may be differentiated: like `concrete`, but a Python integer, which has no derivative,
+    stays one, whose dtype gives way to that of arrays."""
+    return x if type(x) is int else concrete(x)
+
+
 def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False, real: bool = False) -> Any:
     """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fnflare import tree
 from fnflare.core import Tape, aval_of
 from fnflare.program import run_ahead
-from fnflare.transforms._call import concrete
+from fnflare.transforms._call import concrete, given
 
 
 class Recording(NamedTuple):
@@ -35,7 +35,7 @@ def is_real(x: Any) -> bool:
 def record(tape: Tape, fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -> Recording:
     """Run `fun(*primals)` on a tape, with the leaves that have a derivative as its leaves."""
     leaves, structure = tree.flatten(primals)
-    leaves = [concrete(x) for x in leaves]
+    leaves = [given(x) for x in leaves]
     with tape:
         lifted = [tape.leaf(x) if is_real(x) else x for x in leaves]
         out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])

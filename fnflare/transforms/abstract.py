@@ -37,7 +37,7 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     trace = AbstractTrace(fun)
     leaves, structure = tree.flatten((args, kwargs))
     with trace:
-        lifted = [trace.tracer(aval_of(x)) if _is_arrayish(x) else x for x in map(concrete, leaves)]
+        lifted = [trace.tracer(aval_of(x)) if _is_arrayish(concrete(x)) else x for x in leaves]
         a, k = tree.unflatten(structure, lifted)
         out = fun(*a, **k)
     return tree.map(lambda x: aval_of(concrete(x)) if _is_arrayish(concrete(x)) else x, out)

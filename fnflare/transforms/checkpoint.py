@@ -21,7 +21,7 @@ from fnflare.core.trace import open_traces
 from fnflare.program.call import call_program
 from fnflare.program.partition import Policy
 from fnflare.program.staging import stage
-from fnflare.transforms._call import concrete, copy_name, name_of
+from fnflare.transforms._call import concrete, copy_name, given, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.forward import jvp
 from fnflare.transforms.policies import nothing_saveable
@@ -97,7 +97,7 @@ def checkpoint(fun: Callable[..., Any] | None = None, *, policy: Policy | None =
         if trace_depth() == 0:
             return function(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs))
-        leaves = [concrete(x) for x in leaves]
+        leaves = [given(x) for x in leaves]
         if policy is None and all(hasattr(t, "lower") for t in open_traces()):
             return _as_written(function, leaves, structure)
         return _staged(function, leaves, structure, policy or nothing_saveable)
@@ -106,7 +106,7 @@ def checkpoint(fun: Callable[..., Any] | None = None, *, policy: Policy | None =
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, (np.ndarray, np.generic, float, Tracer))
+    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
 
 
 def _as_written(fun: Callable[..., Any], leaves: list[Any], structure: tree.TreeDef) -> Any:

@@ -35,11 +35,15 @@ from fnflare.program import Program, evaluate, run, trace_program
 from fnflare.program.closures import cell_content
 from fnflare.program.derivatives import batched
 from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
-from fnflare.transforms._call import concrete, name_of
+from fnflare.transforms._call import concrete, given, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.reverse import check_cotangent, float0, vjp
 
 __all__ = ["custom_jvp", "custom_vjp"]
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
 
 
 class _Call:
@@ -52,8 +56,8 @@ class _Call:
         self.fun = fun
         self.fixed = fixed  # the arguments at nondiff_argnums
         leaves, self.structure = tree.flatten(args)
-        self.leaves = [concrete(x) for x in leaves]
-        self.arrays = [i for i, x in enumerate(self.leaves) if isinstance(x, (np.ndarray, np.generic, float, Tracer))]
+        self.leaves = [given(x) for x in leaves]
+        self.arrays = [i for i, x in enumerate(self.leaves) if _is_array(x)]
         self.out_structure: Any = None
         self.traces: list[BatchTrace] = []  # the batching traces that it has still to come through
 
@@ -180,8 +184,8 @@ def _bind_arguments(fun: Any, nondiff: tuple[int, ...], args: Any, kwargs: Any) 
     """The differentiable arguments, the others, and `fun` with the others filled in."""
     if kwargs:
         bound = inspect.signature(fun).bind(*args, **kwargs)
-        given = [bound.signature.parameters[name].kind for name in bound.arguments]
-        if inspect.Parameter.KEYWORD_ONLY in given or inspect.Parameter.VAR_KEYWORD in given:
+        kinds = [bound.signature.parameters[name].kind for name in bound.arguments]
+        if inspect.Parameter.KEYWORD_ONLY in kinds or inspect.Parameter.VAR_KEYWORD in kinds:
             raise ArgumentError(f"{name_of(fun)} has custom rules: keyword-only arguments cannot be passed to it")
         bound.apply_defaults()
         args = bound.args

@@ -16,7 +16,7 @@ from fnflare.core import DualTrace, DualTracer, aval_of, new_linear_tape, run_ob
 from fnflare.core.aval import in_native_order
 from fnflare.errors import ArgumentError
 from fnflare.program import run_ahead
-from fnflare.transforms._call import concrete, name_of
+from fnflare.transforms._call import concrete, given, name_of
 from fnflare.transforms._record import is_real, record
 from fnflare.transforms.reverse import check_cotangent, float0
 
@@ -51,7 +51,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
 def _jvp(fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool) -> Any:
     leaves, structure = tree.flatten(primals)
-    leaves = [concrete(x) for x in leaves]
+    leaves = [given(x) for x in leaves]
     ts = check_cotangent(tangents, structure, [aval_of(x) for x in leaves], "jvp: a tangent", "its primal")
     trace = DualTrace(fun)
     with trace:

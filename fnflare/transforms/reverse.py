@@ -15,6 +15,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import Tape, aval_of, dtype_of, new_tape, observed, run_on_bottom, trace_depth, zeros
+from fnflare.core.aval import in_native_order
 from fnflare.errors import CotangentError, NonScalarLossError
 from fnflare.program import run_ahead
 from fnflare.program.staging import as_dtype
@@ -301,10 +302,12 @@ def check_cotangent(ct: Any, structure: tree.TreeDef, avals: Sequence[Any], what
         if aval.dtype.kind not in "fc":
             out.append(leaf)  # an integer has no derivative; whatever was given is not read
             continue
-        if have.dtype != aval.dtype and not have.weak and not aval.weak:
+        weak = have.weak or aval.weak
+        if have.dtype != aval.dtype and not weak and have.dtype.newbyteorder("=") != aval.dtype.newbyteorder("="):
+            name = aval.dtype.name
             raise CotangentError(
-                f"{what}: leaf {i} must have the dtype of {of}, {aval.dtype}, got {have.dtype}; "
-                f"write ct.astype(np.{aval.dtype})"
+                f"{what}: leaf {i} must have the dtype of {of}, {name}, got {have.dtype.name}; "
+                f"write ct.astype(np.{name})"
             )
-        out.append(as_dtype(leaf, aval.dtype) if have.weak else leaf)
+        out.append(as_dtype(leaf, aval.dtype) if have.weak else in_native_order(leaf))
     return out

@@ -143,6 +143,8 @@ EINSUMS = [
     ),
     Case("einsum", lambda x: np.einsum("ij->j", x, dtype=np.float64, order="C", casting="safe"), (X,)),
     Case("einsum", lambda x: np.einsum("ij->ji", x, casting="no"), (X,)),
+    Case("einsum", lambda x, y: np.einsum("ij,jk->ik", x[:, :1], y), (X, SQUARE)),
+    Case("einsum", lambda x, y: np.einsum("ij,jk->ik", x, y[:1]), (X, SQUARE)),
 ]
 
 CHOICES = [

@@ -1,0 +1,106 @@
+"""Python numbers as arguments: under every transform they give way to arrays in dtype, as NumPy has it (NEP 50)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fnflare as ff
+from fnflare import config
+
+X = np.array([0.7, 1.4], np.float32)
+
+
+def _scaled(x, n):
+    return x * n
+
+
+@ff.custom_vjp
+def _with_vjp(x, n):
+    return x * n
+
+
+_with_vjp.defvjp(lambda x, n: (x * n, n), lambda n, ct: (ct * n, None))
+
+
+@ff.custom_jvp
+def _with_jvp(x, n):
+    return x * n
+
+
+_with_jvp.defjvp(lambda primals, tangents: (primals[0] * primals[1], tangents[0] * primals[1]))
+
+
+@pytest.mark.parametrize("n", [2, 2.5])
+@pytest.mark.parametrize(
+    "f",
+    [
+        _scaled,
+        _with_jvp,
+        ff.checkpoint(_scaled),
+        ff.checkpoint(_scaled, policy=ff.checkpoint_policies.nothing_saveable),
+    ],
+)
+def test_numbers_beside_float32(f, n):
+    """The value stays in the array's dtype, whether the number is an argument or stands in the function."""
+    value, tangent = ff.jvp(f, (X, n), (X, 0))
+    assert value.dtype == tangent.dtype == np.float32
+    assert ff.vjp(f, X, n)[0].dtype == np.float32
+    assert ff.linearize(f, X, n)[0].dtype == np.float32
+    assert ff.eval_shape(f, X, n).dtype == np.float32
+    assert ff.jit(f)(X, n).dtype == np.float32
+    assert ff.vmap(lambda x: f(x, n))(X).dtype == np.float32
+    assert ff.vjp(lambda x: f(x, n), X)[0].dtype == np.float32
+
+
+def test_numbers_of_custom_vjp():
+    for n in (2, 2.5):
+        assert ff.vjp(_with_vjp, X, n)[0].dtype == np.float32
+        assert ff.vmap(lambda x: _with_vjp(x, n))(X).dtype == np.float32  # noqa: B023
+        np.testing.assert_array_equal(ff.grad(lambda x: _with_vjp(x, n).sum())(X), np.full(2, n, np.float32))  # noqa: B023
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("n", [3, 0, 2.5, True])
+def test_gradients_of_powers(n, native):
+    """Of a number that a program does not know, the gradient of a power has the dtype of its argument too."""
+    with config.override(use_native=native):
+        for f in (lambda x, n: np.sum(x**n), lambda x, n: np.sum(np.power(n, x))):
+            expected = ff.grad(f)(X, n)
+            got = ff.jit(ff.grad(f))(X, n)
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_mixed_derivative_of_a_power_at_exponent_zero():
+    """d/dy d/dx x**y is x**(y - 1) at y = 0, whichever comes first."""
+
+    def f(x, y):
+        return x**y
+
+    assert ff.grad(ff.grad(f, 0), 1)(2.0, 0.0) == 0.5
+    assert ff.grad(ff.grad(f, 1), 0)(2.0, 0.0) == 0.5
+    assert ff.jvp(lambda y: ff.jvp(lambda x: f(x, y), (2.0,), (1.0,))[1], (0.0,), (1.0,))[1] == 0.5
+    base, exponent = np.array([0.0, 0.0, 0.0, -2.0]), np.array([0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(ff.grad(lambda x: np.sum(x**exponent))(base), [0, 1, 0, 12])
+
+
+def test_tangents_and_cotangents_in_either_byte_order():
+    """Gradients are in the machine's byte order, and are taken as directions for an argument that is not."""
+    x = X.astype(X.dtype.newbyteorder())
+    gradient = ff.grad(lambda x: np.sum(np.sin(x)))(x)
+    out, tangent = ff.jvp(np.sin, (x,), (gradient,))
+    assert out.dtype.isnative and tangent.dtype.isnative
+    np.testing.assert_allclose(tangent, np.cos(X) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(ff.jvp(np.sin, (X,), (np.cos(x),))[1], np.cos(X) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(ff.linearize(np.sin, x)[1](x), np.cos(X) * X, rtol=1e-6)
+    np.testing.assert_allclose(ff.vjp(np.sin, X)[1](x)[0], np.cos(X) * X, rtol=1e-6)
+    with pytest.raises(ff.errors.CotangentError, match=r"must have the dtype of its primal, float32, got float64"):
+        ff.jvp(np.sin, (x,), (x.astype(np.float64),))
+
+
+def test_a_percentile_that_is_a_python_number():
+    """A program that is given it answers in the dtype of the elements, as NumPy does."""
+    for f in (lambda x, q: np.percentile(x, q), lambda x, q: np.quantile(x, q)):
+        for q in (0.5, 1):
+            assert ff.jit(f)(X, q).dtype == f(X, q).dtype == np.float32
