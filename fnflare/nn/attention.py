@@ -124,7 +124,7 @@ def MultiHeadAttention(
         weights = ops.softmax(scores)
         mixed = np.swapaxes(weights @ v, 1, 2)
         out = params["output"]
-        y = linear(np.reshape(mixed, (batch, steps, -1)), out["W"], out.get("b"))
+        y = linear(np.reshape(mixed, (batch, steps, out["W"].shape[0])), out["W"], out.get("b"))
         if type(inputs) is Padded:
             y = Padded(y, inputs.lengths)
             if return_weights:

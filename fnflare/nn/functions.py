@@ -328,6 +328,8 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     array([0.75, 0.25, 0.  ])
     """
     axis = axis % x.ndim
+    if not x.shape[axis]:
+        return x
     x = x - ops.stop_gradient(np.max(x, axis=axis, keepdims=True))
     # Which elements have a share is piecewise constant: to derivatives what follows is a mean over them. Those that are
     # 1 below the largest have none, which also disposes of infinities.

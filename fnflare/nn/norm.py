@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -234,8 +235,9 @@ def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
         if train:
             count, mean, var = _moments(x, mask)
             unbiased = var * (count / np.maximum(count - 1, 1)).astype(var.dtype)
-            rest = 1.0 - momentum
-            new = {"mean": momentum * running["mean"] + rest * mean, "var": momentum * running["var"] + rest * unbiased}
+            # A batch without a position, such as one of empty sequences, has nothing to say.
+            kept, rest = [np.where(count > 0, *c).astype(mean.dtype) for c in ((momentum, 1.0), (1.0 - momentum, 0.0))]
+            new = {"mean": kept * running["mean"] + rest * mean, "var": kept * running["var"] + rest * unbiased}
             store.write("BatchNorm", new)
         else:
             mean, var = running["mean"], running["var"]
@@ -251,14 +253,16 @@ def _moments(x: Any, mask: Any) -> tuple[Any, Any, Any]:
     """The number of positions, and the mean and biased variance of each feature over them."""
     axes = tuple(range(x.ndim - 1))
     if mask is None:
-        count = np.float64(x.size // x.shape[-1])
+        count = np.float64(math.prod(x.shape[:-1]))
+        if not count:
+            return count, np.sum(x, axis=axes), np.sum(x, axis=axes)
         mean = np.mean(x, axis=axes)
         centred = x - mean
         return count, mean, np.mean(centred * centred, axis=axes)
     others = int(np.prod(x.shape[2:-1], dtype=int))
-    count = np.maximum(np.sum(mask) * others, 1)
+    count = np.sum(mask) * others
     weight = np.reshape(mask, (*mask.shape, *(1,) * (x.ndim - 2))).astype(x.dtype)
-    share = (1.0 / count).astype(x.dtype)
+    share = (1.0 / np.maximum(count, 1)).astype(x.dtype)
     mean = np.sum(np.where(weight > 0, x, 0.0), axis=axes) * share
     centred = np.where(weight > 0, x - mean, 0.0)
     return count, mean, np.sum(centred * centred, axis=axes) * share

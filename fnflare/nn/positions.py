@@ -34,7 +34,7 @@ def sinusoidal_positions(steps: int, features: int, base: float = 10000.0, dtype
     """
     features = positive_int("sinusoidal_positions", "features", features)
     angles = np.arange(steps)[:, None] * _base("sinusoidal_positions", base) ** (-np.arange(0, features, 2) / features)
-    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(steps, -1)
+    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(steps, 2 * angles.shape[1])
     return waves[:, :features].astype(dtype)
 
 

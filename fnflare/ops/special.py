@@ -97,8 +97,8 @@ def _softmax_kernel(x: Any, *, axis: Any) -> Any:
 
 
 def _finite_max(x: Any, axis: Any) -> Any:
-    """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan."""
-    top = _max(x, axis, None, None, True)
+    """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan, or of nothing."""
+    top = _max(x, axis, None, None, True, -np.inf)
     finite = np.isfinite(top)
     return top if finite.all() else np.where(finite, top, np.zeros_like(top))
 
@@ -115,7 +115,8 @@ _softmax.cost(lambda ans, x, **_: 5 * ans.size)
 
 def _log_softmax_kernel(x: Any, *, axis: Any) -> Any:
     out = x - _finite_max(x, axis)
-    out -= np.log(_sum(kernels.exp(out), axis, None, None, True))
+    if out.size:  # the logarithm of a sum of nothing is no business of anybody's
+        out -= np.log(_sum(kernels.exp(out), axis, None, None, True))
     return out
 
 
