@@ -65,7 +65,8 @@ def SinusoidalPositions(base: float = 10000.0) -> Layer:
         shape: Shape = getattr(inputs, "shape", ())
         if len(shape) != 3:
             raise mismatch(kind, "(N, T, features)", inputs)
-        return inputs + sinusoidal_positions(shape[1], shape[2], base, inputs.dtype)
+        dtype = inputs.dtype if inputs.dtype.kind == "f" else np.float64
+        return inputs + sinusoidal_positions(shape[1], shape[2], base, dtype)
 
     return layer(kind, init, apply, lambda shape, out, params: units_of(out))
 

@@ -98,7 +98,9 @@ def _softmax_kernel(x: Any, *, axis: Any) -> Any:
 
 def _finite_max(x: Any, axis: Any) -> Any:
     """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan, or of nothing."""
-    top = _max(x, axis, None, None, True, -np.inf)
+    if not x.size:
+        return np.zeros((), x.dtype)
+    top = _max(x, axis, None, None, True)
     finite = np.isfinite(top)
     return top if finite.all() else np.where(finite, top, np.zeros_like(top))
 
@@ -152,17 +154,23 @@ _batches(_logsumexp)
 _logsumexp.cost(lambda ans, x, **_: 4 * x.size)
 
 
+def _floating(x: Any) -> Any:
+    """An array of floating dtype: of integers and booleans float64."""
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    return x if x.dtype.kind in "fc" else x.astype(np.float64)
+
+
 def softmax(x: Any, axis: int = -1) -> Any:
     """``exp(x) / sum(exp(x))`` along an axis, without overflow.
 
     Args:
-        x: an array of floating dtype.
+        x: an array; integers count as float64.
         axis: the axis whose elements shall sum to one.
 
     >>> softmax(np.array([0.0, 0.0, 1000.0]))
     array([0., 0., 1.])
     """
-    return bind(_softmax, (x,), {"axis": axis})
+    return bind(_softmax, (_floating(x),), {"axis": axis})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
@@ -171,19 +179,19 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    return bind(_log_softmax, (x,), {"axis": axis})
+    return bind(_log_softmax, (_floating(x),), {"axis": axis})
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """``log(sum(exp(x)))`` over axes, without overflow.
 
     Args:
-        x: an array of floating dtype.
+        x: an array; integers count as float64.
         axis: an axis, a tuple of axes, or None for all.
         keepdims: whether to keep the axes, with length one.
 
     >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
     True
     """
-    out = bind(_logsumexp, (x,), {"axis": axis})
+    out = bind(_logsumexp, (_floating(x),), {"axis": axis})
     return out if keepdims else np.squeeze(out, axis=axis if axis is not None else tuple(range(len(np.shape(x)))))
