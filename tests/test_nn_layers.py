@@ -290,6 +290,11 @@ def test_attention_with_a_mask_sees_only_what_the_mask_shows():
     assert np.all(np.isfinite(nowhere))
     with pytest.raises(ShapeError, match=r"expected a mask of shape \(4, 4\)"):
         layer.apply(params, x, mask=np.ones((3, 5), bool))
+    with pytest.raises(ShapeError, match=r"or \(3, 2, 4, 4\), got \(2, 4, 4\)"):
+        layer.apply(params, x, mask=np.ones((2, 4, 4), bool))
+    # A mask that is added to the scores elsewhere says the opposite.
+    with pytest.raises(DtypeError, match=r"a mask of booleans, .* got float64; .* write mask == 0"):
+        layer.apply(params, x, mask=np.where(lower, 0.0, -np.inf))
 
 
 def test_attention_with_a_head_size_of_its_own():

@@ -160,6 +160,16 @@ def test_several_weights_of_a_recurrent_layer():
     check_jit(layer.apply, doubled(params), normal(2, 4, 2))
 
 
+def test_weight_norm_of_a_weight_of_zeros_is_zero():
+    layer, x = nn.WeightNorm(nn.Dense(3, W_init=nn.zeros)), normal(2, 4)
+    _, params = layer.init(random.key(0), (-1, 4))
+    np.testing.assert_array_equal(layer.apply(params, x), np.zeros((2, 3)))
+    params["W"]["g"][:] = 1  # it is to move from here
+    gradient = ff.grad(lambda params: np.sum(layer.apply(params, x)))(params)
+    assert np.all(np.isfinite(gradient["W"]["g"]))
+    assert np.all(gradient["W"]["v"] != 0)
+
+
 def test_weight_norm_of_a_layer_that_is_within_another_names_its_path():
     model = nn.serial(hidden=nn.WeightNorm(nn.Dense(3)))
     _, params = model.init(random.key(0), (-1, 4))
