@@ -21,7 +21,8 @@ class Padded(NamedTuple):
     """A batch of N sequences, padded at their ends to a common length T.
 
     Attributes:
-        values: array of shape (N, T, ...); what stands at and past a sequence's length is padding.
+        values: array of shape (N, T, ...); what stands at and past a sequence's length is padding, finite numbers that
+            no output depends on (layers multiply some of it by zero).
         lengths: integer array of shape (N,), each between 0 and T.
 
     >>> batch = pad([[1, 2, 3], [4]])

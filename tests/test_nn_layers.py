@@ -290,6 +290,11 @@ def test_attention_with_a_mask_sees_only_what_the_mask_shows():
     assert np.all(np.isfinite(nowhere))
     with pytest.raises(ShapeError, match=r"expected a mask of shape \(4, 4\)"):
         layer.apply(params, x, mask=np.ones((3, 5), bool))
+    with pytest.raises(ShapeError, match=r"or \(3, 2, 4, 4\), got \(2, 4, 4\)"):
+        layer.apply(params, x, mask=np.ones((2, 4, 4), bool))
+    # A mask that is added to the scores elsewhere says the opposite.
+    with pytest.raises(DtypeError, match=r"a mask of booleans, .* got float64; .* write mask == 0"):
+        layer.apply(params, x, mask=np.where(lower, 0.0, -np.inf))
 
 
 def test_attention_with_a_head_size_of_its_own():
@@ -365,6 +370,48 @@ def test_words_that_an_embedding_does_not_have():
         layer.apply(params, [[2, 3]])
 
 
+def test_negative_words_are_not_counted_from_the_end():
+    layer = nn.Embedding(7, 3)
+    _, params = layer.init(random.key(0), (-1, -1))
+    for layer in (nn.Embedding(7, 3), nn.FixedEmbedding(params["W"]), nn.EmbeddingBag(7, 3)):
+        with pytest.raises(ArgumentError, match="words 0 to 6, got words from -1 to 2"):
+            layer.apply(params, np.array([[2, -1]]))
+        with pytest.raises(ArgumentError, match="words 0 to 6, got words from -1 to 2"):
+            layer.apply(params, nn.Padded(np.array([[2, -1]]), np.array([2])))
+    # Past the end of a sequence -1 may stand for nothing.
+    y = nn.Embedding(7, 3).apply(params, nn.pad([[2, 3], [4]], value=-1))
+    np.testing.assert_array_equal(y.values[1, 0], params["W"][4])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.MaxPool(3, strides=1, padding="SAME"), (2, 5, 1)),
+        (nn.MaxPool(3, strides=1, padding="SAME", return_indices=True), (2, 5, 1)),
+        (nn.AdaptiveMaxPool(3), (2, 5, 1)),
+        (nn.AdaptiveAvgPool(3), (2, 5, 1)),
+        (nn.AvgPool(3, strides=1, padding="SAME"), (2, 5, 1)),
+        (nn.Upsample(2, mode="linear"), (2, 5, 1)),
+        (nn.Upsample(size=7, mode="linear", align_corners=True), (2, 5, 1)),
+        (nn.SinusoidalPositions(), (2, 5, 4)),
+        (nn.Softmax, (2, 5)),
+        (nn.LogSoftmax, (2, 5)),
+        (nn.Sparsemax, (2, 5)),
+    ],
+)
+def test_integers_give_what_the_same_numbers_as_floats_give(layer, shape):
+    x = np.random.default_rng(0).integers(-9, 9, shape)
+    for apply in (layer.apply, ff.jit(layer.apply)):
+        tree.map(np.testing.assert_array_equal, apply((), x), apply((), x.astype(np.float64)))
+
+
+def test_maxima_of_a_padded_batch_of_integers():
+    batch = nn.Padded(np.array([[[-3], [9]], [[-5], [-4]]]), np.array([1, 2]))
+    np.testing.assert_array_equal(nn.GlobalMaxPool.apply((), batch), [[-3], [-4]])
+    pooled = nn.MaxPool(2, strides=1, padding=[(0, 1)]).apply((), batch)
+    np.testing.assert_array_equal(pooled.values[:, 0], [[-3], [-4]])
+
+
 # -- errors ---------------------------------------------------------------------------------------
 
 
@@ -388,6 +435,14 @@ def test_words_that_an_embedding_does_not_have():
         (nn.GlobalAvgPool, (-1, -1, 5), np.zeros((2, 0, 5)), "at least one position"),
         (nn.Flatten, (-1, 5), np.zeros(5), r"Flatten expected inputs \(N, \.\.\.\), got \(5,\)"),
         (nn.MultiHeadAttention(1), (-1, -1, 5), np.zeros((2, 5)), r"expected inputs \(N, T, 5\), got \(2, 5\)"),
+        (nn.Glu, (-1, 4), [1.0, 2.0], "Glu expected inputs an array, got list"),
+        (nn.Sparsemax, (-1, 4), [1.0, 2.0], "Sparsemax expected inputs an array, got list"),
+        (nn.Relu, (-1, 4), None, "Relu expected inputs an array, got NoneType"),
+        (nn.PRelu(), (-1, 4), [1.0, 2.0], "PRelu expected inputs an array, got list"),
+        (nn.RRelu(), (-1, 4), [1.0, 2.0], "RRelu expected inputs an array, got list"),
+        (nn.FanInSum, ((-1, 3),) * 2, (np.ones((2, 3)), np.ones((3, 3))), r"\(2, 3\) and \(3, 3\) do not add"),
+        (nn.FanInConcat(), ((-1, 3),) * 2, (np.ones((2, 3)), np.ones((3, 3))), "FanInConcat: .* do not fit together"),
+        (nn.residual(nn.elementwise(lambda x: x[1:])), (-1, 3), np.ones((3, 3)), "do not add"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named_with_the_layers_path(layer, input_shape, inputs, message):

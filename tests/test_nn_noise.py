@@ -126,3 +126,17 @@ def test_masks_that_are_shared_need_axes_to_be_shared_along():
         ShapeError, match=r"^in layer 'drop': VariationalDropout expected inputs \(N, T, ...\), got \(2"
     ):
         nn.serial(drop=nn.VariationalDropout(0.5)).apply({"drop": ()}, normal(2, 4), key=random.key(0), train=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("layer", [nn.Dropout(0.3), nn.AlphaDropout(0.3), nn.GaussianDropout(0.3), nn.RRelu()])
+def test_noise_keeps_every_floating_dtype(layer, dtype):
+    y = layer.apply((), np.ones((4, 5), dtype), key=random.key(0), train=True)
+    assert y.dtype == dtype
+    assert np.all(np.isfinite(y))
+
+
+def test_gaussian_noise_of_integers_is_not_cut_off():
+    y = nn.GaussianDropout(0.3).apply((), np.ones((4, 5), int), key=random.key(0), train=True)
+    assert y.dtype == np.float64
+    assert np.any(y != np.round(y))

@@ -109,6 +109,22 @@ def test_a_sequence_without_elements_is_normalised_to_something_finite():
 # -- weights --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", [nn.LayerNorm, nn.RMSNorm, nn.BatchNorm])
+def test_normalisation_without_parameters_is_that_with_ones_and_zeros(make):
+    x = normal(5, 4).astype(np.float32)
+    plain, full = make(affine=False), make()
+    if make is nn.BatchNorm:
+        plain, full = nn.with_state(plain), nn.with_state(full)
+    (shape, none, *state), (_, params, *_) = plain.init(None, (-1, 4)), full.init(None, (-1, 4))
+    assert (shape, none) == ((-1, 4), ())
+    for train in (False, True):
+        y, expected = plain.apply(none, *state, x, train=train), full.apply(params, *state, x, train=train)
+        tree.map(np.testing.assert_array_equal, y, expected)
+        assert all(leaf.dtype == np.float32 for leaf in tree.leaves(y))
+    with pytest.raises(ShapeError, match=f"{make.__name__} expected inputs"):
+        plain.apply(none, *state, np.float32(1))
+
+
 def test_weight_norm_is_torchs():
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     layer = nn.WeightNorm(nn.Dense(3))
@@ -158,6 +174,16 @@ def test_several_weights_of_a_recurrent_layer():
     _, params = layer.init(random.key(0), (-1, -1, 2))
     assert tree.map(np.shape, params)["U"] == {"g": (12,), "v": (3, 12)}
     check_jit(layer.apply, doubled(params), normal(2, 4, 2))
+
+
+def test_weight_norm_of_a_weight_of_zeros_is_zero():
+    layer, x = nn.WeightNorm(nn.Dense(3, W_init=nn.zeros)), normal(2, 4)
+    _, params = layer.init(random.key(0), (-1, 4))
+    np.testing.assert_array_equal(layer.apply(params, x), np.zeros((2, 3)))
+    params["W"]["g"][:] = 1  # it is to move from here
+    gradient = ff.grad(lambda params: np.sum(layer.apply(params, x)))(params)
+    assert np.all(np.isfinite(gradient["W"]["g"]))
+    assert np.all(gradient["W"]["v"] != 0)
 
 
 def test_weight_norm_of_a_layer_that_is_within_another_names_its_path():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -158,3 +159,41 @@ def test_multi_transform_leaves_its_arguments_alone() -> None:
 def test_what_does_not_fit_is_named(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make().init(PARAMS)
+
+
+# -- patterns that are regular expressions, and masks that are none -------------------------------------------------
+
+LAYERS = {"layers": {str(i): {"W": np.ones(1), "b": np.ones(1)} for i in range(3)}, "head": {"W": np.ones(1)}}
+
+
+def moved(opt):
+    updates, _ = opt.update(LAYERS, opt.init(LAYERS), LAYERS)
+    return {tree.path_str(path) for path, u in tree.leaves_with_path(updates) if np.any(u)}
+
+
+def test_regular_expressions_of_paths():
+    first = re.compile(r"layers/[01]/.*")
+    rest = {"layers/2/W", "layers/2/b", "head/W"}
+    assert moved(optim.chain(optim.sgd(0.1), optim.freeze(first))) == rest
+    assert moved(optim.chain(optim.sgd(0.1), optim.freeze(first, "head/*"))) == rest - {"head/W"}
+    assert moved(optim.selective_transform(optim.adam(0.1), freeze_mask=first)) == rest
+    assert moved(optim.selective_transform(optim.adam(0.1), freeze_mask=(first, "*/b"))) == rest - {"layers/2/b"}
+    opt = optim.by_path({first: optim.set_to_zero(), "*/b": optim.adam(0.1)}, default=optim.sgd(0.1))
+    assert moved(opt) == rest
+    assert set(opt.init(LAYERS).inner_states) == {"*", "*/b", r"layers/[01]/.*"}
+    # Whole paths, as of shell patterns.
+    with pytest.raises(ArgumentError, match="'layers' matches no path"):
+        optim.freeze(re.compile("layers")).init(LAYERS)
+
+
+def test_a_regular_expression_that_is_not_compiled_is_pointed_out():
+    with pytest.raises(ArgumentError, match=r"for a regular expression write re.compile\(...\)"):
+        optim.freeze("layers/.*").init(LAYERS)
+
+
+@pytest.mark.parametrize("mask", ["*/W", re.compile("W"), {"layers": "*", "head": False}, 1])
+def test_a_mask_is_made_of_booleans(mask):
+    with pytest.raises(ArgumentError, match=r"write mask_by_path\('\*/W'\)"):
+        optim.adamw(0.1, mask=mask)
+    with pytest.raises(ArgumentError, match="a mask is a tree of booleans"):
+        optim.masked(optim.sgd(0.1), mask)

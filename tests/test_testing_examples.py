@@ -1,6 +1,7 @@
 """The examples of failing laws of functions: small, made of literals, and failing in the same way when they are run."""
 
 import functools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, testing, tree
+from fnflare.errors import UnsupportedError
 from fnflare.testing import LawError
 from fnflare.testing.shrinking import shrink
 from fnflare.testing.writing import Writer
@@ -131,6 +133,63 @@ def test_check_jit():
 def test_check_jit_of_numbers_that_are_not():
     with np.errstate(all="ignore"):
         testing.check_jit(lambda x: np.log(x), (np.array([-1.0, 0.0, 1.0]),))
+
+
+@ff.custom_vjp
+def doubled(x):
+    return x * 2
+
+
+doubled.defvjp(lambda x: (x * 2, None), lambda _, ct: (3 * ct,))
+
+
+@ff.custom_jvp
+def exponential(x):
+    return np.exp(x)
+
+
+@exponential.defjvp
+def exponential_jvp(primals, tangents):
+    return np.exp(primals[0]), tangents[0]
+
+
+def halved(x):
+    return x / 2
+
+
+half = ff.custom_vjp(halved)
+half.defvjp(lambda x: (x / 2, None), lambda _, ct: (ct,))
+
+
+def test_rules_of_ones_own_are_in_the_example():
+    for f, small in ((doubled, "doubled.defvjp("), (half, "halved_with_rules = ff.custom_vjp(halved)")):
+        fails(testing.check_grads, f, (normal(3),), order=1, modes=("rev",), match="vjp: the cotangent", small=small)
+        fails(testing.check_model, lambda x, f=f: np.sum(f(x)), normal(3), match="check_model", small=small)
+    for f, small in ((exponential, "exponential.defjvp(exponential_jvp)"), (crooked, "crooked.defjvp(rule)")):
+        fails(testing.check_grads, f, (normal(3),), order=1, match="jvp: the tangent", small=small)
+
+
+def test_where_there_is_no_forward_mode_reverse_mode_can_be_checked_alone():
+    with pytest.raises(UnsupportedError) as caught:
+        testing.check_grads(half, (normal(3),), order=1)
+    assert caught.value.__notes__ == ['check_grads: modes=("rev",) checks reverse mode alone']
+
+
+def writes(x):
+    if isinstance(x, np.ndarray):
+        x[0] = 1.0
+    return x * 2
+
+
+@pytest.mark.parametrize("check", [testing.check_jit, testing.check_vmap, partial(testing.check_grads, order=1)])
+def test_writing_into_an_argument_is_found_and_undone(check):
+    x = normal(2, 3)
+    before = x.copy()
+    with pytest.raises(LawError, match="arguments: the function writes into its arguments, leaf '0'") as caught:
+        check(writes, (x,))
+    np.testing.assert_array_equal(x, before)
+    with pytest.raises(LawError, match="the function writes into its arguments"):
+        exec(compile(caught.value.example, "<pasted>", "exec"), {"__name__": "pasted"})
 
 
 def test_check_model():

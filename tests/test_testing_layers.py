@@ -1,6 +1,7 @@
 """`check_layer`: every public layer keeps the laws, and layers that break one are found, with an example that fails in
 the same way when it is pasted."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -121,6 +122,19 @@ def noise_with_another_error():
     return scale(apply)
 
 
+def draws_twice_from_one_key():
+    def apply(params, inputs, *, key=None, train=False):
+        if not train:
+            return inputs * params["scale"]
+        if key is None:
+            raise MissingKeyError(f"{scoping.where()}the noise draws in training: give a key")
+        one = random.split(key)[0]
+        kept = random.bernoulli(one, 0.5, inputs.shape)
+        return inputs * params["scale"] * kept + random.normal(one, inputs.shape).astype(inputs.dtype)
+
+    return scale(apply)
+
+
 def noise_in_evaluation():
     def apply(params, inputs, *, key=None, train=False):
         noise = 0.0 if key is None else random.normal(key, inputs.shape).astype(inputs.dtype)
@@ -143,6 +157,18 @@ def wrong_derivative():
             return x**3
 
         cube.defjvps(lambda t, out, x: 2 * x**2 * t)
+        return cube(inputs * params["scale"])
+
+    return scale(apply)
+
+
+def wrong_reverse_derivative():
+    def apply(params, inputs, *, key=None, train=False):
+        @ff.custom_vjp
+        def cube(x):
+            return x**3
+
+        cube.defvjp(lambda x: (x**3, x), lambda x, ct: (2 * ct * x**2,))
         return cube(inputs * params["scale"])
 
     return scale(apply)
@@ -225,9 +251,11 @@ BROKEN = [
     (remembers, "pure: twice", "two calls with the same arguments and train=False differ"),
     (noise_without_a_complaint, "keys: missing", "without one apply raises no MissingKeyError"),
     (noise_with_another_error, "keys: error", "with train=True and no key apply raises"),
+    (draws_twice_from_one_key, "keys: reuse", "draws from one key more than once"),
     (noise_in_evaluation, "keys: evaluation", "with train=False the outputs depend on the key"),
     (mixes_the_batch, "batch", "but alone it gives 0"),
     (wrong_derivative, "gradients: jvp: the tangent", "but finite differences give"),
+    (wrong_reverse_derivative, "gradients: vjp: the cotangent", "but finite differences give"),
     (loses_a_gradient, "gradients: jvp: the tangent", "but finite differences give"),
     (changes_its_key, "init", "changes the key that it is given"),
     (gives_a_dict, "shapes", r"init foretells \(-1, 1\) for inputs \(-1, 1\), apply gives a dict"),
@@ -356,4 +384,88 @@ def test_inputs_may_be_given_and_are_in_the_example():
     with pytest.raises(LawError, match=r"apply gives") as caught:
         check_layer(layer, (2, 2), inputs=lambda rng, shape: rng.integers(4, 5, shape), laws=["shapes"])
     assert "inputs=(lambda rng, shape: rng.integers(4, 5, shape))" in caught.value.example
+    run_example(caught.value)
+
+
+# -- layers of users' own that keep the laws ----------------------------------------------------------------------
+
+
+@ff.custom_vjp
+def square(x):
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, ct: (2 * ct * x,))
+
+
+@dataclasses.dataclass
+class Gain:
+    """A layer as methods of an object."""
+
+    start: float
+    wide: bool = False
+
+    def init(self, key, input_shape):
+        return input_shape, {"gain": np.full(input_shape[-1], self.start, np.float64 if self.wide else np.float32)}
+
+    def apply(self, params, inputs, *, key=None, train=False):
+        return inputs * params["gain"]
+
+
+def of_parts(rng, shape):
+    return {name: rng.standard_normal(shape).astype(np.float32) for name in ("a", "b")}
+
+
+def cut_off(rng, shape):
+    lengths = rng.integers(0, shape[1] + 1, shape[0])
+    return nn.Padded(rng.standard_normal(shape).astype(np.float32), lengths)
+
+
+def mean_of_words(params, batch, *, key=None, train=False):
+    real = np.where(batch.mask()[:, :, None], batch.values, np.zeros((), batch.values.dtype))
+    return np.sum(real, axis=1) / np.maximum(batch.lengths, 1)[:, None].astype(real.dtype)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "options"),
+    [
+        (scale(lambda p, x, *, key=None, train=False: square(x * p["scale"])), (-1, 3), {}),
+        ((Gain(2.0).init, Gain(2.0).apply), (-1, 3), {"order": 2}),
+        (scale(lambda p, x, *, key=None, train=False: x["a"] * p["scale"] + x["b"]), (-1, 3), {"inputs": of_parts}),
+        (nn.Layer(lambda key, shape: ((shape[0], shape[2]), ()), mean_of_words), (-1, -1, 3), {"inputs": cut_off}),
+        (
+            nn.Layer(lambda key, shape: (shape[:1], ()), lambda p, x, *, key=None, train=False: np.argmax(x, axis=-1)),
+            (-1, 3),
+            {},
+        ),
+        (
+            nn.Layer(
+                lambda key, shape: (
+                    shape,
+                    {"w": np.ones(shape[-1], np.float32), "order": np.arange(3)[::-1], "b": None},
+                ),
+                lambda p, x, *, key=None, train=False: x * p["w"] + p["order"].astype(x.dtype),
+            ),
+            (-1, 3),
+            {},
+        ),
+    ],
+    ids=["custom_vjp", "methods", "dict", "padded", "integers out", "integers among parameters"],
+)
+def test_layers_of_users_own_keep_the_laws(layer, shape, options):
+    check_layer(layer, shape, **options)
+
+
+def test_layers_that_are_methods_are_written_out():
+    class Plain(Gain):
+        def __init__(self, start):
+            super().__init__(start, wide=True)
+
+    with pytest.raises(LawError, match="is float64") as caught:
+        check_layer((Gain(2.0, wide=True).init, Gain(2.0).apply), (-1, 3))
+    assert "Gain(start=2.0, wide=True).init" in caught.value.example
+    run_example(caught.value)
+    layer = Plain(2.0)
+    with pytest.raises(LawError, match="is float64") as caught:
+        check_layer((layer.init, layer.apply), (-1, 3))
     run_example(caught.value)

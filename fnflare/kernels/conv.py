@@ -231,6 +231,8 @@ def _conv_groups(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, 
     if w.shape[-2] * filters <= _FEW_PRODUCTS:
         return _conv_few(x, w, out, strides, padding, dilation)
     y = np.empty((groups, count, *out, filters), dtype)
+    if not count:  # of no examples there is no matrix to take blocks of
+        return y
     matrix = w.reshape(groups, -1, filters)
     if _is_large(count, matrix.shape[1], out, dtype):
         for group in range(groups):
@@ -250,6 +252,8 @@ def _filter_grad_groups(
     dtype = np.result_type(x, ct)
     if channels * filters <= _FEW_PRODUCTS:
         return _filter_grad_few(x, ct, filter_shape, strides, padding, dilation)
+    if not count:
+        return np.zeros(filter_shape, dtype)
     w = np.empty((groups, width, filters), dtype)
     if _is_large(count, width, out, dtype):
         for group in range(groups):
@@ -271,6 +275,8 @@ def _input_grad_groups(
     dtype = np.result_type(ct, w)
     if channels * filters <= _FEW_PRODUCTS:
         return _input_grad_few(ct, w, input_shape, strides, padding, dilation)
+    if not count:
+        return np.zeros(input_shape, dtype)
     matrix = w.reshape(groups, -1, filters).swapaxes(1, 2)
     rows = ct.reshape(groups, count * math.prod(out), filters)
     if _is_pointwise(window, strides, padding):

@@ -83,16 +83,21 @@ def _pointwise(name: str, f: Callable[[Any], Any], flops_each: int) -> Layer:
     def init(key: Any, input_shape: Any) -> tuple[Any, Any]:
         return input_shape, ()
 
-    return layer(name, init, _on_values(f), lambda shape, out, params: flops_each * units_of(out))
+    return layer(name, init, _on_values(name, f), lambda shape, out, params: flops_each * units_of(out))
 
 
-def _on_values(f: Callable[[Any], Any]) -> Any:
+def _on_values(name: str, f: Callable[[Any], Any]) -> Any:
     """The apply of a layer that is a function of arrays, and of a `Padded` batch's values."""
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         if type(inputs) is Padded:
             return Padded(f(inputs.values), inputs.lengths)
-        return f(inputs)
+        try:
+            return f(inputs)
+        except (AttributeError, TypeError) as error:
+            if hasattr(inputs, "dtype"):
+                raise
+            raise mismatch(name, "an array", inputs) from error
 
     return apply
 
@@ -114,7 +119,7 @@ def _glu() -> Layer:
             raise ShapeError(f"{scoping.where()}Glu halves the features, whose number is odd; got shape {input_shape}")
         return (*input_shape[:-1], features // 2), ()
 
-    return layer("Glu", init, _on_values(F.glu), lambda shape, out, params: 5 * units_of(out))
+    return layer("Glu", init, _on_values("Glu", F.glu), lambda shape, out, params: 5 * units_of(out))
 
 
 #: The layer that returns its inputs, whatever they are.
@@ -196,6 +201,8 @@ def PRelu(*, shared: bool = False, slope_init: Initializer = _QUARTER) -> Layer:
         if type(inputs) is Padded:
             return Padded(apply(params, inputs.values), inputs.lengths)
         slope = params["slope"]
+        if not hasattr(inputs, "dtype"):
+            raise mismatch("PRelu", "an array", inputs)
         if slope.ndim and np.shape(inputs)[-1:] != slope.shape:
             raise mismatch("PRelu", f"(..., {slope.shape[0]})", inputs)
         return F.prelu(inputs, slope)
@@ -226,6 +233,8 @@ def RRelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         if type(inputs) is Padded:
             return Padded(apply(params, inputs.values, key=key, train=train), inputs.lengths)
+        if not hasattr(inputs, "dtype"):
+            raise mismatch("RRelu", "an array", inputs)
         if not train:
             return F.leaky_relu(inputs, (lower + upper) / 2)
         if key is None:

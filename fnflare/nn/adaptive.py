@@ -10,6 +10,7 @@ import numpy as np
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.layer import Layer, Shape, layer, mismatch, positive_int, units_of
+from fnflare.nn.windows import least
 from fnflare.padded import Padded
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool"]
@@ -101,9 +102,9 @@ def _reduced(x: Any, sizes: list[int], largest: bool) -> Any:
         shape = (*[1] * (axis // 2 + 1), len(real), *[1] * (len(sizes) - axis // 2))
         count = count * (np.sum(real, 1) / real.shape[1]).reshape(shape)
     if largest:
-        return np.max(np.where(mask, x, np.asarray(-np.inf, x.dtype)) if reals else x, axis=inner)
+        return np.max(np.where(mask, x, np.asarray(least(x.dtype), x.dtype)) if reals else x, axis=inner)
     total = np.sum(np.where(mask, x, np.zeros((), x.dtype)) if reals else x, axis=inner)
-    return total / count.astype(x.dtype)
+    return total / count.astype(x.dtype if x.dtype.kind == "f" else np.float64)
 
 
 def _parts(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:

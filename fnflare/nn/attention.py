@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops, random
-from fnflare.errors import ArgumentError, ShapeError
+from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.functions import linear
 from fnflare.nn.initializers import Initializer, glorot_uniform, zeros
@@ -65,6 +65,8 @@ def MultiHeadAttention(
 
     Raises:
         ArgumentError: a setting is out of range.
+        DtypeError: when applied, the mask is not of booleans.
+        ShapeError: when applied, the inputs or the mask have other shapes.
 
     >>> shape, params = MultiHeadAttention(4).init(random.key(0), (-1, -1, 32))
     >>> shape, params["query"]["W"].shape
@@ -117,14 +119,14 @@ def MultiHeadAttention(
         if rotary:
             q, k = turned(q), turned(k)
         scores = (q @ np.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5
-        seen = _visible(inputs, steps, causal, mask)
+        seen = _visible(inputs, (batch, heads, steps, steps), causal, mask)
         if seen is not None:
             # The least finite number, not -inf: a row that sees nothing then has no nan.
             scores = np.where(seen, scores, np.asarray(np.finfo(scores.dtype).min))
         weights = ops.softmax(scores)
         mixed = np.swapaxes(weights @ v, 1, 2)
         out = params["output"]
-        y = linear(np.reshape(mixed, (batch, steps, -1)), out["W"], out.get("b"))
+        y = linear(np.reshape(mixed, (batch, steps, out["W"].shape[0])), out["W"], out.get("b"))
         if type(inputs) is Padded:
             y = Padded(y, inputs.lengths)
             if return_weights:
@@ -146,15 +148,23 @@ def _heads(x: Any, heads: int) -> Any:
     return np.swapaxes(np.reshape(x, (batch, steps, heads, inner // heads)), 1, 2)
 
 
-def _visible(inputs: Any, steps: int, causal: bool, mask: Any) -> Any:
-    """Where positions may look, to broadcast against (N, heads, T, T); None for everywhere."""
+def _visible(inputs: Any, size: Shape, causal: bool, mask: Any) -> Any:
+    """Where positions may look, to broadcast against `size`, (N, heads, T, T); None for everywhere."""
+    steps = size[-1]
     seen = None
     if mask is not None:
-        shape = np.shape(mask)
-        if len(shape) not in (2, 3, 4) or shape[-2:] != (steps, steps):
+        mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+        if mask.dtype.kind != "b":
+            raise DtypeError(
+                f"{scoping.where()}MultiHeadAttention expected a mask of booleans, true where a position may be "
+                f"looked at, got {mask.dtype}; of numbers to be added, 0 and -inf, write mask == 0"
+            )
+        shape = mask.shape
+        wide = (shape[0], 1, *shape[1:]) if len(shape) == 3 else shape
+        if len(shape) not in (2, 3, 4) or any(n not in (1, m) for n, m in zip(wide[::-1], size[::-1], strict=False)):
             raise ShapeError(
                 f"{scoping.where()}MultiHeadAttention expected a mask of shape ({steps}, {steps}), "
-                f"(N, {steps}, {steps}) or (N, heads, {steps}, {steps}), got {shape}"
+                f"({size[0]}, {steps}, {steps}) or {size}, got {shape}"
             )
         seen = mask[:, None] if len(shape) == 3 else mask
     if causal:

@@ -276,7 +276,12 @@ def FanInConcat(axis: int = -1) -> Layer:
         _check_branches("FanInConcat", "one input for each branch", inputs, None)
         first = inputs[0]
         if type(first) is not Padded:
-            return np.concatenate(inputs, axis=axis)
+            try:
+                return np.concatenate(inputs, axis=axis)
+            except ValueError:
+                shapes = [np.shape(x) for x in inputs]
+                message = f"{scoping.where()}FanInConcat: inputs of shapes {shapes} do not fit together"
+                raise ShapeError(message) from None
         if axis % first.values.ndim < 2:
             raise ArgumentError(
                 f"{scoping.where()}FanInConcat: axis={axis} is that of the batch or of time, "
@@ -430,7 +435,11 @@ def add(x: Any, y: Any) -> Any:
         return Padded(x.values + y.values, x.lengths)
     if type(x) is Padded or type(y) is Padded:
         raise ShapeError(f"{scoping.where()}a Padded batch and an array do not add; one branch has lost the lengths")
-    return x + y
+    try:
+        return x + y
+    except ValueError:
+        shapes = f"{np.shape(x)} and {np.shape(y)}"
+        raise ShapeError(f"{scoping.where()}arrays of shapes {shapes} do not add; branches keep one shape") from None
 
 
 def shape_of(inputs: Any) -> Any:

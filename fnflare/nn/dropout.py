@@ -104,7 +104,9 @@ def GaussianDropout(rate: float) -> Layer:
     deviation = (rate / (1.0 - rate)) ** 0.5
 
     def noisy(key: Any, x: Any) -> Any:
-        return x * (1.0 + deviation * random.normal(key, x.shape, x.dtype))
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        drawn = random.normal(key, x.shape, dtype if dtype.itemsize > 2 else np.float32)
+        return x * (1.0 + deviation * drawn).astype(dtype)
 
     return _noise("GaussianDropout", rate, noisy)
 

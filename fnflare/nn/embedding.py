@@ -195,16 +195,27 @@ def _not_bags(got: Any) -> ShapeError:
     )
 
 
-def _look_up(kind: str, vectors: Any, words: Any) -> Any:
+def _look_up(kind: str, vectors: Any, words: Any, batch: Padded | None = None) -> Any:
     if type(words) is Padded:
-        return Padded(_look_up(kind, vectors, words.values), words.lengths)
+        return Padded(_look_up(kind, vectors, words.values, words), words.lengths)
     dtype = getattr(words, "dtype", None)
     if dtype is None or dtype.kind not in "iu":
         raise DtypeError(f"{scoping.where()}{kind} expected an array of integers, got {dtype or type(words).__name__}")
+    if type(words) is np.ndarray and dtype.kind == "i" and words.size and words.min() < 0 and _is_in(words, batch):
+        raise _no_such_words(kind, vectors, words)  # NumPy would count them from the end
     try:
         return at(vectors)[words].get()  # a plain table cannot be read at a tracer of words by itself
     except IndexError:
-        raise ArgumentError(
-            f"{scoping.where()}{kind} has vectors for words 0 to {vectors.shape[0] - 1}, "
-            f"got words from {words.min()} to {words.max()}"
-        ) from None
+        raise _no_such_words(kind, vectors, words) from None
+
+
+def _is_in(words: np.ndarray, batch: Padded | None) -> bool:
+    """Whether words that have some negative ones have them in a sequence, and not past the ends alone."""
+    return batch is None or (not is_tracer(batch.lengths) and bool(np.any(words[batch.mask()] < 0)))
+
+
+def _no_such_words(kind: str, vectors: Any, words: Any) -> ArgumentError:
+    return ArgumentError(
+        f"{scoping.where()}{kind} has vectors for words 0 to {vectors.shape[0] - 1}, "
+        f"got words from {words.min()} to {words.max()}"
+    )

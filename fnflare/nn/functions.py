@@ -121,7 +121,9 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     0.8413
     """
     if approximate:
-        return 0.5 * x * (1.0 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
+        # Beyond 10 the tanh is 1 whatever the cube is, which would overflow, and its derivative be 0 * inf.
+        y = np.clip(x, -10.0, 10.0)
+        return 0.5 * x * (1.0 + np.tanh(_SQRT_2_OVER_PI * (y + 0.044715 * (y * y * y))))
     return 0.5 * x * (1.0 + ops.erf(x * _SQRT_HALF))
 
 
@@ -328,6 +330,8 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     array([0.75, 0.25, 0.  ])
     """
     axis = axis % x.ndim
+    if not x.shape[axis]:
+        return x
     x = x - ops.stop_gradient(np.max(x, axis=axis, keepdims=True))
     # Which elements have a share is piecewise constant: to derivatives what follows is a mean over them. Those that are
     # 1 below the largest have none, which also disposes of infinities.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,15 @@ def _check_features(kind: str, x: Any, scale: Any) -> None:
         raise mismatch(kind, f"(..., {scale.shape[0]})", x)
 
 
-def LayerNorm(epsilon: float = 1e-5) -> Layer:
+def LayerNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
     """Normalise the features of each position to mean 0 and variance 1 (Ba et al. 2016).
 
     Inputs (..., features). A `Padded` batch passes with its lengths.
-    Parameters ``{"scale": (features,), "bias": (features,)}``, ones and zeros at first.
+    Parameters ``{"scale": (features,), "bias": (features,)}``, ones and zeros at first; without `affine` ``()``.
 
     Args:
         epsilon: added to the variance.
+        affine: whether there are parameters.
 
     >>> shape, params = LayerNorm().init(None, (-1, 4))
     >>> y = LayerNorm().apply(params, np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
@@ -58,27 +60,33 @@ def LayerNorm(epsilon: float = 1e-5) -> Layer:
     eps = _epsilon("LayerNorm", epsilon)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
-        return input_shape, _affine_params(known_features("LayerNorm", input_shape))
+        features = known_features("LayerNorm", input_shape)
+        return input_shape, _affine_params(features) if affine else ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         if type(inputs) is Padded:
             return Padded(apply(params, inputs.values), inputs.lengths)
-        _check_features("LayerNorm", inputs, params["scale"])
+        if affine:
+            _check_features("LayerNorm", inputs, params["scale"])
+        elif not getattr(inputs, "shape", ()):
+            raise mismatch("LayerNorm", "(..., features)", inputs)
         centred = inputs - np.mean(inputs, axis=-1, keepdims=True)
         variance = np.mean(centred * centred, axis=-1, keepdims=True)
-        return centred / np.sqrt(variance + eps) * params["scale"] + params["bias"]
+        y = centred / np.sqrt(variance + eps)
+        return y * params["scale"] + params["bias"] if affine else y
 
     return layer("LayerNorm", init, apply, lambda shape, out, params: 8 * units_of(out))
 
 
-def RMSNorm(epsilon: float = 1e-6) -> Layer:
+def RMSNorm(epsilon: float = 1e-6, *, affine: bool = True) -> Layer:
     """Divide the features of each position by their root mean square (Zhang & Sennrich 2019).
 
     Inputs (..., features). A `Padded` batch passes with its lengths. Parameters ``{"scale": (features,)}``, ones at
-    first.
+    first; without `affine` ``()``.
 
     Args:
         epsilon: added to the mean square.
+        affine: whether there are parameters.
 
     >>> shape, params = RMSNorm().init(None, (-1, 2))
     >>> RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
@@ -87,13 +95,18 @@ def RMSNorm(epsilon: float = 1e-6) -> Layer:
     eps = _epsilon("RMSNorm", epsilon)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
-        return input_shape, {"scale": np.ones(known_features("RMSNorm", input_shape), np.float32)}
+        features = known_features("RMSNorm", input_shape)
+        return input_shape, {"scale": np.ones(features, np.float32)} if affine else ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         if type(inputs) is Padded:
             return Padded(apply(params, inputs.values), inputs.lengths)
-        _check_features("RMSNorm", inputs, params["scale"])
-        return inputs / np.sqrt(np.mean(inputs * inputs, axis=-1, keepdims=True) + eps) * params["scale"]
+        if affine:
+            _check_features("RMSNorm", inputs, params["scale"])
+        elif not getattr(inputs, "shape", ()):
+            raise mismatch("RMSNorm", "(..., features)", inputs)
+        y = inputs / np.sqrt(np.mean(inputs * inputs, axis=-1, keepdims=True) + eps)
+        return y * params["scale"] if affine else y
 
     return layer("RMSNorm", init, apply, lambda shape, out, params: 4 * units_of(out))
 
@@ -191,20 +204,21 @@ def _normalised(x: Any, mask: Any, eps: float) -> Any:
     return centred / np.sqrt(np.sum(centred * centred, axis=axes, keepdims=True) * share + eps)
 
 
-def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
+def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
     """Normalise each feature over the batch to mean 0 and variance 1 (Ioffe & Szegedy 2015).
 
     Inputs (N, ..., features); the statistics are taken over all axes but the last, of a `Padded` batch
     over the real positions. In training they are those of the batch; otherwise the running averages,
     which the model keeps in its state: wrap it in `with_state`.
 
-    Parameters ``{"scale": (features,), "bias": (features,)}``, ones and zeros at first; state
+    Parameters ``{"scale": (features,), "bias": (features,)}``, ones and zeros at first, without `affine` ``()``; state
     ``{"mean": (features,), "var": (features,)}``. As in the paper the inputs are divided by the biased
     standard deviation and the average is that of the unbiased variance.
 
     Args:
         momentum: what remains of the running averages at each step; the rest comes from the batch.
         epsilon: added to the variance.
+        affine: whether there are parameters.
 
     Raises:
         ArgumentError: a setting is out of range, or the model is used without `with_state`.
@@ -224,24 +238,25 @@ def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
         running_state("BatchNorm").add(
             "BatchNorm", {"mean": np.zeros(features, np.float32), "var": np.ones(features, np.float32)}
         )
-        return input_shape, _affine_params(features)
+        return input_shape, _affine_params(features) if affine else ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         store = running_state("BatchNorm")
         x, mask = (inputs.values, inputs.mask()) if type(inputs) is Padded else (inputs, None)
-        _check_features("BatchNorm", x, params["scale"])
         running = store.read("BatchNorm")
+        _check_features("BatchNorm", x, running["mean"])
         if train:
             count, mean, var = _moments(x, mask)
             unbiased = var * (count / np.maximum(count - 1, 1)).astype(var.dtype)
-            rest = 1.0 - momentum
-            new = {"mean": momentum * running["mean"] + rest * mean, "var": momentum * running["var"] + rest * unbiased}
+            # A batch without a position, such as one of empty sequences, has nothing to say.
+            kept, rest = [np.where(count > 0, *c).astype(mean.dtype) for c in ((momentum, 1.0), (1.0 - momentum, 0.0))]
+            new = {"mean": kept * running["mean"] + rest * mean, "var": kept * running["var"] + rest * unbiased}
             store.write("BatchNorm", new)
         else:
             mean, var = running["mean"], running["var"]
         # One multiplication and one addition an element: what can be worked out a feature is.
-        factor = params["scale"] / np.sqrt(var + eps)
-        y = x * factor + (params["bias"] - mean * factor)
+        factor = (params["scale"] if affine else 1.0) / np.sqrt(var + eps)
+        y = x * factor + ((params["bias"] if affine else 0.0) - mean * factor)
         return y if mask is None else Padded(y, inputs.lengths)
 
     return layer("BatchNorm", init, apply, lambda shape, out, params: 2 * units_of(out))
@@ -251,14 +266,16 @@ def _moments(x: Any, mask: Any) -> tuple[Any, Any, Any]:
     """The number of positions, and the mean and biased variance of each feature over them."""
     axes = tuple(range(x.ndim - 1))
     if mask is None:
-        count = np.float64(x.size // x.shape[-1])
+        count = np.float64(math.prod(x.shape[:-1]))
+        if not count:
+            return count, np.sum(x, axis=axes), np.sum(x, axis=axes)
         mean = np.mean(x, axis=axes)
         centred = x - mean
         return count, mean, np.mean(centred * centred, axis=axes)
     others = int(np.prod(x.shape[2:-1], dtype=int))
-    count = np.maximum(np.sum(mask) * others, 1)
+    count = np.sum(mask) * others
     weight = np.reshape(mask, (*mask.shape, *(1,) * (x.ndim - 2))).astype(x.dtype)
-    share = (1.0 / count).astype(x.dtype)
+    share = (1.0 / np.maximum(count, 1)).astype(x.dtype)
     mean = np.sum(np.where(weight > 0, x, 0.0), axis=axes) * share
     centred = np.where(weight > 0, x - mean, 0.0)
     return count, mean, np.sum(centred * centred, axis=axes) * share

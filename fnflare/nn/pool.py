@@ -12,7 +12,7 @@ from fnflare import ops
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.layer import Layer, Shape, layer, mismatch, units_of
-from fnflare.nn.windows import Padding, Window, clear, rewrap
+from fnflare.nn.windows import Padding, Window, clear, least, rewrap
 from fnflare.padded import Padded
 
 __all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "LpPool", "MaxPool"]
@@ -47,9 +47,9 @@ def MaxPool(
     win = Window("MaxPool", window, window if strides is None else strides, padding)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
-        x, lengths, pads = win.prepare(inputs, -np.inf)
+        x, lengths, pads = win.prepare(inputs, least)
         if not return_indices:
-            return rewrap(_reduce_windows(np.max, win, x, pads, -np.inf), lengths)
+            return rewrap(_reduce_windows(np.max, win, x, pads, least(x.dtype)), lengths)
         if lengths is not None:
             raise ArgumentError(
                 f"{scoping.where()}MaxPool: return_indices=True is for arrays; positions in a Padded batch would not "
@@ -64,7 +64,7 @@ def _max_with_indices(win: Window, x: Any, pads: Any) -> tuple[Any, Any]:
     """The maximum of every window, and its position in the input."""
     spatial = x.shape[1:-1]
     if any(map(any, pads)):
-        x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-np.inf)
+        x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=least(x.dtype))
     view = ops.windows(x, win.size, win.strides, win.dilation)
     flat = np.reshape(view, (*view.shape[: -win.rank], math.prod(win.size)))
     best = np.argmax(ops.stop_gradient(flat), axis=-1)
@@ -204,7 +204,7 @@ def _global(kind: str, of_array: Callable[[Any, Any], Any], of_padded: Callable[
 
 
 def _max_of_padded(batch: Padded, values: Any, axes: Any) -> Any:
-    top = np.max(clear(values, batch.mask(), -np.inf), axis=axes)
+    top = np.max(clear(values, batch.mask(), least(values.dtype)), axis=axes)
     # A sequence without words has no maximum; 0 lets the rest of the batch go on.
     return np.where(np.reshape(batch.lengths, (-1, 1)) > 0, top, np.zeros((), values.dtype))
 

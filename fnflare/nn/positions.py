@@ -34,7 +34,7 @@ def sinusoidal_positions(steps: int, features: int, base: float = 10000.0, dtype
     """
     features = positive_int("sinusoidal_positions", "features", features)
     angles = np.arange(steps)[:, None] * _base("sinusoidal_positions", base) ** (-np.arange(0, features, 2) / features)
-    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(steps, -1)
+    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(steps, 2 * angles.shape[1])
     return waves[:, :features].astype(dtype)
 
 
@@ -65,7 +65,8 @@ def SinusoidalPositions(base: float = 10000.0) -> Layer:
         shape: Shape = getattr(inputs, "shape", ())
         if len(shape) != 3:
             raise mismatch(kind, "(N, T, features)", inputs)
-        return inputs + sinusoidal_positions(shape[1], shape[2], base, inputs.dtype)
+        dtype = inputs.dtype if inputs.dtype.kind == "f" else np.float64
+        return inputs + sinusoidal_positions(shape[1], shape[2], base, dtype)
 
     return layer(kind, init, apply, lambda shape, out, params: units_of(out))
 

@@ -65,7 +65,9 @@ def WeightNorm(inner: Layer, names: str | Sequence[str] = "W") -> Layer:
                 f"{scoping.where()}{kind} expected {path!r} as a dict with keys ['g', 'v'], got "
                 f"{type(parts).__name__}; pass what init returned for this very model"
             )
-        return parts["v"] * (parts["g"] / _lengths(parts["v"]))
+        lengths = _lengths(parts["v"])
+        # A direction of zeros, such as that of a weight that begins with zeros, gives zeros.
+        return parts["v"] * (parts["g"] / np.where(lengths > 0, lengths, np.ones((), lengths.dtype)))
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         return inner_apply(_with_weights(kind, params, wanted, weight), inputs, key=key, train=train)
@@ -190,4 +192,4 @@ def _note(kind: str, output_shape: Any, params: Any, flops: int) -> None:
 
 def _lengths(w: Any) -> Any:
     """The norm of each output of a weight: over all axes but the last."""
-    return np.sqrt(np.sum(w * w, axis=tuple(range(w.ndim - 1))))
+    return ops.safe_sqrt(np.sum(w * w, axis=tuple(range(w.ndim - 1))))

@@ -86,7 +86,7 @@ def MaxUnpool(
         rows = np.arange(batch).reshape(-1, 1, 1)
         flat = np.zeros((batch, math.prod(out), channels), values.dtype)
         try:
-            places = np.reshape(indices, (batch, -1, channels))
+            places = np.reshape(indices, (batch, math.prod(shape[1:-1]), channels))
             filled = at(flat)[rows, places, np.arange(channels)].set(np.reshape(values, places.shape))
         except IndexError:
             raise ArgumentError(

@@ -161,7 +161,8 @@ class _Sizes:
         else:
             place = np.maximum((np.arange(m) + 0.5) * step - 0.5, 0.0)
         low = np.minimum(np.floor(place).astype(np.intp), n - 1)
-        part = (place - low).astype(x.dtype).reshape((-1, *[1] * (x.ndim - axis - 1)))
+        dtype = x.dtype if x.dtype.kind == "f" else np.float64
+        part = (place - low).astype(dtype).reshape((-1, *[1] * (x.ndim - axis - 1)))
         first, second = _taken(x, low, axis), _taken(x, np.minimum(low + 1, n - 1), axis)
         return first * (1 - part) + second * part
 

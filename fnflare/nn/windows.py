@@ -111,7 +111,7 @@ class Window:
 
         Args:
             inputs: (N, *spatial, C), or a `Padded` batch of such values, time being the first spatial axis.
-            fill: what the windows shall see past the end of a sequence.
+            fill: what the windows shall see past the end of a sequence, or a function of the dtype that gives it.
 
         Returns:
             The values, with `fill` past the end of each sequence; the length of each output sequence, or
@@ -134,13 +134,18 @@ class Window:
                 "sequences in a Padded batch would not give what they give alone; use 'CAUSAL', 'VALID' or pairs"
             )
         lengths = np.maximum(self._sizes((inputs.lengths,), pads[:1])[0], 0)
-        return clear(values, inputs.mask(), fill), lengths, pads
+        return clear(values, inputs.mask(), fill(values.dtype) if callable(fill) else fill), lengths, pads
 
 
 def clear(values: Any, mask: Any, fill: Any) -> Any:
     """`values` (N, T, ...) where the mask (N, T) is true, `fill` elsewhere."""
     wide = np.reshape(mask, (*mask.shape, *(1,) * (values.ndim - 2)))
     return np.where(wide, values, np.asarray(fill, values.dtype))
+
+
+def least(dtype: Any) -> Any:
+    """What never wins a maximum: minus infinity, or the least integer."""
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
 def rewrap(values: Any, lengths: Any) -> Any:

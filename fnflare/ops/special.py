@@ -15,7 +15,6 @@ from fnflare import kernels
 from fnflare.core import Primitive, ShapeDtypeStruct, bind, primitive
 from fnflare.core.batch import shifted
 from fnflare.core.primitive import writes_out
-from fnflare.ops.elementwise import convert
 from fnflare.ops.reduce import reduce_sum
 
 __all__ = ["erf", "log_softmax", "logistic", "logsumexp", "relu", "softmax", "softplus"]
@@ -98,7 +97,9 @@ def _softmax_kernel(x: Any, *, axis: Any) -> Any:
 
 
 def _finite_max(x: Any, axis: Any) -> Any:
-    """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan."""
+    """The maximum to subtract before exp; 0 where it is infinite, which inf - inf would make nan, or of nothing."""
+    if not x.size:
+        return np.zeros((), x.dtype)
     top = _max(x, axis, None, None, True)
     finite = np.isfinite(top)
     return top if finite.all() else np.where(finite, top, np.zeros_like(top))
@@ -116,7 +117,8 @@ _softmax.cost(lambda ans, x, **_: 5 * ans.size)
 
 def _log_softmax_kernel(x: Any, *, axis: Any) -> Any:
     out = x - _finite_max(x, axis)
-    out -= np.log(_sum(kernels.exp(out), axis, None, None, True))
+    if out.size:  # the logarithm of a sum of nothing is no business of anybody's
+        out -= np.log(_sum(kernels.exp(out), axis, None, None, True))
     return out
 
 
@@ -152,23 +154,23 @@ _batches(_logsumexp)
 _logsumexp.cost(lambda ans, x, **_: 4 * x.size)
 
 
-def _inexact(x: Any) -> Any:
-    """Whole numbers in the dtype of their exponentials: differences of unsigned ones would wrap around."""
-    dtype = getattr(x, "dtype", None)
-    return x if dtype is None or dtype.kind in "fc" else convert(x, np.exp.resolve_dtypes((dtype, None))[-1])
+def _floating(x: Any) -> Any:
+    """An array of floating dtype: of integers and booleans float64."""
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    return x if x.dtype.kind in "fc" else x.astype(np.float64)
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
     """``exp(x) / sum(exp(x))`` along an axis, without overflow.
 
     Args:
-        x: an array of floating dtype.
+        x: an array; integers count as float64.
         axis: the axis whose elements shall sum to one.
 
     >>> softmax(np.array([0.0, 0.0, 1000.0]))
     array([0., 0., 1.])
     """
-    return bind(_softmax, (_inexact(x),), {"axis": axis})
+    return bind(_softmax, (_floating(x),), {"axis": axis})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
@@ -177,19 +179,19 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    return bind(_log_softmax, (_inexact(x),), {"axis": axis})
+    return bind(_log_softmax, (_floating(x),), {"axis": axis})
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """``log(sum(exp(x)))`` over axes, without overflow.
 
     Args:
-        x: an array of floating dtype.
+        x: an array; integers count as float64.
         axis: an axis, a tuple of axes, or None for all.
         keepdims: whether to keep the axes, with length one.
 
     >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
     True
     """
-    out = bind(_logsumexp, (_inexact(x),), {"axis": axis})
+    out = bind(_logsumexp, (_floating(x),), {"axis": axis})
     return out if keepdims else np.squeeze(out, axis=axis if axis is not None else tuple(range(len(np.shape(x)))))

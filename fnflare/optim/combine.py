@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fnflare import tree
 from fnflare.errors import ArgumentError, TreeError
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 Mask = Any
+Pattern = str | re.Pattern[str]
 """A tree of booleans of which the parameters may be an extension, or a function from a tree to such a mask."""
 
 
@@ -87,6 +91,7 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationE
             takes the parameters (or the updates) and returns such a tree, for example `mask_by_path`.
 
     Raises:
+        ArgumentError: the mask has something else than booleans, such as a pattern.
         TreeError: the mask does not fit the parameters; names the first path at which it does not.
 
     >>> import numpy as np
@@ -98,6 +103,12 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationE
     """
 
     inner = with_extra_args_support(inner)
+    for leaf in () if callable(mask) else tree.leaves(mask):
+        if not isinstance(leaf, (bool, np.bool_)):
+            raise ArgumentError(
+                f"masked: a mask is a tree of booleans or a function that makes one, got {leaf!r} in it; for "
+                "patterns of paths write mask_by_path('*/W')"
+            )
 
     def select(values: Any) -> tuple[Any, Any]:
         return tree.partition(values, mask(values) if callable(mask) else mask)
@@ -178,7 +189,7 @@ def _where(labels: Any, name: str) -> Any:
 
 
 def by_path(
-    transforms: Mapping[str, GradientTransformation], default: GradientTransformation | None = None
+    transforms: Mapping[Pattern, GradientTransformation], default: GradientTransformation | None = None
 ) -> GradientTransformationExtraArgs:
     """Applies to each parameter the transformation whose pattern its path matches; the first that matches decides.
 
@@ -197,12 +208,13 @@ def by_path(
     >>> opt.update(params, opt.init(params))[0]
     {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1]), 'b': array([-0.2])}}
     """
-    patterns = {pattern: pattern for pattern in transforms}
+    patterns = {pattern: _text(pattern) for pattern in transforms}
+    rules = {_text(pattern): rule for pattern, rule in transforms.items()}
     if default is None:
-        return multi_transform(transforms, labels_by_path(patterns))
-    if _DEFAULT in transforms:
+        return multi_transform(rules, labels_by_path(patterns))
+    if _DEFAULT in rules:
         raise ArgumentError(f"by_path: give either the pattern {_DEFAULT!r} or a default, not both")
-    return multi_transform({**transforms, _DEFAULT: default}, labels_by_path(patterns, _DEFAULT))
+    return multi_transform({**rules, _DEFAULT: default}, labels_by_path(patterns, _DEFAULT))
 
 
 _DEFAULT = "*"
@@ -246,7 +258,7 @@ def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) 
     >>> opt.init(params).inner_states["train"].mu
     {'encoder': {'W': None}, 'head': {'W': array([0.])}}
     """
-    patterns = isinstance(freeze_mask, tuple) and all(isinstance(f, str) for f in freeze_mask)
+    patterns = isinstance(freeze_mask, tuple) and all(isinstance(f, (str, re.Pattern)) for f in freeze_mask)
     mask = _frozen("selective_transform", freeze_mask if patterns else (freeze_mask,))
 
     def labels(params: Any) -> Any:
@@ -256,19 +268,20 @@ def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) 
 
 
 def _frozen(who: str, what: tuple[Any, ...]) -> Mask:
-    if what and all(isinstance(w, str) for w in what):
+    if what and all(isinstance(w, (str, re.Pattern)) for w in what):
         return mask_by_path(*what)
-    if len(what) != 1 or isinstance(what[0], str):
+    if len(what) != 1:
         raise ArgumentError(f"{who}: expected patterns of paths, such as 'encoder/*', or one mask, got {what!r}")
     return what[0]
 
 
-def mask_by_path(*patterns: str) -> Callable[[Any], Any]:
+def mask_by_path(*patterns: Pattern) -> Callable[[Any], Any]:
     """A mask that holds where a parameter's path matches a pattern.
 
     Args:
         *patterns: shell patterns of whole paths: ``"*/W"`` is every W below the root, ``"embed/*"`` all
-            below embed. A star matches slashes too.
+            below embed. A star matches slashes too. Or regular expressions of whole paths, compiled:
+            ``re.compile(r"layers/[0-3]/.*")``.
 
     Returns:
         A function from parameters to a tree of booleans, for `masked`, `adamw` and others. It raises
@@ -285,7 +298,7 @@ def mask_by_path(*patterns: str) -> Callable[[Any], Any]:
     return mask
 
 
-def labels_by_path(patterns: Mapping[str, str], default: str | None = None) -> Callable[[Any], Any]:
+def labels_by_path(patterns: Mapping[Pattern, str], default: str | None = None) -> Callable[[Any], Any]:
     """Labels for `multi_transform` from patterns of parameter paths; the first that matches decides.
 
     Args:
@@ -302,18 +315,30 @@ def labels_by_path(patterns: Mapping[str, str], default: str | None = None) -> C
 
     def label(path: tuple[Any, ...], leaf: Any) -> str:
         text = tree.path_str(path)
-        found = next((lab for pattern, lab in patterns.items() if fnmatch.fnmatchcase(text, pattern)), default)
+        found = next((lab for pattern, lab in patterns.items() if _matches(pattern, text)), default)
         if found is None:
+            given = list(map(_text, patterns))
             raise ArgumentError(
-                f"the path {text!r} matches none of the patterns {list(patterns)}; add a pattern for it or a default"
+                f"the path {text!r} matches none of the patterns {given}; add a pattern for it or a default"
             )
         return found
 
     def labels(params: Any) -> Any:
         paths = [tree.path_str(path) for path, _ in tree.leaves_with_path(params)]
         for pattern in patterns:
-            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-                raise ArgumentError(f"the pattern {pattern!r} matches no path; the paths are {paths}")
+            if not any(_matches(pattern, path) for path in paths):
+                hint = "" if isinstance(pattern, re.Pattern) else "; for a regular expression write re.compile(...)"
+                raise ArgumentError(f"the pattern {_text(pattern)!r} matches no path; the paths are {paths}{hint}")
         return tree.map_with_path(label, params)
 
     return labels
+
+
+def _text(pattern: Pattern) -> str:
+    return pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+
+
+def _matches(pattern: Pattern, path: str) -> bool:
+    if isinstance(pattern, re.Pattern):
+        return pattern.fullmatch(path) is not None
+    return fnmatch.fnmatchcase(path, pattern)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.errors import ArgumentError
+from fnflare.errors import ArgumentError, UnsupportedError
 from fnflare.testing.directions import (
     DIFFERENCE_TOLERANCES,
     MODE_TOLERANCES,
@@ -261,7 +261,12 @@ def check_grads(
             "check_grads", writer.subject(f, "f", 0), writer.expression(args), order=str(order), **keywords
         )
 
-    hold(lambda args: grads_law(f, args, order, modes, limits, seed), tuple(args), write, generic=True)
+    try:
+        hold(lambda args: grads_law(f, args, order, modes, limits, seed), tuple(args), write, generic=True)
+    except UnsupportedError as error:
+        if "fwd" in modes and "rev" in modes:
+            error.add_note('check_grads: modes=("rev",) checks reverse mode alone')
+        raise
 
 
 def grads_law(f: Any, args: Any, order: int, modes: Any, limits: Limits, seed: int, of: str = "") -> None:

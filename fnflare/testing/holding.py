@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from fnflare.testing.failures import LawError
+import numpy as np
+
+from fnflare import tree
+from fnflare.testing.failures import LawError, at
 from fnflare.testing.shrinking import shrink
 from fnflare.testing.sources import NoSourceError
 from fnflare.testing.writing import Writer
@@ -37,13 +41,14 @@ def hold(
         generic, tries: see `fnflare.testing.shrinking.shrink`.
     """
     __tracebackhide__ = True
+    watched = partial(_watched, law)
     try:
-        law(args)
+        watched(args)
         return
     except LawError as error:
         failure, cause = error, error.__cause__
     if not _under_hypothesis():
-        args, failure = shrink(law, args, failure, generic=generic, tries=tries)
+        args, failure = shrink(watched, args, failure, generic=generic, tries=tries)
         cause = failure.__cause__
     writer = Writer(sys._getframe(2))  # who called the check
     try:
@@ -51,6 +56,27 @@ def hold(
     except NoSourceError as error:
         example = f"# it cannot be written: {error}"
     raise LawError(failure.law, failure.message, example) from cause
+
+
+def _watched(law: Callable[[Any], None], args: Any) -> None:
+    """A law, and the one that all functions keep: they leave their arguments as they are. What they have written into
+    these is undone."""
+    before = [x.copy() if isinstance(x, np.ndarray) else None for x in tree.leaves(args)]
+    failure = None
+    try:
+        law(args)
+    except LawError as error:
+        failure = error
+    changed = None
+    for (path, x), y in zip(tree.leaves_with_path(args), before, strict=True):
+        if y is not None and x.tobytes() != y.tobytes():
+            np.copyto(x, y)
+            changed = path if changed is None else changed
+    if changed is not None and (failure is None or not failure.law.startswith("pure")):
+        what = at("arguments: the function writes into its arguments", changed)
+        raise LawError("arguments", f"{what}; make new arrays, as fnflare.at(x)[i].set(v) does") from failure
+    if failure is not None:
+        raise failure
 
 
 def _under_hypothesis() -> bool:

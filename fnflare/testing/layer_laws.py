@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from fnflare import nn, random, tree
-from fnflare.errors import MissingKeyError
+from fnflare.errors import FnflareError, MissingKeyError, UnsupportedError
 from fnflare.nn import scoping
 from fnflare.testing.batching import vmap_law
 from fnflare.testing.compiling import jit_law
 from fnflare.testing.derivatives import grads_law
 from fnflare.testing.directions import MODE_TOLERANCES, coarsest
+from fnflare.testing.draws import keys_drawn_from
 from fnflare.testing.failures import LawError, assert_close, assert_equal, assert_structure, at, is_floating
 from fnflare.testing.models import doubled
 from fnflare.testing.subjects import Mode, Subject, arrays_of, floating_in, with_sizes
@@ -45,7 +46,15 @@ def _same(a: Any, b: Any) -> bool:
 def _weighted_sum(outputs: Any) -> Any:
     """A scalar in which every element of the outputs has its own weight."""
     floating = [x for x in tree.leaves(outputs) if is_floating(x)]
-    return sum([np.sum(x * np.linspace(0.5, 1.5, x.size).reshape(x.shape).astype(x.dtype)) for x in floating])
+    weighted = [np.sum(x * np.linspace(0.5, 1.5, x.size).reshape(x.shape).astype(x.dtype)) for x in floating]
+    return sum(weighted, 0.0)
+
+
+def _gradient(f: Callable[[Any], Any], params: Any) -> tuple[Any, Any]:
+    """The gradient of a function of parameters in those that are floats, beside these; others are no parameters that
+    are trained."""
+    floats, others = tree.partition(params, tree.map(is_floating, params))
+    return grad(lambda floats: f(tree.combine(floats, others)))(floats), floats
 
 
 # -- laws of init -----------------------------------------------------------------------------------
@@ -159,7 +168,7 @@ def pure(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
             f"pure: two calls with the same arguments and {mode} differ; draw from the key "
             "alone and keep nothing between calls",
         )
-    grad(lambda p: _weighted_sum(s.apply(p, inputs, mode)))(params)
+    _gradient(lambda p: _weighted_sum(s.apply(p, inputs, mode)), params)
     if _restored((params, inputs), before):
         raise LawError("pure: gradient", f"pure: the gradient with {mode} writes into its parameters or inputs")
 
@@ -187,6 +196,7 @@ def keys(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
     except MissingKeyError:
         if not s.stateful:
             _names_the_path(s, params, inputs)
+        _draws_once(s, params, inputs, one)
         return
     except Exception as error:
         raise LawError(
@@ -201,6 +211,19 @@ def keys(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
         )
     if not _same(first, without):
         raise LawError("keys: none", "keys: with train=True a key that is not needed changes the outputs")
+
+
+def _draws_once(s: Subject, params: Any, inputs: Any, key: Any) -> None:
+    try:
+        drawn = keys_drawn_from(lambda *given: s.apply_with(*given[:2], key=given[2], train=True), params, inputs, key)
+    except FnflareError:  # it cannot be traced, which is for the law of jit to say
+        return
+    if len(drawn) > len(set(drawn)):
+        raise LawError(
+            "keys: reuse",
+            "keys: with train=True apply draws from one key more than once, which gives the same numbers again; make a "
+            "key for each: a, b = fnflare.random.split(key)",
+        )
 
 
 def _names_the_path(s: Subject, params: Any, inputs: Any) -> None:
@@ -236,10 +259,17 @@ def gradients(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
     def outputs(own: Any, inputs: Any) -> Any:
         return s.outputs((own, params[1]) if s.stateful else own, inputs, mode)
 
-    gradient = grad(lambda own: _weighted_sum(outputs(own, inputs)))(own)
-    assert_structure(gradient, own, f"gradients: the gradient with {mode}", "gradients: structure")
+    gradient, floats = _gradient(lambda own: _weighted_sum(outputs(own, inputs)), own)
+    assert_structure(gradient, floats, f"gradients: the gradient with {mode}", "gradients: structure")
+
+    def check(*modes: str) -> None:
+        grads_law(outputs, doubled((own, inputs)), s.order, modes, s.limits, s.seed)
+
     try:
-        grads_law(outputs, doubled((own, inputs)), s.order, ("fwd", "rev"), s.limits, s.seed)
+        try:
+            check("fwd", "rev")
+        except UnsupportedError:  # such as a rule by custom_vjp alone: what has no forward mode is right in the other
+            check("rev")
     except LawError as failure:
         raise LawError(f"gradients: {failure.law}", f"gradients with {mode}: {failure.message}") from failure.__cause__
 
@@ -260,8 +290,11 @@ def vmap(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
 def jit(s: Subject, params: Any, inputs: Any, mode: Mode) -> None:
     """The outputs and the gradient are the same eagerly, on the interpreter and as native code."""
     _prefixed("jit", mode, jit_law, lambda p, x: s.apply(p, x, mode), (params, inputs))
-    f = grad(lambda p, x: _weighted_sum(s.apply(p, x, mode)))
-    _prefixed("jit of the gradient", mode, jit_law, f, (params, inputs))
+
+    def gradient(p: Any, x: Any) -> Any:
+        return _gradient(lambda p: _weighted_sum(s.apply(p, x, mode)), p)[0]
+
+    _prefixed("jit of the gradient", mode, jit_law, gradient, (params, inputs))
 
 
 def _prefixed(name: str, mode: Mode, law: Callable[..., None], *args: Any) -> None:

@@ -47,10 +47,11 @@ def check_layer(
     ``paths``       within `nn.serial` the parameters are the same, and an error says in which layer it arose
     ``dtypes``      float32 gives float32, float64 gives float64, and init makes float32
     ``pure``        the same arguments give the same bits, and nothing is written into them
-    ``keys``        random numbers come from the key; in training without one there is a `MissingKeyError` that names
-                    the path; nothing else depends on it
+    ``keys``        random numbers come from the key, and of no key twice; in training without one there is a
+                    `MissingKeyError` that names the path; nothing else depends on it
     ``batch``       each example of a batch gives what it gives alone, with ``train=False``
-    ``gradients``   gradients mirror the parameters, and those of parameters and inputs are right in both modes
+    ``gradients``   gradients mirror the parameters, and those of parameters and inputs are right in both modes (in
+                    reverse mode alone where there is no other)
     ``vmap``        many batches, or many parameters, at once give what each gives
     ``jit``         outputs and gradients are the same eagerly, on the interpreter and as native code
     ==============  =================================================================================================

@@ -17,7 +17,16 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["NoSourceError", "argument_text", "assigned_text", "names_of", "names_outside", "source_of", "value_of_name"]
+__all__ = [
+    "NoSourceError",
+    "argument_text",
+    "assigned_text",
+    "default_names",
+    "names_of",
+    "names_outside",
+    "source_of",
+    "value_of_name",
+]
 
 
 class NoSourceError(Exception):
@@ -87,12 +96,28 @@ def names_outside(f: Any, text: str) -> Iterator[str]:
     if not isinstance(f, types.FunctionType):
         return names_of(text)
     found = [*f.__code__.co_freevars, *_globals_of(f.__code__)]
-    definition: Any = _parse(text).body[0]
-    heads: Any = definition.value if isinstance(definition, ast.Expr) else definition
+    heads = _head(text)
     outside = [*getattr(heads, "decorator_list", ()), heads.args, getattr(heads, "returns", None)]
     for part in outside:
         found += [n.id for n in ast.walk(part) if isinstance(n, ast.Name)] if part is not None else []
     return iter(dict.fromkeys(found))
+
+
+def _head(text: str) -> Any:
+    """The node of a function or lambda, which has its arguments."""
+    definition: Any = _parse(text).body[0]
+    return definition.value if isinstance(definition, ast.Expr) else definition
+
+
+def default_names(f: types.FunctionType, text: str) -> dict[str, Any]:
+    """The names that stand alone as defaults of arguments, and what they meant when the function was made."""
+    given = _head(text).args
+    places = [*given.posonlyargs, *given.args]
+    values = dict(zip([a.arg for a in places][len(places) - len(given.defaults) :], f.__defaults__ or (), strict=True))
+    values |= f.__kwdefaults__ or {}
+    nodes = [*zip(places[len(places) - len(given.defaults) :], given.defaults, strict=True)]
+    nodes += [(a, node) for a, node in zip(given.kwonlyargs, given.kw_defaults, strict=True) if node is not None]
+    return {node.id: values[a.arg] for a, node in nodes if isinstance(node, ast.Name) and a.arg in values}
 
 
 def _globals_of(code: types.CodeType) -> Iterator[str]:

@@ -110,7 +110,7 @@ def pytrees(
         keys: of the dicts.
 
     >>> from hypothesis import find
-    >>> find(pytrees(st.just(0.5)), lambda t: isinstance(t, dict) and len(tree.leaves(t)) == 2)
+    >>> find(pytrees(st.just(0.5)), lambda t: isinstance(t, dict) and len(t) == 2 == len(tree.leaves(t)))
     {'W': 0.5, 'b': 0.5}
     """
 

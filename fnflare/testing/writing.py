@@ -9,6 +9,7 @@ whatever its source names. A value that was written as an expression at the plac
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import types
@@ -21,11 +22,13 @@ from fnflare.testing.sources import (
     NoSourceError,
     argument_text,
     assigned_text,
+    default_names,
     names_of,
     names_outside,
     source_of,
     value_of_name,
 )
+from fnflare.transforms import custom_jvp, custom_vjp
 
 __all__ = ["Writer", "limits_of"]
 
@@ -163,12 +166,24 @@ class Writer:
         text = argument_text(self.site, argument)
         if text.isidentifier():
             text = assigned_text(self.site, text)
-        for name in names_of(text):
-            for space in (self.site.f_locals, self.site.f_globals):
-                if name in space:
-                    self._bind(name, space[name])
-                    break
+        self._names_at(self.site, text)
         return text
+
+    def _names_at(self, site: types.FrameType, text: str) -> None:
+        """See to it that names mean what they mean at the user's call: that value, or what was assigned to them."""
+        for name in names_of(text):
+            space = next((space for space in (site.f_locals, site.f_globals) if name in space), None)
+            if space is None or name in self.names:
+                continue
+            before = dict(self.imports), list(self.definitions), dict(self.names)
+            try:
+                self._bind(name, space[name])
+            except NoSourceError:
+                self.imports, self.definitions, self.names = before
+                self.names[name] = space[name]
+                assigned = assigned_text(site, name)
+                self._names_at(site, assigned)
+                self.definitions.append(f"{name} = {assigned}")
 
     # -- names --------------------------------------------------------------------------------------
 
@@ -218,6 +233,12 @@ class Writer:
             return f"nn.{name}"
         if isinstance(value, types.MethodType):
             return f"{self.expression(value.__self__)}.{name}"
+        if isinstance(value, (custom_vjp, custom_jvp)):
+            return self._with_rules(value)
+        if dataclasses.is_dataclass(value) and "__dataclass_fields__" in vars(type(value)):
+            given = [field.name for field in dataclasses.fields(value) if field.init]
+            parts = [f"{name}={self.expression(getattr(value, name))}" for name in given]
+            return f"{self.expression(type(value))}({', '.join(parts)})"
         if not isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)):
             raise NoSourceError(f"a {type(value).__name__} cannot be written as code")
         if value.__module__ == "builtins":
@@ -229,14 +250,38 @@ class Writer:
         self._bind(name, value)
         return name
 
+    def _with_rules(self, value: Any) -> str:
+        """The name of a function with derivative rules of its own, which are written below it."""
+        f, kind = value.fun, type(value).__name__
+        define, rules = ("defvjp", (value._fwd, value._bwd)) if kind == "custom_vjp" else ("defjvp", (value._jvp,))
+        text = source_of(f)
+        decorated = text.lstrip().startswith("@")
+        name = f.__name__ if decorated else f"{f.__name__.strip('<>')}_with_rules"
+        written = f"the rules of {name}"
+        if self.names.setdefault(name, value) is not value or self.names.get(written, value) is not value:
+            raise NoSourceError(f"the name {name} stands for two things")
+        if written in self.names:
+            return name
+        self.names[written] = value
+        if decorated:
+            self._names_in(text, f)
+            self.definitions.append(text)
+        else:
+            self._import("ff", sys.modules["fnflare"])
+            options = f", {value.nondiff_argnums!r}" if value.nondiff_argnums else ""
+            self.definitions.append(f"{name} = ff.{kind}({self.expression(f)}{options})")
+        self.definitions.append(f"{name}.{define}({', '.join([self.expression(rule) for rule in rules])})")
+        return name
+
     def _define(self, value: Any) -> None:
         text = source_of(value)
         self._names_in(text, value)
         self.definitions.append(text)
 
     def _names_in(self, text: str, f: Any) -> None:
+        defaults = default_names(f, text) if isinstance(f, types.FunctionType) else {}
         for name in names_outside(f, text):
-            found, value = value_of_name(name, f)
+            found, value = (True, defaults[name]) if name in defaults else value_of_name(name, f)
             if found and value is not f:
                 self._bind(name, value)
 
