@@ -129,11 +129,11 @@ def test_whole_numbers_have_the_values_of_floats(name: str, native: bool) -> Non
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint8, bool])
 def test_exponentials_of_whole_numbers(f: Any, dtype: Any) -> None:
     x = np.array([[0, 1, 3, 2], [2, 0, 1, 1]]).astype(dtype)
-    expected = f(x.astype(np.exp(x).dtype))
+    expected = f(x.astype(np.float64))
     for run in (f, ff.jit(f), ff.jit(lambda x: f(x) * 1)):
-        np.testing.assert_allclose(run(x), expected, rtol=1e-12 if expected.dtype == np.float64 else 5e-3)
-        assert run(x).dtype == expected.dtype
-    assert ff.eval_shape(f, x).dtype == expected.dtype
+        np.testing.assert_allclose(run(x), expected, rtol=1e-12)
+        assert run(x).dtype == np.float64
+    assert ff.eval_shape(f, x).dtype == np.float64
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
