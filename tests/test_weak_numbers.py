@@ -60,6 +60,45 @@ def test_numbers_of_custom_vjp():
         np.testing.assert_array_equal(ff.grad(lambda x: _with_vjp(x, n).sum())(X), np.full(2, n, np.float32))  # noqa: B023
 
 
+#: What is computed of numbers alone and then meets an array.
+OF_NUMBERS = {
+    "product": lambda a, x: x * (a * 2),
+    "reflected": lambda a, x: (1 - a**3) / x,
+    "sign": lambda a, x: -a * x + abs(a - 3) * x,
+    "whole": lambda a, x: (a // 2) * x + x % (a + 1),
+    "power": lambda a, x: x ** (a + 1) * (a * a) ** a,
+    "where": lambda a, x: np.where(x > a * 2, x, a * 3),
+    "maximum": lambda a, x: np.maximum(a / 2, x),
+    "complex": lambda a, x: (1j * a) * x,
+    "small integers": lambda a, x: x.astype(np.int8) * (a * 3),
+    "comparison": lambda a, x: x.astype(np.int8) < a * 300,
+    "function": lambda a, x: x * np.sqrt(a * 2),  # NumPy's functions make arrays
+    "array": lambda a, x: (a * 2) * np.float64(3) * x,
+    "alone": lambda a, x: a * 2 + 1,
+    "scan": lambda a, x: ff.scan(lambda c, r: (c + r * (a * 2), c), np.float32(0), x)[1],
+    "while": lambda a, x: ff.while_loop(lambda c: np.sum(c) < 100, lambda c: c * (a + 2), x),
+    "cond": lambda a, x: ff.cond(x[0] > 0, lambda: x * (a * 2), lambda: x * (a + 1)),
+    "checkpoint": lambda a, x: ff.checkpoint(lambda y: y * (a * 2))(x),
+    "vmap": lambda a, x: ff.vmap(lambda y: y * (a * 3))(x),
+    "grad": lambda a, x: ff.grad(lambda y: np.sum(y * y * (a * 2)))(x),
+    "jvp": lambda a, x: ff.jvp(lambda y: y * (2 / a), (x,), (x,))[1],
+    "jit": lambda a, x: ff.jit(lambda y: y * (a * 2))(x),
+}
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("a", [0.25, 3])
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_numbers_made_of_numbers_give_way_in_programs(name, a, native):
+    """Python's operators on arguments that are numbers make numbers, under jit as without it."""
+    f, x = OF_NUMBERS[name], np.array([0.5, 1.5, 2.0], np.float32)
+    expected = f(a, x)
+    with config.override(use_native=native):
+        got = ff.jit(f)(a, x)
+    assert np.asarray(got).dtype == np.asarray(expected).dtype
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("n", [3, 0, 2.5, True])
 def test_gradients_of_powers(n, native):

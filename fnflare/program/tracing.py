@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fnflare.core import (
     AbstractTracer,
     Primitive,
@@ -24,21 +26,71 @@ from fnflare.core import (
     stamping,
 )
 from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
+from fnflare.ops.elementwise import convert
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
 __all__ = ["ProgramTrace", "ProgramTracer", "Traced", "evaluate", "trace_program"]
 
 
 class ProgramTracer(AbstractTracer):
-    """The value of a variable, of which only the shape and the dtype are known."""
+    """The value of a variable, of which only the shape and the dtype are known.
 
-    __slots__ = ("variable",)
+    `number` says that Python's own operators made it of Python numbers alone: run as it is written the function has a
+    Python number there, whose dtype gives way to that of arrays. Its variable is an array like others; where it meets
+    one, the trace converts it.
+    """
 
-    def __init__(self, trace: ProgramTrace, var: Var) -> None:
+    __slots__ = ("number", "variable")
+
+    def __init__(self, trace: ProgramTrace, var: Var, number: bool = False) -> None:
         self._trace = trace
         self.variable = var
         self.aval = var.aval
+        self.number = number
         self.code = None
+
+
+def _is_number(x: Any) -> bool:
+    return x.number or x.aval.weak if type(x) is ProgramTracer else type(x) in (int, float, complex)
+
+
+def _of_numbers(name: str) -> Callable[..., Any]:
+    """An operator: of numbers it makes a number."""
+    operator = getattr(Tracer, name)
+
+    def method(self: ProgramTracer, *others: Any) -> Any:
+        ans = operator(self, *others)
+        if type(ans) is ProgramTracer and _is_number(self) and all(_is_number(x) for x in others):
+            ans.number = True
+        return ans
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(ProgramTracer, f"__{_name}__", _of_numbers(f"__{_name}__"))
+    setattr(ProgramTracer, f"__r{_name}__", _of_numbers(f"__r{_name}__"))
+for _name in ("neg", "pos", "abs"):
+    setattr(ProgramTracer, f"__{_name}__", _of_numbers(f"__{_name}__"))
+
+
+def _given_way(prim: Primitive, args: Any) -> Any:
+    """The arguments, numbers in the dtype that a Python number takes beside the arrays among them."""
+    arrays = [aval_of(a).dtype for a in args if not _is_number(a)]
+    if not arrays:
+        return args
+    out = []
+    for a in args:
+        if type(a) is ProgramTracer and a.number:
+            wanted = np.result_type(*arrays, a.dtype.type(0).item())
+            # NumPy compares whole numbers of any size by value.
+            if wanted != a.dtype and not (wanted.kind in "iu" and prim.name in _COMPARISONS):
+                a = convert(a, wanted)
+        out.append(a)
+    return out
+
+
+_COMPARISONS = frozenset({"equal", "greater", "greater_equal", "less", "less_equal", "not_equal"})
 
 
 class ProgramTrace(Trace):
@@ -65,6 +117,8 @@ class ProgramTrace(Trace):
 
     def emit(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
         """Write an equation; returns tracers of its outputs."""
+        if prim.elementwise and any(type(a) is ProgramTracer and a.number for a in args):
+            args = _given_way(prim, args)
         atoms = tuple([self.atom(a) for a in args])
         avals = prim.shape(*[a.aval for a in atoms], **(params or {}))
         outputs = tuple([Var(a) for a in (avals if prim.many else (avals,))])
@@ -92,6 +146,7 @@ class ProgramTrace(Trace):
             return x
         if id(x) not in self.captured:
             tracer = self.argument(aval_of(x))
+            tracer.number = type(x) is ProgramTracer and x.number
             if x.code is not None:
                 tracer.code, tracer.lasti = x.code, x.lasti
             self.captured[id(x)] = (x, tracer)
