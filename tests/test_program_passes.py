@@ -348,7 +348,9 @@ def test_dtypes_and_shapes_stay_what_they_were(f, a, left):
 
 
 def test_a_weak_number_stays_weak_and_a_strong_one_strong():
-    program = trace_program(lambda a, b: [(a * 1.0) + b], [ShapeDtypeStruct((), np.float64, weak=True), b_aval]).program
+    program = trace_program(
+        lambda a, b: [np.multiply(a, 1.0) + b], [ShapeDtypeStruct((), np.float64, weak=True), b_aval]
+    ).program
     simple = simplify(program)
     assert simple.out_avals == program.out_avals == [ShapeDtypeStruct((3,), np.float64)]
     assert names(simple) == ["convert", "add"]
