@@ -133,7 +133,8 @@ def test_the_other_branch_is_differentiated() -> None:
     [
         (lambda: ff.safe_where(np.array([True]), np.ones(1), np.ones(1)), ArgumentError, "np.where for arrays"),
         (lambda: ff.safe_log(1.0, eps=0.0), ArgumentError, "eps must be positive"),
-        (lambda: ff.safe_norm(np.ones(3), 0.5), ArgumentError, "ord must be at least 1"),
+        (lambda: ff.safe_norm(np.ones(3), 0.5), ArgumentError, "ord must be a number and at least 1"),
+        (lambda: ff.safe_norm(np.ones(3), "fro"), ArgumentError, "ord must be a number and at least 1"),
         (lambda: ff.safe_sqrt(np.ones(3) + 1j), DtypeError, r"np\.abs\(x\)"),
     ],
 )

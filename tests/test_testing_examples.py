@@ -9,7 +9,7 @@ from drawing import Draws
 
 import fnflare as ff
 from fnflare import nn, testing, tree
-from fnflare.errors import UnsupportedError
+from fnflare.errors import ArgumentError, UnsupportedError
 from fnflare.testing import LawError
 from fnflare.testing.shrinking import shrink
 from fnflare.testing.writing import Writer
@@ -209,6 +209,15 @@ def test_check_model():
     assert "def loss(params, x, *, scale=1.0):" in example
     assert "scale=2.0" in example
     fails(testing.check_model, loss, PARAMS, normal(5, 3), promote=False, match="<cotangent, v>", small="promote=False")
+
+
+@pytest.mark.parametrize(
+    "check", [testing.check_jit, testing.check_vmap, testing.check_jvp_vjp, partial(testing.check_grads, order=1)]
+)
+def test_arguments_come_as_a_tuple(check):
+    for args in (np.ones(3), 1.0, {"x": np.ones(3)}, nn.Padded(np.ones((1, 2)), np.ones(1, int))):
+        with pytest.raises(ArgumentError, match=r"args is a tuple of the function's arguments, got .*; write \(x,\)"):
+            check(np.sin, args)
 
 
 def test_other_errors_pass_through():

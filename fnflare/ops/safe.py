@@ -129,8 +129,9 @@ def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None,
            [0. , 0. ]])
     """
     x = _real("safe_norm", x)
-    if not ord >= 1:
-        raise ArgumentError(f"safe_norm: ord must be at least 1, got {ord!r}")
+    given: Any = ord
+    if isinstance(given, str) or not given >= 1:
+        raise ArgumentError(f"safe_norm: ord must be a number and at least 1, got {ord!r}")
     if x.size == 0:
         return np.sum(x, axis=axis, keepdims=keepdims)
     size = np.abs(x)

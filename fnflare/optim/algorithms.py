@@ -266,6 +266,12 @@ def nadam(
         eps: added to the root of the mean square.
         eps_root: added under the root.
         nesterov: False is Adam.
+
+    >>> import numpy as np
+    >>> opt, params = nadam(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.1474,  0.1474])
     """
     return adam(learning_rate, b1, b2, eps, eps_root, nesterov=nesterov)
 
@@ -344,6 +350,12 @@ def amsgrad(
         eps_root: added under the root.
         bias_correction_mu: whether the mean is corrected for its start.
         bias_correction_nu: whether the mean square is, before its maximum over the steps is taken.
+
+    >>> import numpy as np
+    >>> opt, params = amsgrad(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.1,  0.1])
     """
     rule = scale_by_amsgrad(
         b1, b2, eps, eps_root, bias_correction_mu=bias_correction_mu, bias_correction_nu=bias_correction_nu
@@ -371,6 +383,12 @@ def radam(
         eps_root: added under the root.
         threshold: the length of the average of squares from which on it is used.
         nesterov: look one step ahead along the mean gradient.
+
+    >>> import numpy as np
+    >>> opt, params = radam(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.05,  0.05])
     """
     rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -394,6 +412,12 @@ def adabelief(
         eps: added to the root.
         eps_root: added to the mean squared distance at every step.
         nesterov: look one step ahead along the mean gradient.
+
+    >>> import numpy as np
+    >>> opt, params = adabelief(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.1111,  0.1111])
     """
     return chain(scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov), scale_by_learning_rate(learning_rate))
 
@@ -434,6 +458,12 @@ def lamb(
 
     Raises:
         ArgumentError: ``update`` was called without the parameters.
+
+    >>> import numpy as np
+    >>> opt, params = lamb(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.3536,  0.3536])
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),
@@ -468,6 +498,12 @@ def lars(
 
     Raises:
         ArgumentError: ``update`` was called without the parameters.
+
+    >>> import numpy as np
+    >>> opt, params = lars(0.1), {"w": np.array([3.0, 4.0])}
+    >>> updates, state = opt.update({"w": np.array([0.5, -0.5])}, opt.init(params), params)
+    >>> updates["w"].round(4)
+    array([-0.0004,  0.0004])
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

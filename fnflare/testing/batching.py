@@ -12,7 +12,7 @@ from typing import Any
 from fnflare import tree
 from fnflare.testing.directions import MODE_TOLERANCES, coarsest, tolerances
 from fnflare.testing.failures import assert_close, assert_equal, assert_structure, transformed
-from fnflare.testing.holding import hold
+from fnflare.testing.holding import arguments, hold
 from fnflare.testing.writing import Writer, limits_of
 from fnflare.transforms import vmap
 from fnflare.transforms.vmap import examples, mapped_axes
@@ -47,7 +47,7 @@ def check_vmap(
         keywords = {"in_axes": None if in_axes == 0 else writer.expression(in_axes)} | limits_of(atol, rtol)
         return writer.call("check_vmap", writer.subject(f, "f", 0), writer.expression(args), **keywords)
 
-    hold(lambda args: vmap_law(f, args, in_axes, atol, rtol), tuple(args), write)
+    hold(lambda args: vmap_law(f, args, in_axes, atol, rtol), arguments("check_vmap", args), write)
 
 
 def vmap_law(f: Any, args: Any, in_axes: Any, atol: float | None = None, rtol: float | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from fnflare import config
 from fnflare.testing.directions import MODE_TOLERANCES, coarsest, tolerances
 from fnflare.testing.failures import assert_close, assert_equal, assert_structure, transformed
-from fnflare.testing.holding import hold
+from fnflare.testing.holding import arguments, hold
 from fnflare.testing.writing import Writer, limits_of
 from fnflare.transforms import disable_jit, jit
 
@@ -43,7 +43,7 @@ def check_jit(f: Callable[..., Any], args: Sequence[Any], atol: float | None = N
         f_text = writer.subject(f, "f", 0)
         return writer.call("check_jit", f_text, writer.expression(args), **limits_of(atol, rtol))
 
-    hold(lambda args: jit_law(f, args, atol, rtol), tuple(args), write)
+    hold(lambda args: jit_law(f, args, atol, rtol), arguments("check_jit", args), write)
 
 
 def jit_law(f: Any, args: Any, atol: float | None = None, rtol: float | None = None) -> None:

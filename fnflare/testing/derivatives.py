@@ -26,7 +26,7 @@ from fnflare.testing.directions import (
     tolerances,
 )
 from fnflare.testing.failures import LawError, assert_close, assert_structure, at, is_floating
-from fnflare.testing.holding import hold
+from fnflare.testing.holding import arguments, hold
 from fnflare.testing.writing import Writer, limits_of
 from fnflare.transforms import jvp, vjp
 
@@ -73,7 +73,12 @@ def check_jvp(
         functions = [writer.subject(f, "f", 0), writer.subject(f_jvp, "f_jvp", 1)]
         return writer.call("check_jvp", *functions, writer.expression(args), **limits_of(*limits, seed=seed, name=name))
 
-    hold(lambda args: _jvp_law(f, f_jvp, args, limits, seed, name), tuple(args), write, generic=True)
+    hold(
+        lambda args: _jvp_law(f, f_jvp, args, limits, seed, name),
+        arguments("check_jvp", args),
+        write,
+        generic=True,
+    )
 
 
 def _jvp_law(f: Any, f_jvp: Any, args: Any, limits: Limits, seed: int, name: str) -> None:
@@ -124,7 +129,12 @@ def check_vjp(
         functions = [writer.subject(f, "f", 0), writer.subject(f_vjp, "f_vjp", 1)]
         return writer.call("check_vjp", *functions, writer.expression(args), **limits_of(*limits, seed=seed, name=name))
 
-    hold(lambda args: _vjp_law(f, f_vjp, args, limits, seed, name), tuple(args), write, generic=True)
+    hold(
+        lambda args: _vjp_law(f, f_vjp, args, limits, seed, name),
+        arguments("check_vjp", args),
+        write,
+        generic=True,
+    )
 
 
 def _vjp_law(f: Any, f_vjp: Any, args: Any, limits: Limits, seed: int, name: str) -> None:
@@ -201,7 +211,12 @@ def check_jvp_vjp(
         keywords = limits_of(atol, rtol, None, seed=seed, name=name)
         return writer.call("check_jvp_vjp", writer.subject(f, "f", 0), writer.expression(args), **keywords)
 
-    hold(lambda args: _modes_law(f, args, (atol, rtol, None), seed, name), tuple(args), write, generic=True)
+    hold(
+        lambda args: _modes_law(f, args, (atol, rtol, None), seed, name),
+        arguments("check_jvp_vjp", args),
+        write,
+        generic=True,
+    )
 
 
 def _modes_law(f: Any, args: Any, limits: Limits, seed: int, name: str) -> None:
@@ -262,7 +277,12 @@ def check_grads(
         )
 
     try:
-        hold(lambda args: grads_law(f, args, order, modes, limits, seed), tuple(args), write, generic=True)
+        hold(
+            lambda args: grads_law(f, args, order, modes, limits, seed),
+            arguments("check_grads", args),
+            write,
+            generic=True,
+        )
     except UnsupportedError as error:
         if "fwd" in modes and "rev" in modes:
             error.add_note('check_grads: modes=("rev",) checks reverse mode alone')

@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
+from fnflare.errors import ArgumentError
 from fnflare.testing.failures import LawError, at
 from fnflare.testing.shrinking import shrink
 from fnflare.testing.sources import NoSourceError
 from fnflare.testing.writing import Writer
 
-__all__ = ["hold"]
+__all__ = ["arguments", "hold"]
+
+
+def arguments(who: str, args: Any) -> tuple[Any, ...]:
+    """The arguments of a function under test, which come as a tuple or a list."""
+    if not isinstance(args, (tuple, list)) or hasattr(args, "_fields"):
+        got = type(args).__name__
+        raise ArgumentError(f"{who}: args is a tuple of the function's arguments, got {got}; write (x,)")
+    return tuple(args)
 
 
 def hold(
