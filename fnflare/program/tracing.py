@@ -42,11 +42,11 @@ class ProgramTracer(AbstractTracer):
 
     __slots__ = ("number", "variable")
 
-    def __init__(self, trace: ProgramTrace, var: Var, number: bool = False) -> None:
+    def __init__(self, trace: ProgramTrace, var: Var) -> None:
         self._trace = trace
         self.variable = var
         self.aval = var.aval
-        self.number = number
+        self.number = False
         self.code = None
 
 
