@@ -363,10 +363,11 @@ def around_many(t):
     return lambda x: crooked_too(np.sin)(x) * len(t)
 
 
-@functools.wraps(np.sin)
 def named_as_another(x):
     return crooked_too(np.sin)(x)
 
+
+named_as_another.__name__ = named_as_another.__qualname__ = "sine"
 
 WRITTEN = {
     "static method": Crooked.alone,
