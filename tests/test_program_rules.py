@@ -668,6 +668,7 @@ class TestOwnRules:
             ff.jit(outer)(MILD)
 
 
+@pytest.mark.thread_unsafe(reason="rules are of the whole process")
 def test_patterns_hold_ufuncs_that_are_served_by_functions():
     @rule(np.sign(X) * np.abs(X))
     def sign_times_size(x):
