@@ -121,9 +121,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     0.8413
     """
     if approximate:
-        # Beyond 10 the tanh is 1 whatever the cube is, which would overflow, and its derivative be 0 * inf.
-        y = np.clip(x, -10.0, 10.0)
-        return 0.5 * x * (1.0 + np.tanh(_SQRT_2_OVER_PI * (y + 0.044715 * (y * y * y))))
+        return 0.5 * x * (1.0 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
     return 0.5 * x * (1.0 + ops.erf(x * _SQRT_HALF))
 
 
