@@ -115,7 +115,8 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
     Args:
         x: any shape.
-        approximate: take the paper's approximation by tanh, whose error is up to 5e-4.
+        approximate: take the paper's approximation by tanh, whose error is up to 5e-4. Its derivative is nan where the
+            square of ``x`` overflows, beyond 1e19 in float32.
 
     >>> round(float(gelu(np.float64(1.0))), 4)
     0.8413
