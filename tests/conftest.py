@@ -19,7 +19,14 @@ from fnflare.core import plain_kernel, primitives, trace_depth
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("dev", max_examples=20, deadline=None)
 # For the whole suite in several threads at once, where each of them runs its own examples.
-settings.register_profile("threads", max_examples=3, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "threads",
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.register_profile(
     "thorough",
     max_examples=2000,
