@@ -44,6 +44,11 @@ def given(x: Any) -> Any:
     return x if type(x) is int else concrete(x)
 
 
+def is_given_array(x: Any) -> bool:
+    """Whether what `given` made of a leaf takes part as an array; anything else is handed on as it is."""
+    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
+
+
 def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False, real: bool = False) -> Any:
     """A leaf ready to be differentiated with respect to; a typed error, with its name, where it cannot be.
 

@@ -13,15 +13,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from fnflare import tree
-from fnflare.core import Primitive, Tracer, alias, aval_of, bind, capture, primitive, substitute, trace_depth, zeros
+from fnflare.core import Primitive, alias, aval_of, bind, capture, primitive, substitute, trace_depth, zeros
 from fnflare.core.trace import open_traces
 from fnflare.program.call import call_program
 from fnflare.program.partition import Policy
 from fnflare.program.staging import stage
-from fnflare.transforms._call import concrete, copy_name, given, name_of
+from fnflare.transforms._call import concrete, copy_name, given, is_given_array, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.forward import jvp
 from fnflare.transforms.policies import nothing_saveable
@@ -105,13 +103,9 @@ def checkpoint(fun: Callable[..., Any] | None = None, *, policy: Policy | None =
     return copy_name(function, run, "checkpoint")
 
 
-def _is_array(x: Any) -> bool:
-    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
-
-
 def _as_written(fun: Callable[..., Any], leaves: list[Any], structure: tree.TreeDef) -> Any:
     """Call the function below all tapes, as one operation that remembers how to call it again."""
-    arrays = [i for i, x in enumerate(leaves) if _is_array(x)]
+    arrays = [i for i, x in enumerate(leaves) if is_given_array(x)]
     out_structure: Any = None
 
     def flat(*values: Any) -> tuple[Any, ...]:
@@ -139,7 +133,7 @@ def _filled(leaves: Sequence[Any], places: Sequence[int], values: Sequence[Any])
 
 def _staged(fun: Callable[..., Any], leaves: list[Any], structure: tree.TreeDef, policy: Policy) -> Any:
     """Call the function's program, as one operation whose derivative stores what the policy lets it."""
-    arrays = [i for i, x in enumerate(leaves) if _is_array(x)]
+    arrays = [i for i, x in enumerate(leaves) if is_given_array(x)]
     inputs = [leaves[i] for i in arrays]
     others = _filled(leaves, arrays, [None] * len(arrays))
 

@@ -35,15 +35,11 @@ from fnflare.program import Program, evaluate, run, trace_program
 from fnflare.program.closures import cell_content
 from fnflare.program.derivatives import batched
 from fnflare.transforms._batched import batch_traces, lifted, lowered, reopened, unread
-from fnflare.transforms._call import concrete, given, name_of
+from fnflare.transforms._call import concrete, given, is_given_array, name_of
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.reverse import check_cotangent, float0, vjp
 
 __all__ = ["custom_jvp", "custom_vjp"]
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
 
 
 class _Call:
@@ -57,7 +53,7 @@ class _Call:
         self.fixed = fixed  # the arguments at nondiff_argnums
         leaves, self.structure = tree.flatten(args)
         self.leaves = [given(x) for x in leaves]
-        self.arrays = [i for i, x in enumerate(self.leaves) if _is_array(x)]
+        self.arrays = [i for i, x in enumerate(self.leaves) if is_given_array(x)]
         self.out_structure: Any = None
         self.traces: list[BatchTrace] = []  # the batching traces that it has still to come through
 
