@@ -70,7 +70,10 @@ LAYERS: dict[str, list[Sample]] = {
         Sample(nn.ConvTranspose(4, (2, 3), groups=2), (-1, 3, 4, 2)),
     ],
     "DepthwiseConv": [Sample(nn.DepthwiseConv(3, 2), (-1, 5, 2))],
-    "EmbeddingBag": [Sample(nn.EmbeddingBag(5, 3), (-1, -1), {"inputs": words})],
+    "EmbeddingBag": [
+        Sample(nn.EmbeddingBag(5, 3), (-1, -1), {"inputs": words}),
+        Sample(nn.EmbeddingBag(5, 3, padding_idx=1), (-1, -1), {"inputs": words}),
+    ],
     "GaussianDropout": [Sample(nn.GaussianDropout(0.4), (-1, 3))],
     "Glu": [Sample(nn.Glu, (-1, 4))],
     "GroupNorm": [Sample(nn.GroupNorm(2), (-1, 3, 4))],
@@ -103,7 +106,11 @@ LAYERS: dict[str, list[Sample]] = {
     ],
     "Dense": [Sample(nn.Dense(4), (-1, 3)), Sample(nn.Dense(2, bias=False), (-1, -1, 3), {"order": 2})],
     "Dropout": [Sample(nn.Dropout(0.4), (-1, 3))],
-    "Embedding": [Sample(nn.Embedding(5, 3), (-1, -1), {"inputs": words})],
+    "Embedding": [
+        Sample(nn.Embedding(5, 3), (-1, -1), {"inputs": words}),
+        # The vector of the padding is not differentiated.
+        Sample(nn.Embedding(5, 3, padding_idx=1), (-1, -1), {"inputs": words, "laws": BUT_GRADIENTS}),
+    ],
     "FanInConcat": [Sample(nn.FanInConcat(), ((-1, 3), (-1, 2)))],
     "FanInSum": [Sample(nn.FanInSum, ((-1, 3), (-1, 3)))],
     "FanOut": [Sample(nn.FanOut(2), (-1, 3))],

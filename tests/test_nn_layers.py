@@ -359,6 +359,26 @@ def test_a_fixed_embedding_has_no_parameters_and_keeps_its_dtype():
     np.testing.assert_array_equal(y.lengths, [2, 1])
 
 
+def test_the_row_of_the_padding_starts_at_zero_and_is_not_trained():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    layer, words = nn.Embedding(5, 3, padding_idx=2), np.array([[2, 0, 2], [4, 1, 4]])
+    table = layer.init(random.key(0), (-1, -1))[1]["W"]
+    assert np.all(np.any(table != 0, axis=1) == [True, True, False, True, True])
+    for dtype, apply in ((np.float64, layer.apply), (np.float32, ff.jit(layer.apply))):
+        w = (table + 0.25).astype(dtype)
+        y, ct, (grads,) = pulled_back(lambda p, f=apply: f(p, words), {"W": w})
+        t_w = torch.tensor(w, requires_grad=True)
+        t_y = torch.nn.functional.embedding(torch.tensor(words), t_w, padding_idx=2)
+        t_y.backward(torch.tensor(ct))
+        np.testing.assert_array_equal(y, t_y.detach().numpy())
+        np.testing.assert_allclose(grads["W"], t_w.grad.numpy(), rtol=1e-6)
+    batch = nn.Padded(words, np.array([3, 1]))
+    out = layer.apply({"W": w}, batch)
+    assert out.lengths is batch.lengths
+    grads = ff.grad(lambda p: np.sum(layer.apply(p, batch).values))({"W": w})
+    np.testing.assert_array_equal(grads["W"][:, 0], [1, 1, 0, 0, 2])
+
+
 def test_words_that_an_embedding_does_not_have():
     layer = nn.Embedding(7, 3)
     _, params = layer.init(random.key(0), (-1, -1))

@@ -183,35 +183,40 @@ MODES = ["mean", "sum", "max"]
 WORDS = np.array([3, 1, 0, 6, 6, 2, 5])
 
 
-def bag(mode):
-    layer = nn.EmbeddingBag(7, 3, mode=mode)
+def bag(mode, padding_idx=None):
+    layer = nn.EmbeddingBag(7, 3, mode=mode, padding_idx=padding_idx)
     return layer, doubled(layer.init(random.key(0), (-1, -1))[1])
 
 
-def beside_torch(mode, inputs, *torch_inputs):
+def beside_torch(mode, inputs, *torch_inputs, padding_idx=None):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
-    layer, params = bag(mode)
+    layer, params = bag(mode, padding_idx)
+    params = tree.map(lambda p: p + 0.25, params)  # the row of the padding is not zero for good
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
         cast = tree.map(lambda p, dtype=dtype: p.astype(dtype), params)
         y, ct, (grads,) = pulled_back(lambda p: layer.apply(p, inputs), cast)
         w = torch.tensor(cast["W"], requires_grad=True)
         t_y = torch.nn.functional.embedding_bag(*[torch.tensor(i) for i in torch_inputs[:1]], w,
-                                                *[torch.tensor(i) for i in torch_inputs[1:]], mode=mode)  # fmt: skip
+                                                *[torch.tensor(i) for i in torch_inputs[1:]], mode=mode,
+                                                padding_idx=padding_idx)  # fmt: skip
         t_y.backward(torch.tensor(ct))
         np.testing.assert_allclose(y, t_y.detach().numpy(), rtol=tolerance)
         np.testing.assert_allclose(grads["W"], w.grad.numpy(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("padding_idx", [None, 6, 0])
 @pytest.mark.parametrize("mode", MODES)
-def test_bags_of_words_are_torchs(mode):
-    beside_torch(mode, np.array([[1, 0, 3], [6, 2, 5]]), np.array([[1, 0, 3], [6, 2, 5]]))
+def test_bags_of_words_are_torchs(mode, padding_idx):
+    matrix = np.array([[1, 0, 3], [6, 2, 5], [6, 6, 6]])
+    beside_torch(mode, matrix, matrix, padding_idx=padding_idx)
     for offsets in ([0, 2, 2, 5], [0], [0, 1, 7], [0, 0, 0]):
-        beside_torch(mode, (WORDS, np.array(offsets)), WORDS, np.array(offsets))
+        beside_torch(mode, (WORDS, np.array(offsets)), WORDS, np.array(offsets), padding_idx=padding_idx)
 
 
+@pytest.mark.parametrize("padding_idx", [None, 6])
 @pytest.mark.parametrize("mode", MODES)
-def test_bags_of_a_padded_batch_are_those_by_offsets(mode):
-    layer, params = bag(mode)
+def test_bags_of_a_padded_batch_are_those_by_offsets(mode, padding_idx):
+    layer, params = bag(mode, padding_idx)
     batch = nn.pad([[3, 1], [], [0, 6, 6], [2, 5]], value=4, dtype=np.int64)
     offsets = np.array([0, 2, 2, 5])
 
@@ -223,14 +228,15 @@ def test_bags_of_a_padded_batch_are_those_by_offsets(mode):
     assert not flat[1].any()
     got, expected = ff.grad(loss(batch))(params), ff.grad(loss((WORDS, offsets)))(params)
     np.testing.assert_allclose(got["W"], expected["W"], rtol=1e-12, atol=1e-12)
-    assert not got["W"][4].any()
+    assert not got["W"][[w for w in (4, padding_idx) if w is not None]].any()
     empty = layer.apply(params, np.zeros((2, 0), int))
     np.testing.assert_array_equal(empty, np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("padding_idx", [None, 6])
 @pytest.mark.parametrize("mode", MODES)
-def test_bags_in_programs_and_batches(mode):
-    layer, params = bag(mode)
+def test_bags_in_programs_and_batches(mode, padding_idx):
+    layer, params = bag(mode, padding_idx)
     matrix, offsets = WORDS[:6].reshape(2, 3), np.array([0, 2, 5])
     check_jit(lambda p: layer.apply(p, matrix), params)
     check_jit(lambda p: layer.apply(p, (WORDS, offsets)), params)
@@ -274,5 +280,9 @@ def test_settings_of_bags_are_checked():
         nn.EmbeddingBag(7, 3, mode="min")
     with pytest.raises(ArgumentError, match="EmbeddingBag: vocab must be"):
         nn.EmbeddingBag(0, 3)
+    with pytest.raises(ArgumentError, match="EmbeddingBag: padding_idx is one of the words 0 to 6, got 7"):
+        nn.EmbeddingBag(7, 3, padding_idx=7)
+    with pytest.raises(ArgumentError, match="Embedding: padding_idx must be an integer and at least 0, got -1"):
+        nn.Embedding(7, 3, padding_idx=-1)
     with pytest.raises(ShapeError, match=r"^in layer 'bag': .* got shape \(-1, 2, 3\)"):
         nn.serial(bag=nn.EmbeddingBag(7, 3)).init(random.key(0), (-1, 2, 3))

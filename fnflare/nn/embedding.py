@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fnflare import ops
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
@@ -31,7 +32,7 @@ __all__ = ["Embedding", "EmbeddingBag", "FixedEmbedding"]
 _NORMAL = normal(1.0)
 
 
-def Embedding(vocab: int, dim: int, *, W_init: Initializer = _NORMAL) -> Layer:
+def Embedding(vocab: int, dim: int, *, padding_idx: int | None = None, W_init: Initializer = _NORMAL) -> Layer:
     """A trainable vector for each of `vocab` words.
 
     Inputs: integers of any shape, each at least 0 and below `vocab`; outputs (..., dim). A `Padded`
@@ -40,6 +41,8 @@ def Embedding(vocab: int, dim: int, *, W_init: Initializer = _NORMAL) -> Layer:
     Args:
         vocab: the number of words.
         dim: the size of the vectors.
+        padding_idx: a word that stands for nothing: its vector is zero at first and has a gradient of zeros. Sequences
+            of unequal length mostly want a `Padded` batch instead, whose lengths the layers after it honour.
         W_init: draws W, ``init(key, shape)``; by default normal with standard deviation 1, which gives
             layers after it inputs of variance 1.
 
@@ -47,20 +50,26 @@ def Embedding(vocab: int, dim: int, *, W_init: Initializer = _NORMAL) -> Layer:
         ArgumentError: a setting is out of range; when applied, a word is not below `vocab`.
         DtypeError: when applied, the inputs are not integers.
 
-    >>> from fnflare import random
-    >>> shape, params = Embedding(1000, 25).init(random.key(0), (-1, -1))
+    >>> from fnflare import nn, random
+    >>> shape, params = nn.Embedding(1000, 25).init(random.key(0), (-1, -1))
     >>> shape, params["W"].shape
     ((-1, -1, 25), (1000, 25))
     """
     vocab, dim = positive_int("Embedding", "vocab", vocab), positive_int("Embedding", "dim", dim)
+    padding_idx = _checked_padding("Embedding", padding_idx, vocab)
     function("Embedding", "W_init", W_init)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         require_key("Embedding", key)
-        return (*input_shape, dim), {"W": W_init(key, (vocab, dim))}
+        return (*input_shape, dim), {"W": _drawn(W_init, key, (vocab, dim), padding_idx)}
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
-        return _look_up("Embedding", params["W"], inputs)
+        rows = _look_up("Embedding", params["W"], inputs)
+        if padding_idx is None:
+            return rows
+        if type(inputs) is Padded:
+            return Padded(_held(rows.values, inputs.values, padding_idx), inputs.lengths)
+        return _held(rows, inputs, padding_idx)
 
     return layer("Embedding", init, apply, lambda shape, out, params: 0)
 
@@ -98,7 +107,29 @@ def FixedEmbedding(matrix: ArrayLike) -> Layer:
     return layer("FixedEmbedding", init, apply, lambda shape, out, params: 0)
 
 
-def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initializer = _NORMAL) -> Layer:
+def _checked_padding(kind: str, padding_idx: Any, vocab: int) -> int | None:
+    if padding_idx is None:
+        return None
+    word = positive_int(kind, "padding_idx", padding_idx, least=0)
+    if word >= vocab:
+        raise ArgumentError(f"{kind}: padding_idx is one of the words 0 to {vocab - 1}, got {word}")
+    return word
+
+
+def _drawn(W_init: Initializer, key: Any, shape: tuple[int, int], padding_idx: int | None) -> Any:
+    """Vectors of words, that of the padding zero."""
+    vectors = W_init(key, shape)
+    return vectors if padding_idx is None else at(vectors)[padding_idx].set(0)
+
+
+def _held(rows: Any, words: Any, padding_idx: int) -> Any:
+    """The vectors of words, no gradient going to that of the padding."""
+    return np.where((words == padding_idx)[..., None], ops.stop_gradient(rows), rows)
+
+
+def EmbeddingBag(
+    vocab: int, dim: int, *, mode: str = "mean", padding_idx: int | None = None, W_init: Initializer = _NORMAL
+) -> Layer:
     """One vector for a bag of words: the mean, sum or maximum of theirs.
 
     Inputs: integers (N, T), bags of T words each; a `Padded` batch of them, bags of as many words as each sequence has;
@@ -109,6 +140,8 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
         vocab: the number of words.
         dim: the size of the vectors.
         mode: ``"mean"``, ``"sum"`` or ``"max"``.
+        padding_idx: a word that is left out of every bag, and not counted: its vector is zero at first and has a
+            gradient of zeros.
         W_init: draws W, ``init(key, shape)``.
 
     Raises:
@@ -129,6 +162,7 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
     function(kind, "W_init", W_init)
     if mode not in ("mean", "sum", "max"):
         raise ArgumentError(f"{kind}: mode must be one of 'mean', 'sum', 'max', got {mode!r}")
+    padding_idx = _checked_padding(kind, padding_idx, vocab)
 
     def init(key: Any, input_shape: Any) -> tuple[Shape, Any]:
         pair = is_pair_of_shapes(input_shape)
@@ -136,19 +170,23 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
         if len(shape) != (1 if pair else 2):
             raise _not_bags(input_shape)
         require_key(kind, key)
-        return (shape[0], dim), {"W": W_init(key, (vocab, dim))}
+        return (shape[0], dim), {"W": _drawn(W_init, key, (vocab, dim), padding_idx)}
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         if type(inputs) is not Padded and isinstance(inputs, (tuple, list)):
-            return _bags_by_offsets(params["W"], inputs, mode)
-        if len(getattr(inputs.values if type(inputs) is Padded else inputs, "shape", (0, 0))) != 2:
-            raise _not_bags(np.shape(inputs.values if type(inputs) is Padded else inputs))
+            return _bags_by_offsets(params["W"], inputs, mode, padding_idx)
+        words = inputs.values if type(inputs) is Padded else inputs
+        if len(getattr(words, "shape", (0, 0))) != 2:
+            raise _not_bags(np.shape(words))
         rows = _look_up(kind, params["W"], inputs)
-        if type(rows) is not Padded:
-            vectors, count = rows, np.asarray(rows.shape[1])
+        vectors, real = (rows.values, rows.mask()) if type(rows) is Padded else (rows, None)
+        if padding_idx is not None:
+            real = words != padding_idx if real is None else np.logical_and(real, words != padding_idx)
+        if real is None:
+            count = np.asarray(vectors.shape[1])
         else:
-            vectors = clear(rows.values, rows.mask(), -np.inf if mode == "max" else 0)
-            count = np.reshape(rows.lengths, (-1, 1))
+            vectors = clear(vectors, real, -np.inf if mode == "max" else 0)
+            count = np.sum(real, axis=1, keepdims=True)
         if vectors.shape[1] == 0:
             return np.zeros((vectors.shape[0], dim), vectors.dtype)
         if mode == "max":
@@ -162,7 +200,7 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
     return layer(kind, init, apply, flops, several=True)
 
 
-def _bags_by_offsets(vectors: Any, inputs: Any, mode: str) -> Any:
+def _bags_by_offsets(vectors: Any, inputs: Any, mode: str, padding_idx: int | None) -> Any:
     """Bags of words that lie one after the other, from the offset of each on."""
     if len(inputs) != 2 or any(len(np.shape(x)) != 1 for x in inputs):
         raise _not_bags(tuple([np.shape(x) for x in inputs]))
@@ -181,6 +219,10 @@ def _bags_by_offsets(vectors: Any, inputs: Any, mode: str) -> Any:
     count = np.reshape(ends - offsets, (-1, 1))
     bag = np.searchsorted(offsets, np.arange(rows.shape[0]), side="right") - 1
     shape = (offsets.shape[0], rows.shape[1])
+    if padding_idx is not None:
+        real = words != padding_idx
+        rows = np.where(real[:, None], rows, np.asarray(-np.inf if mode == "max" else 0, rows.dtype))
+        count = at(np.zeros(shape[:1], np.intp))[bag].add(real.astype(np.intp))[:, None]
     if mode == "max":
         top = at(np.full(shape, -np.inf, rows.dtype))[bag].max(rows)
         return np.where(count > 0, top, np.zeros((), rows.dtype))
