@@ -57,7 +57,10 @@ LAYERS: dict[str, list[Sample]] = {
         )
     },
     "AdaptiveAvgPool": [Sample(nn.AdaptiveAvgPool((2, 3)), (-1, 4, 5, 2))],
-    "AdaptiveMaxPool": [Sample(nn.AdaptiveMaxPool((2, 3)), (-1, 4, 5, 2))],
+    "AdaptiveMaxPool": [
+        Sample(nn.AdaptiveMaxPool((2, 3)), (-1, 4, 5, 2)),
+        Sample(nn.AdaptiveMaxPool(2), (-1, -1, 3), PADDED),
+    ],
     "AlphaDropout": [Sample(nn.AlphaDropout(0.4), (-1, 3))],
     "AvgPool": [
         Sample(nn.AvgPool((2, 2)), (-1, 4, 5, 2)),

@@ -213,6 +213,15 @@ RAGGED = {
     "Conv causal": nn.Conv(4, 2, padding="CAUSAL", strides=2, dilation=2),
     "MaxPool": nn.MaxPool(2),
     "MaxPool padded": nn.MaxPool(3, strides=2, padding=((1, 1),)),
+    "MaxPool with a rest": nn.MaxPool(2, padding=((0, 0),), ceil_mode=True),
+    "AvgPool with a rest": nn.AvgPool(4, strides=3, padding=((1, 0),), ceil_mode=True),
+    "AvgPool of the padding too": nn.AvgPool(3, strides=2, padding=((1, 1),), count_include_pad=True),
+    "AvgPool of the padding and a rest": nn.AvgPool(
+        4, strides=3, padding=((1, 2),), ceil_mode=True, count_include_pad=True
+    ),
+    "AdaptiveMaxPool": nn.AdaptiveMaxPool(4),
+    "AdaptiveAvgPool": nn.AdaptiveAvgPool(4),
+    "AdaptiveAvgPool of as many": nn.AdaptiveAvgPool((None,)),
     "AvgPool": nn.AvgPool(3, strides=1, padding="SAME"),
     "AvgPool valid": nn.AvgPool(2),
     "GlobalMaxPool": nn.GlobalMaxPool,
@@ -252,10 +261,10 @@ def test_a_padded_batch_gives_what_each_sequence_gives_alone(name):
 
 def test_sequences_without_words_pool_to_zero():
     batch = nn.Padded(np.ones((2, 3, 4), np.float32), np.array([0, 2]))
-    for pool in (nn.GlobalMaxPool, nn.GlobalAvgPool):
+    for pool in (nn.GlobalMaxPool, nn.GlobalAvgPool, nn.AdaptiveMaxPool(1), nn.AdaptiveAvgPool(1)):
         y = pool.apply((), batch)
         assert y.dtype == np.float32
-        np.testing.assert_array_equal(y, [[0.0] * 4, [1.0] * 4])
+        np.testing.assert_array_equal(np.reshape(y, (2, 4)), [[0.0] * 4, [1.0] * 4])
 
 
 def test_same_padding_with_strides_is_refused_for_padded_batches():

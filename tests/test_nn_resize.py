@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nn_laws import (
+    alone,
     channels_first,
     check_both_against_torch,
     check_jit,
     check_layer_jitted,
+    made,
     normal,
     ragged,
 )
@@ -20,6 +22,8 @@ from fnflare.testing import check_grads, check_vmap
 
 LAYERS = {
     "LpPool": (nn.LpPool(3, (2, 2), strides=1), (2, 4, 3, 2)),
+    "AvgPool with a rest": (nn.AvgPool((2, 3), padding=((1, 1), (0, 1)), ceil_mode=True), (2, 5, 4, 2)),
+    "MaxPool with a rest": (nn.MaxPool(3, strides=2, ceil_mode=True), (2, 6, 2)),
     "LpPool 2, padded": (nn.LpPool(2, 3, padding="SAME"), (2, 5, 2)),
     "AdaptiveAvgPool": (nn.AdaptiveAvgPool((3, 2)), (2, 7, 4, 2)),
     "AdaptiveMaxPool": (nn.AdaptiveMaxPool((3, 2)), (2, 7, 4, 2)),
@@ -86,6 +90,28 @@ def test_adaptive_pools_are_torchs(size):
     beside_torch(nn.AdaptiveMaxPool((3, size, 2)), lambda x: F.adaptive_max_pool3d(x, (3, size, 2)), solid)
 
 
+@pytest.mark.parametrize("make", [nn.AdaptiveAvgPool, nn.AdaptiveMaxPool])
+def test_adaptive_pools_of_padded_images_cut_each_at_its_own_length(make):
+    values, lengths = normal(3, 5, 4, 2), np.array([5, 2, 3])
+    batch = nn.Padded(np.where(np.arange(5)[:, None, None] < lengths[:, None, None, None], values, 1e3), lengths)
+    for size in ((2, 3), (3, None)):
+        y = make(size).apply((), batch)
+        for i in range(3):
+            np.testing.assert_allclose(y[i : i + 1], make(size).apply((), alone(batch, i)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool((2, 3)), nn.AvgPool((2, 2), ceil_mode=True), nn.Conv(4, (3, 2))])
+def test_windows_over_padded_images_see_each_at_its_own_length(layer):
+    values, lengths = normal(2, 7, 5, 3), np.array([7, 5])
+    batch = nn.Padded(np.where(np.arange(7)[:, None, None] < lengths[:, None, None, None], values, 1e3), lengths)
+    params = made(layer, values.shape)[1]
+    out = layer.apply(params, batch)
+    for i, n in enumerate(out.lengths):
+        expected = layer.apply(params, alone(batch, i))
+        assert n == expected.shape[1]
+        np.testing.assert_allclose(out.values[i : i + 1, :n], expected, rtol=1e-10, atol=1e-12)
+
+
 def test_one_part_is_a_global_pool():
     x = normal(2, 5, 4, 3)
     average, largest = nn.AdaptiveAvgPool((1, 1)).apply((), x), nn.AdaptiveMaxPool((1, 1)).apply((), x)
@@ -110,19 +136,48 @@ def pools(draw):
     return window, strides, low, spatial
 
 
-@given(pools())
-def test_indices_of_maxima_are_torchs(pool):
+@given(pools(), st.booleans())
+def test_indices_of_maxima_are_torchs(pool, ceil_mode):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     window, strides, low, spatial = pool
     x = normal(2, *spatial, 2)
-    layer = nn.MaxPool(window, strides=strides, padding=[(n, n) for n in low], return_indices=True)
+    settings = {"strides": strides, "padding": [(n, n) for n in low], "ceil_mode": ceil_mode}
+    layer = nn.MaxPool(window, **settings, return_indices=True)
     values, indices = layer.apply((), x)
+    np.testing.assert_array_equal(nn.MaxPool(window, **settings).apply((), x), values)
     f = getattr(torch.nn.functional, f"max_pool{len(window)}d_with_indices")
-    expected, places = f(torch.tensor(x).movedim(-1, 1), window, strides, tuple(low))
+    expected, places = f(torch.tensor(x).movedim(-1, 1), window, strides, tuple(low), ceil_mode=ceil_mode)
     np.testing.assert_array_equal(values, expected.movedim(1, -1).numpy())
     np.testing.assert_array_equal(indices, places.movedim(1, -1).numpy())
     shapes, _ = layer.init(None, (-1, *x.shape[1:]))
     assert shapes == ((-1, *values.shape[1:]),) * 2
+
+
+@given(pools(), st.booleans(), st.booleans())
+def test_means_of_windows_that_stick_out_are_torchs(pool, ceil_mode, count_include_pad):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    window, strides, low, spatial = pool
+    settings = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    layer = nn.AvgPool(window, strides=strides, padding=[(n, n) for n in low], **settings)
+    f = getattr(torch.nn.functional, f"avg_pool{len(window)}d")
+    beside_torch(layer, lambda x: f(x, window, strides, tuple(low), **settings), normal(2, *spatial, 2))
+    out = layer.init(None, (-1, *spatial, 2))[0]
+    assert out == (-1, *layer.apply((), np.ones((1, *spatial, 2))).shape[1:])
+    assert all(type(n) is int for n in out)
+
+
+def test_a_norm_of_a_rest_is_that_of_what_is_there():
+    x = normal(1, 5, 2)
+    y = nn.LpPool(3, 3, ceil_mode=True).apply((), x)
+    np.testing.assert_allclose(y[:, 1], np.linalg.norm(x[:, 3:], 3, axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(y[:, :1], nn.LpPool(3, 3).apply((), x))
+
+
+def test_a_rest_within_the_padding_alone_has_no_window():
+    # The third window would start at the padding after the input.
+    assert nn.MaxPool(2, padding=[(1, 1)], ceil_mode=True).init(None, (-1, 3, 1))[0] == (-1, 2, 1)
+    assert nn.MaxPool(2, ceil_mode=True).init(None, (-1, -1, 3))[0] == (-1, -1, 3)
+    assert nn.AvgPool(3, strides=2, ceil_mode=True, padding="SAME").init(None, (-1, 4, 3))[0] == (-1, 2, 3)
 
 
 def test_windows_of_the_least_number_have_an_index_within():
@@ -275,7 +330,7 @@ def test_the_summary_names_them():
     [
         (nn.AdaptiveAvgPool((2, 2)), normal(2, 5, 3), ShapeError, r"AdaptiveAvgPool expected inputs \(N, H, W, C\)"),
         (nn.AdaptiveMaxPool(2), normal(2, 0, 3), ShapeError, "at least one position"),
-        (nn.AdaptiveMaxPool(2), ragged(2, 4, 3, [4, 2]), ArgumentError, "use GlobalMaxPool or GlobalAvgPool"),
+        (nn.AdaptiveMaxPool((2, 2)), ragged(2, 4, 3, [4, 2]), ShapeError, r"Pool expected .* got \(2, 4, 3\)"),
         (nn.Upsample(2), normal(2, 3), ShapeError, r"Upsample expected inputs \(N, ..., C\), got shape \(2, 3\)"),
         (nn.Upsample((2, 2)), normal(2, 5, 3), ShapeError, r"Upsample expected inputs \(N, n, n, C\)"),
         (nn.Upsample(0.1), normal(2, 5, 3), ShapeError, "there is nothing left"),

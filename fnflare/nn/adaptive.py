@@ -22,14 +22,17 @@ def AdaptiveAvgPool(size: Size) -> Layer:
     """The mean of each of `size` parts of the positions, channel by channel.
 
     Inputs (N, *spatial, C), outputs (N, *size, C). Along an axis with n positions part i of m is from
-    ``floor(i * n / m)`` up to ``ceil((i + 1) * n / m)``; parts overlap where m does not divide n. No parameters.
+    ``floor(i * n / m)`` up to ``ceil((i + 1) * n / m)``; parts overlap where m does not divide n. Of a `Padded` batch
+    the parts are those of each sequence's own length, and zero for one of length 0; the outputs are an array. No
+    parameters.
 
     Args:
-        size: how many parts each spatial axis has, None for as many as it has positions; an integer means one
-            axis, time.
+        size: how many parts each spatial axis has, None for as many as it has positions (of a `Padded` batch, which
+            then stays one, each sequence's own); an integer means one axis, time.
 
     Raises:
-        ArgumentError: the size is out of range, or when applied, the inputs are a `Padded` batch.
+        ArgumentError: the size is out of range.
+        ShapeError: when applied, the inputs have other axes, or one without positions.
 
     >>> AdaptiveAvgPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([1.5, 2.5])
@@ -40,14 +43,16 @@ def AdaptiveAvgPool(size: Size) -> Layer:
 def AdaptiveMaxPool(size: Size) -> Layer:
     """The maximum of each of `size` parts of the positions, channel by channel.
 
-    Inputs (N, *spatial, C), outputs (N, *size, C). The parts are those of `AdaptiveAvgPool`. No parameters.
+    Inputs (N, *spatial, C) or a `Padded` batch, outputs (N, *size, C). The parts are those of `AdaptiveAvgPool`. No
+    parameters.
 
     Args:
-        size: how many parts each spatial axis has, None for as many as it has positions; an integer means one
-            axis, time.
+        size: how many parts each spatial axis has, None for as many as it has positions (of a `Padded` batch, which
+            then stays one, each sequence's own); an integer means one axis, time.
 
     Raises:
-        ArgumentError: the size is out of range, or when applied, the inputs are a `Padded` batch.
+        ArgumentError: the size is out of range.
+        ShapeError: when applied, the inputs have other axes, or one without positions.
 
     >>> AdaptiveMaxPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([2., 3.])
@@ -69,15 +74,16 @@ def _adaptive(kind: str, size: Any, largest: bool) -> Layer:
         return (input_shape[0], *out, input_shape[-1]), ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
-        if type(inputs) is Padded:
-            raise ArgumentError(
-                f"{scoping.where()}{kind} cuts all sequences at the same places, so those of a Padded batch would not "
-                "give what they give alone; use GlobalMaxPool or GlobalAvgPool, which honour the lengths"
-            )
-        shape = getattr(inputs, "shape", ())
+        x = inputs.values if type(inputs) is Padded else inputs
+        shape = getattr(x, "shape", ())
         if len(shape) != len(sizes) + 2 or 0 in shape[1:-1]:
-            raise mismatch(kind, f"{wanted} with at least one position", inputs)
-        return _reduced(inputs, [n if m is None else m for n, m in zip(shape[1:-1], sizes, strict=True)], largest)
+            raise mismatch(kind, f"{wanted} with at least one position", x)
+        numbers = [n if m is None else m for n, m in zip(shape[1:-1], sizes, strict=True)]
+        if type(inputs) is not Padded:
+            return _reduced(x, numbers, largest)
+        # Time comes last, as the parts of the other axes are the same for all sequences.
+        rest = x if len(sizes) == 1 else _reduced(x, [shape[1], *numbers[1:]], largest)
+        return Padded(rest, inputs.lengths) if sizes[0] is None else _in_time(rest, inputs.lengths, sizes[0], largest)
 
     return layer(kind, init, apply, lambda shape, out, params: max(units_of(shape), units_of(out)))
 
@@ -104,6 +110,21 @@ def _reduced(x: Any, sizes: list[int], largest: bool) -> Any:
     if largest:
         return np.max(np.where(mask, x, np.asarray(least(x.dtype), x.dtype)) if reals else x, axis=inner)
     total = np.sum(np.where(mask, x, np.zeros((), x.dtype)) if reals else x, axis=inner)
+    return total / count.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+
+
+def _in_time(x: Any, lengths: Any, m: int, largest: bool) -> Any:
+    """The maximum or the mean of the m parts that each of the sequences (N, T, ...) has of its own length."""
+    i, n = np.arange(m), np.reshape(lengths, (-1, 1))
+    start, stop = i * n // m, -(-(i + 1) * n // m)
+    place = np.arange(x.shape[1])
+    part = np.logical_and(place >= start[..., None], place < stop[..., None])
+    part = np.reshape(part, (*part.shape, *[1] * (x.ndim - 2)))
+    if largest:
+        top = np.max(np.where(part, x[:, None], np.asarray(least(x.dtype), x.dtype)), axis=2)
+        return np.where(np.reshape(n > 0, (-1, *[1] * (x.ndim - 1))), top, np.zeros((), x.dtype))
+    total = np.sum(np.where(part, x[:, None], np.zeros((), x.dtype)), axis=2)
+    count = np.reshape(np.maximum(stop - start, 1), (x.shape[0], m, *[1] * (x.ndim - 2)))
     return total / count.astype(x.dtype if x.dtype.kind == "f" else np.float64)
 
 

@@ -23,6 +23,7 @@ def MaxPool(
     *,
     strides: int | tuple[int, ...] | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
     """The maximum of each window, channel by channel.
@@ -34,6 +35,8 @@ def MaxPool(
         window: the size of the window along each spatial axis; an integer means one axis, time.
         strides: the distance between windows; by default the window's size, so that they do not overlap.
         padding: as in `Conv`.
+        ceil_mode: whether what the last whole window along an axis leaves over has one too, which sticks out; it has
+            to start within the input or the padding before it.
         return_indices: whether the outputs are a pair: the maxima, and where each was found, an integer that
             counts the positions of its channel in the order of memory, as `MaxUnpool` takes them. Of
             equal elements the first is found then, and gets all of the gradient.
@@ -44,7 +47,7 @@ def MaxPool(
     >>> MaxPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([3., 2.])
     """
-    win = Window("MaxPool", window, window if strides is None else strides, padding)
+    win = Window("MaxPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, least)
@@ -83,6 +86,7 @@ def LpPool(
     *,
     strides: int | tuple[int, ...] | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
 ) -> Layer:
     """The p-norm of each window, channel by channel: ``sum(abs(x) ** p) ** (1 / p)`` (Gulcehre et al. 2014).
 
@@ -94,6 +98,8 @@ def LpPool(
         window: the size of the window along each spatial axis; an integer means one axis, time.
         strides: the distance between windows; by default the window's size, so that they do not overlap.
         padding: as in `Conv`.
+        ceil_mode: whether what the last whole window along an axis leaves over has one too, which sticks out; it has
+            to start within the input or the padding before it.
 
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
@@ -104,7 +110,7 @@ def LpPool(
     order: Any = p
     if isinstance(order, bool) or not isinstance(order, (int, float)) or not 1 <= order < math.inf:
         raise ArgumentError(f"LpPool: p must be a number and at least 1, got {p!r}; for the maximum use MaxPool")
-    win = Window("LpPool", window, window if strides is None else strides, padding)
+    win = Window("LpPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, 0)
@@ -123,6 +129,8 @@ def AvgPool(
     *,
     strides: int | tuple[int, ...] | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Layer:
     """The mean of each window, channel by channel.
 
@@ -134,6 +142,9 @@ def AvgPool(
         window: the size of the window along each spatial axis; an integer means one axis, time.
         strides: the distance between windows; by default the window's size, so that they do not overlap.
         padding: as in `Conv`.
+        ceil_mode: whether what the last whole window along an axis leaves over has one too, which sticks out; it has
+            to start within the input or the padding before it.
+        count_include_pad: whether padding counts, as zeros; what sticks out of it under `ceil_mode` does not.
 
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
@@ -141,14 +152,17 @@ def AvgPool(
     >>> AvgPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([2., 1.])
     """
-    win = Window("AvgPool", window, window if strides is None else strides, padding)
+    win = Window("AvgPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, 0)
-        if lengths is None and not any(map(any, pads)):
-            return _reduce_windows(np.mean, win, x, pads, 0)
-        real = np.ones(x.shape[:-1], x.dtype) if lengths is None else _ones_within(inputs, x.dtype)
-        count = _reduce_windows(np.sum, win, real[..., None], pads, 0)
+        if (lengths is None and not any(map(any, pads))) or (count_include_pad and not ceil_mode):
+            return rewrap(_reduce_windows(np.mean, win, x, pads, 0), lengths)
+        if count_include_pad:
+            count = _reduce_windows(np.sum, win, _ones_with_padding(win, inputs, x, pads), ((0, 0),) * win.rank, 0)
+        else:
+            real = np.ones(x.shape[:-1], x.dtype) if lengths is None else _ones_within(inputs, x.dtype)
+            count = _reduce_windows(np.sum, win, real[..., None], pads, 0)
         return rewrap(_reduce_windows(np.sum, win, x, pads, 0) / np.maximum(count, 1), lengths)
 
     return _pool(win, apply)
@@ -157,6 +171,20 @@ def AvgPool(
 def _ones_within(batch: Padded, dtype: Any) -> Any:
     """1 at the real positions of a padded batch, 0 on the padding, without the channels."""
     return clear(np.ones(batch.values.shape[:-1], dtype), batch.mask(), 0)
+
+
+def _ones_with_padding(win: Window, inputs: Any, x: Any, covering: Any) -> Any:
+    """1 at the real positions of an input (1, *spatial, 1) and at those of its padding, 0 at those that windows need
+    besides."""
+    own = win.pads(x.shape[1:-1])
+    within: Any = np.ones((1,) * (win.rank + 2), x.dtype)
+    for axis, (n, (low, high), (_, wide)) in enumerate(zip(x.shape[1:-1], own, covering, strict=True), 1):
+        end = low + n + high
+        if axis == 1 and type(inputs) is Padded:
+            end = np.reshape(inputs.lengths, (-1, *[1] * (win.rank + 1))) + (low + high)
+        positions = np.arange(low + n + wide).reshape((-1, *[1] * (win.rank + 1 - axis)))
+        within = within * (positions < end).astype(x.dtype)
+    return within
 
 
 def _pool(win: Window, apply: Callable[..., Any], outputs: int = 1) -> Layer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,14 @@ class Window:
             windows), ``"CAUSAL"`` (one axis; no window sees what comes after it), or a pair (low, high) for
             each axis.
         dilation: the distance between the elements of a window along each axis, or one for all.
+        ceil_mode: whether a last window that sticks out counts too, if it starts before the end of the input.
     """
 
-    def __init__(self, kind: str, window: Any, strides: Any, padding: Any, dilation: Any = 1) -> None:
+    def __init__(
+        self, kind: str, window: Any, strides: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False
+    ) -> None:
         self.kind = kind
+        self.ceil_mode = ceil_mode
         self.size = per_axis(kind, "window", window)
         self.rank = len(self.size)
         self.strides = per_axis(kind, "strides", strides, self.rank)
@@ -74,7 +78,8 @@ class Window:
         return pairs
 
     def pads(self, spatial: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """The zeros before and after each axis of an input of this size."""
+        """The zeros before and after each axis of an input of this size, those for a last window that sticks out left
+        away."""
         if not isinstance(self.padding, str):
             return self.padding
         reach = [(k - 1) * d for k, d in zip(self.size, self.dilation, strict=True)]
@@ -99,12 +104,25 @@ class Window:
             )
         return (shape[0], *out, channels)
 
-    def _sizes(self, spatial: Any, pads: Any) -> list[Any]:
-        """How many windows there are along each axis."""
+    def _sizes(self, spatial: Any, pads: Any, least: Callable[[Any, Any], Any] = min) -> list[Any]:
+        """How many windows there are along the axes whose sizes are given; `least` of two may be one of arrays."""
+        axes = list(zip(spatial, pads, self.size, self.dilation, self.strides, strict=False))
+        if not self.ceil_mode:
+            return [(n + low + high - (k - 1) * d - 1) // s + 1 for n, (low, high), k, d, s in axes]
         return [
-            (n + low + high - (k - 1) * d - 1) // s + 1
-            for n, (low, high), k, d, s in zip(spatial, pads, self.size, self.dilation, self.strides, strict=True)
+            least(-((n + low + high - (k - 1) * d - 1) // -s) + 1, (n + low - 1) // s + 1)
+            for n, (low, high), k, d, s in axes
         ]
+
+    def covering(self, spatial: Sequence[int], pads: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        """The zeros before and after each axis that all windows need."""
+        if not self.ceil_mode:
+            return pads
+        ends = [
+            (m - 1) * s + (k - 1) * d + 1
+            for m, k, d, s in zip(self._sizes(spatial, pads), self.size, self.dilation, self.strides, strict=True)
+        ]
+        return tuple([(low, max(high, end - n - low)) for n, (low, high), end in zip(spatial, pads, ends, strict=True)])
 
     def prepare(self, inputs: Any, fill: Any) -> tuple[Any, Any, tuple[tuple[int, int], ...]]:
         """Check inputs.
@@ -126,15 +144,16 @@ class Window:
             raise ShapeError(
                 f"{scoping.where()}{self.kind}: the window {self.size} does not fit inputs of shape {shape}"
             )
+        covering = self.covering(shape[1:-1], pads)
         if type(inputs) is not Padded:
-            return values, None, pads
+            return values, None, covering
         if self.padding == "SAME" and self.strides[0] > 1:
             raise ArgumentError(
                 f"{scoping.where()}{self.kind}: with strides {self.strides} 'SAME' padding depends on the length, so "
                 "sequences in a Padded batch would not give what they give alone; use 'CAUSAL', 'VALID' or pairs"
             )
-        lengths = np.maximum(self._sizes((inputs.lengths,), pads[:1])[0], 0)
-        return clear(values, inputs.mask(), fill(values.dtype) if callable(fill) else fill), lengths, pads
+        lengths = np.maximum(self._sizes((inputs.lengths,), pads[:1], np.minimum)[0], 0)
+        return clear(values, inputs.mask(), fill(values.dtype) if callable(fill) else fill), lengths, covering
 
 
 def clear(values: Any, mask: Any, fill: Any) -> Any:
