@@ -131,6 +131,8 @@ LAYERS: dict[str, list[Sample]] = {
     "MultiHeadAttention": [
         Sample(nn.MultiHeadAttention(2, causal=True), (-1, -1, 4)),
         Sample(nn.MultiHeadAttention(2), (-1, -1, 4), PADDED),
+        Sample(nn.MultiHeadAttention(2, dropout=0.4), (-1, -1, 4)),
+        Sample(nn.MultiHeadAttention(2), ((-1, -1, 4), (-1, 3, 2))),
     ],
     "RNN": [Sample(nn.RNN(3, reverse=True), (-1, -1, 2))],
     "Recurrent": [Sample(nn.Recurrent(nn.GRUCell(2), bidirectional=True), (-1, -1, 2))],

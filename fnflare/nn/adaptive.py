@@ -75,7 +75,7 @@ def _adaptive(kind: str, size: Any, largest: bool) -> Layer:
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x = inputs.values if type(inputs) is Padded else inputs
-        shape = getattr(x, "shape", ())
+        shape: Shape = getattr(x, "shape", ())
         if len(shape) != len(sizes) + 2 or 0 in shape[1:-1]:
             raise mismatch(kind, f"{wanted} with at least one position", x)
         numbers = [n if m is None else m for n, m in zip(shape[1:-1], sizes, strict=True)]
