@@ -80,7 +80,10 @@ LAYERS: dict[str, list[Sample]] = {
     "GaussianDropout": [Sample(nn.GaussianDropout(0.4), (-1, 3))],
     "Glu": [Sample(nn.Glu, (-1, 4))],
     "GroupNorm": [Sample(nn.GroupNorm(2), (-1, 3, 4))],
-    "InstanceNorm": [Sample(nn.InstanceNorm(), (-1, 5, 2))],
+    "InstanceNorm": [
+        Sample(nn.InstanceNorm(), (-1, 5, 2)),
+        Sample(nn.with_state(nn.InstanceNorm(track_running_stats=True)), (-1, 5, 2)),
+    ],
     "LpPool": [Sample(nn.LpPool(3, 2), (-1, 6, 2))],
     "MaxUnpool": [Sample(nn.MaxUnpool(2, size=6), ((-1, 3, 2), (-1, 3, 2)), {"inputs": maxima})],
     "Maxout": [Sample(nn.Maxout(2), (-1, 3))],

@@ -1,8 +1,10 @@
 """Models with running statistics, and the summary of a model."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from nn_laws import check_derivatives, doubled, made, normal, ragged
+from nn_laws import alone, check_derivatives, doubled, made, normal, ragged
 
 import fnflare as ff
 from fnflare import nn, random, tree
@@ -11,24 +13,31 @@ from fnflare.errors import ArgumentError, ShapeError, TreeError
 # -- BatchNorm ------------------------------------------------------------------------------------
 
 
-def normed(input_shape, **settings):
-    model = nn.with_state(nn.serial(norm=nn.BatchNorm(**settings)))
+def normed(input_shape, make=nn.BatchNorm, **settings):
+    model = nn.with_state(nn.serial(norm=make(**settings)))
     shape, params, state = model.init(random.key(0), input_shape)
     assert shape == input_shape
     params = tree.map(lambda p: p + normal(*p.shape, seed=len(p)), doubled(params))
     return model, params, doubled(state)
 
 
-@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 3), (2, 4, 5, 3)])
-def test_batch_norm_is_torchs(shape):
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        *[(nn.BatchNorm, shape) for shape in ((6, 3), (4, 5, 3), (2, 4, 5, 3))],
+        *[(partial(nn.InstanceNorm, track_running_stats=True), shape) for shape in ((4, 5, 3), (2, 4, 5, 3))],
+    ],
+)
+def test_norms_with_running_averages_are_torchs(make, shape):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
-    model, params, state = normed((-1, *shape[1:]), momentum=0.8)
+    model, params, state = normed((-1, *shape[1:]), make, momentum=0.8)
+    norm = torch.nn.functional.batch_norm if make is nn.BatchNorm else torch.nn.functional.instance_norm
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     scale, bias = [torch.tensor(params["norm"][n], requires_grad=True) for n in ("scale", "bias")]
 
     def torch_norm(x, train):
         moved = x.movedim(-1, 1)
-        return torch.nn.functional.batch_norm(moved, mean, var, scale, bias, train, momentum=0.2).movedim(1, -1)
+        return norm(moved, mean, var, scale, bias, train, momentum=0.2).movedim(1, -1)
 
     for seed in (1, 2):
         x = normal(*shape, seed=seed)
@@ -65,6 +74,24 @@ def test_batch_norm_of_a_padded_batch_sees_the_real_positions_only():
         return np.where(batch.mask()[:, :, None], out.values, 0.0)
 
     check_derivatives(masked, params, np.where(batch.mask()[:, :, None], batch.values, 0.0))
+
+
+def test_running_averages_of_padded_examples_are_those_of_each_alone():
+    model, params, state = normed((-1, -1, 3), partial(nn.InstanceNorm, track_running_stats=True), momentum=0.0)
+    batch = ragged(3, 5, 3, [5, 0, 4])
+    y, new = model.apply(params, state, batch, train=True)
+    pairs = [model.apply(params, state, alone(batch, i), train=True) for i in (0, 2)]
+    for i, (out, _) in zip((0, 2), pairs, strict=True):
+        np.testing.assert_allclose(y.values[i, : batch.lengths[i]], out[0], rtol=1e-10, atol=1e-12)
+    for name in ("mean", "var"):
+        wanted = np.mean([s["norm"][name] for _, s in pairs], axis=0)
+        np.testing.assert_allclose(new["norm"][name], wanted, rtol=1e-12)
+    evaluated, _ = model.apply(params, new, batch)
+    plain = nn.with_state(nn.serial(norm=nn.BatchNorm())).apply(params, new, batch.values)[0]
+    np.testing.assert_allclose(evaluated.values, plain, rtol=1e-12)
+    none = model.apply(params, state, nn.Padded(batch.values, np.zeros(3, int)), train=True)[1]
+    assert tree.equal(none, state)
+    assert tree.equal(model.apply(params, state, batch.values[:0], train=True)[1], state)
 
 
 def test_batch_norm_keeps_float32():

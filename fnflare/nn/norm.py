@@ -133,28 +133,36 @@ def GroupNorm(groups: int, epsilon: float = 1e-5, *, affine: bool = True) -> Lay
     return _grouped("GroupNorm", groups, epsilon, affine)
 
 
-def InstanceNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
+def InstanceNorm(
+    epsilon: float = 1e-5, *, affine: bool = True, track_running_stats: bool = False, momentum: float = 0.9
+) -> Layer:
     """Normalise each channel of each example, over all its positions, to mean 0 and variance 1 (Ulyanov et al. 2016).
 
     Inputs (N, *spatial, C); of a `Padded` batch over each sequence's own length. Parameters ``{"scale": (C,),
-    "bias": (C,)}``, ones and zeros at first; without `affine` ``()``.
+    "bias": (C,)}``, ones and zeros at first; without `affine` ``()``. With `track_running_stats` there is a state
+    ``{"mean": (C,), "var": (C,)}``, as that of `BatchNorm`: wrap the model in `with_state`.
 
     Args:
         epsilon: added to the variance.
         affine: whether there are parameters.
+        track_running_stats: whether the means and unbiased variances of the examples are averaged in training, and
+            all examples are normalised by these averages otherwise.
+        momentum: what remains of the running averages at each step; the rest comes from the batch.
 
     Raises:
-        ArgumentError: a setting is out of range.
+        ArgumentError: a setting is out of range, or a model with running statistics is used without `with_state`.
 
     >>> y = InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
     >>> y.ravel().round(2)
     array([-1.22,  0.  ,  1.22])
     """
-    return _grouped("InstanceNorm", None, epsilon, affine)
+    momentum = fraction("InstanceNorm", "momentum", momentum)
+    return _grouped("InstanceNorm", None, epsilon, affine, momentum if track_running_stats else None)
 
 
-def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool) -> Layer:
-    """Statistics of each example over its positions, in groups of channels; None for a group for each channel."""
+def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool, momentum: float | None = None) -> Layer:
+    """Statistics of each example over its positions, in groups of channels; None for a group for each channel. With a
+    momentum they are averaged, each channel being a group."""
     eps = _epsilon(kind, epsilon)
     # One channel of one position has nothing to be normalised by.
     least, wanted = (3, "(N, ..., C) with at least one axis of positions") if groups is None else (2, "(N, ..., C)")
@@ -164,6 +172,8 @@ def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool) -> Lay
         if len(input_shape) < least:
             raise ShapeError(f"{scoping.where()}{kind} expected inputs {wanted}, got input shape {input_shape}")
         _check_groups(kind, channels, groups)
+        if momentum is not None:
+            running_state(kind).add(kind, _first_averages(channels))
         return input_shape, _affine_params(channels) if affine else ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
@@ -174,7 +184,19 @@ def _grouped(kind: str, groups: int | None, epsilon: float, affine: bool) -> Lay
         if affine:
             _check_features(kind, x, params["scale"])
         count = _check_groups(kind, shape[-1], groups)
-        y = np.reshape(_normalised(np.reshape(x, (*shape[:-1], count, shape[-1] // count)), mask, eps), shape)
+        store = None if momentum is None else running_state(kind)
+        if store is not None and not train:
+            running = store.read(kind)
+            _check_features(kind, x, running["mean"])
+            y = _by_feature(x, running["mean"], running["var"], params if affine else None, eps)
+            return y if mask is None else Padded(y, inputs.lengths)
+        parted = np.reshape(x, (*shape[:-1], count, shape[-1] // count))
+        positions, mean, centred, variance = _moments_of_examples(parted, mask)
+        y = np.reshape(centred / np.sqrt(variance + eps), shape)
+        if store is not None and shape[0]:
+            running = store.read(kind)
+            _check_features(kind, x, running["mean"])
+            store.write(kind, _averaged(running, momentum, *_means_over_examples(positions, mean, variance)))
         if affine:
             y = y * params["scale"] + params["bias"]
         return y if mask is None else Padded(y, inputs.lengths)
@@ -188,20 +210,31 @@ def _check_groups(kind: str, channels: int, groups: int | None) -> int:
     return count
 
 
-def _normalised(x: Any, mask: Any, eps: float) -> Any:
-    """(N, ..., groups, channels), each group of an example to mean 0 and variance 1; over real positions where there
-    is a mask (N, T)."""
+def _moments_of_examples(x: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The number of elements of each group of an example in (N, ..., groups, channels), their mean, what is left when
+    it is taken away, and their biased variance; over real positions where there is a mask (N, T)."""
     axes = (*range(1, x.ndim - 2), x.ndim - 1)
     if mask is None:
-        centred = x - np.mean(x, axis=axes, keepdims=True)
-        return centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + eps)
+        mean = np.mean(x, axis=axes, keepdims=True)
+        centred = x - mean
+        count = np.full((1,) * x.ndim, math.prod(x.shape[1:-2]) * x.shape[-1])
+        return count, mean, centred, np.mean(centred * centred, axis=axes, keepdims=True)
     real = np.reshape(mask, (*mask.shape, *[1] * (x.ndim - 2)))
     others = int(np.prod(x.shape[2:-2], dtype=int)) * x.shape[-1]
-    count = np.maximum(np.sum(real, axis=1, keepdims=True), 1) * others
-    share = (1.0 / count).astype(x.dtype)
+    count = np.sum(real, axis=1, keepdims=True) * others
+    share = (1.0 / np.maximum(count, 1)).astype(x.dtype)
     mean = np.sum(np.where(real, x, np.zeros((), x.dtype)), axis=axes, keepdims=True) * share
     centred = np.where(real, x - mean, np.zeros((), x.dtype))
-    return centred / np.sqrt(np.sum(centred * centred, axis=axes, keepdims=True) * share + eps)
+    return count, mean, centred, np.sum(centred * centred, axis=axes, keepdims=True) * share
+
+
+def _means_over_examples(count: Any, mean: Any, variance: Any) -> tuple[Any, Any, Any]:
+    """How many examples have a position, and the means over them of means and unbiased variances (N, ..., C, 1)."""
+    some = np.broadcast_to(count > 0, (mean.shape[0], *count.shape[1:]))
+    examples = np.sum(some)
+    share = np.where(some, 1.0 / np.maximum(examples, 1), 0.0).astype(mean.dtype)
+    unbiased = variance * (count / np.maximum(count - 1, 1)).astype(mean.dtype)
+    return examples, *[np.reshape(np.sum(m * share, axis=0), (-1,)) for m in (mean, unbiased)]
 
 
 def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
@@ -235,9 +268,7 @@ def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5, *, affine: bool = Tr
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         features = known_features("BatchNorm", input_shape)
-        running_state("BatchNorm").add(
-            "BatchNorm", {"mean": np.zeros(features, np.float32), "var": np.ones(features, np.float32)}
-        )
+        running_state("BatchNorm").add("BatchNorm", _first_averages(features))
         return input_shape, _affine_params(features) if affine else ()
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
@@ -248,18 +279,32 @@ def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5, *, affine: bool = Tr
         if train:
             count, mean, var = _moments(x, mask)
             unbiased = var * (count / np.maximum(count - 1, 1)).astype(var.dtype)
-            # A batch without a position, such as one of empty sequences, has nothing to say.
-            kept, rest = [np.where(count > 0, *c).astype(mean.dtype) for c in ((momentum, 1.0), (1.0 - momentum, 0.0))]
-            new = {"mean": kept * running["mean"] + rest * mean, "var": kept * running["var"] + rest * unbiased}
-            store.write("BatchNorm", new)
+            store.write("BatchNorm", _averaged(running, momentum, count, mean, unbiased))
         else:
             mean, var = running["mean"], running["var"]
-        # One multiplication and one addition an element: what can be worked out a feature is.
-        factor = (params["scale"] if affine else 1.0) / np.sqrt(var + eps)
-        y = x * factor + ((params["bias"] if affine else 0.0) - mean * factor)
+        y = _by_feature(x, mean, var, params if affine else None, eps)
         return y if mask is None else Padded(y, inputs.lengths)
 
     return layer("BatchNorm", init, apply, lambda shape, out, params: 2 * units_of(out))
+
+
+def _first_averages(features: int) -> dict[str, Any]:
+    return {"mean": np.zeros(features, np.float32), "var": np.ones(features, np.float32)}
+
+
+def _averaged(running: Any, momentum: float | None, count: Any, mean: Any, var: Any) -> dict[str, Any]:
+    """Running averages after a batch of `count` positions or examples."""
+    # A batch without a position, such as one of empty sequences, has nothing to say.
+    assert momentum is not None
+    kept, rest = [np.where(count > 0, *c).astype(mean.dtype) for c in ((momentum, 1.0), (1.0 - momentum, 0.0))]
+    return {"mean": kept * running["mean"] + rest * mean, "var": kept * running["var"] + rest * var}
+
+
+def _by_feature(x: Any, mean: Any, var: Any, params: Any, eps: float) -> Any:
+    """Features normalised by a mean and a variance each, with scale and bias where there are parameters."""
+    # One multiplication and one addition an element: what can be worked out a feature is.
+    factor = (1.0 if params is None else params["scale"]) / np.sqrt(var + eps)
+    return x * factor + ((0.0 if params is None else params["bias"]) - mean * factor)
 
 
 def _moments(x: Any, mask: Any) -> tuple[Any, Any, Any]:
