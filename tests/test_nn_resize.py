@@ -33,6 +33,7 @@ LAYERS = {
     "nearest to a size": (nn.Upsample(size=(5, 3)), (2, 3, 2, 2)),
     "bilinear": (nn.Upsample(2, mode="linear"), (2, 3, 2, 2)),
     "bilinear, corners": (nn.Upsample(size=(5, 3), mode="linear", align_corners=True), (2, 3, 2, 2)),
+    "bicubic": (nn.Upsample(1.5, mode="cubic"), (2, 3, 2, 2)),
     "PixelShuffle": (nn.PixelShuffle(2), (2, 3, 2, 8)),
     "PixelUnshuffle": (nn.PixelUnshuffle(2), (2, 4, 6, 2)),
 }
@@ -242,7 +243,9 @@ IMAGES = [normal(2, 5, 3), normal(2, 4, 3, 2), normal(1, 3, 2, 4, 2)]
 def test_upsampling_by_a_scale_is_torchs(x, scale):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     f, rank = torch.nn.functional.interpolate, x.ndim - 2
-    beside_torch(nn.Upsample(scale), lambda x: f(x, scale_factor=scale, mode="nearest"), x)
+    for mode in ("nearest", "nearest-exact"):
+        layer = nn.Upsample(scale, mode=mode)
+        beside_torch(layer, lambda x, mode=mode: f(x, scale_factor=scale, mode=mode), x)
     mode = NAMES[rank]
     linear = nn.Upsample(scale, mode="linear")
     beside_torch(linear, lambda x: f(x, scale_factor=scale, mode=mode, align_corners=False), x)
@@ -256,8 +259,19 @@ def test_upsampling_to_a_size_is_torchs(size):
     f, x = torch.nn.functional.interpolate, IMAGES[1]
     beside_torch(nn.Upsample(size=size), lambda x: f(x, size=size, mode="nearest"), x)
     for corners in (False, True):
-        layer = nn.Upsample(size=size, mode="linear", align_corners=corners)
-        beside_torch(layer, lambda x, c=corners: f(x, size=size, mode="bilinear", align_corners=c), x)
+        for mode in ("linear", "cubic"):
+            layer = nn.Upsample(size=size, mode=mode, align_corners=corners)
+            beside_torch(layer, lambda x, m="bi" + mode, c=corners: f(x, size=size, mode=m, align_corners=c), x)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 1.5, 0.7])
+def test_cubic_upsampling_by_a_scale_is_torchs(scale):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    f = torch.nn.functional.interpolate
+    for corners in (False, True):
+        layer = nn.Upsample(scale, mode="cubic", align_corners=corners)
+        told = {"scale_factor": scale, "mode": "bicubic", "align_corners": corners}
+        beside_torch(layer, lambda x, told=told: f(x, **told), IMAGES[1])
 
 
 def test_the_function_and_the_layer_are_one():
@@ -375,7 +389,7 @@ def test_input_shapes_that_do_not_fit_are_named_with_the_layers_path(layer, shap
         (lambda: nn.Upsample(2, size=3), "give either scale"),
         (lambda: nn.Upsample(-1), "scale must be a positive number"),
         (lambda: nn.Upsample(size=2.5), "size must be an integer"),
-        (lambda: nn.Upsample(2, mode="cubic"), "mode must be one of 'nearest', 'linear', got 'cubic'"),
+        (lambda: nn.Upsample(2, mode="area"), "mode must be one of 'nearest', .* 'cubic', got 'area'"),
         (lambda: nn.Upsample(2, align_corners=True), "align_corners=True is for mode='linear'"),
         (lambda: nn.PixelShuffle(0), "PixelShuffle: factor must be"),
         (lambda: nn.MaxUnpool(2, padding="SAME"), "'SAME' padding pools of several sizes .* give size="),

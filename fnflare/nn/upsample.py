@@ -14,7 +14,9 @@ from fnflare.padded import Padded
 
 __all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
-_MODES = ("nearest", "linear")
+_MODES = ("nearest", "nearest-exact", "linear", "cubic")
+# The a of Keys' cubic convolution, as image libraries have it.
+_KEYS = -0.75
 
 
 def upsample(
@@ -29,17 +31,20 @@ def upsample(
 
     An element of the output at place i lies in the input, of n elements along the axis, at
 
-    - ``floor(i / scale)`` with "nearest";
+    - ``floor(i / scale)`` with "nearest", ``floor((i + 0.5) / scale)`` with "nearest-exact";
     - ``(i + 0.5) / scale - 0.5``, and not before the first element, with "linear": elements are areas, and the
       borders of the images meet. Between two elements it is interpolated, after the last one that is taken;
-    - ``i * (n - 1) / (m - 1)`` of m with "linear" and ``align_corners=True``: elements are points, and the first
-      and last of both images meet.
+    - there too with "cubic", where four elements are mixed by cubic convolution (Keys 1981, with a = -0.75), the first
+      and last being repeated outside;
+    - ``i * (n - 1) / (m - 1)`` of m with "linear" or "cubic" and ``align_corners=True``: elements are points, and the
+      first and last of both images meet.
 
     Args:
         x: (N, *spatial, C).
         scale: how many times as large, for each axis, or one number for all; the size is rounded down.
         size: of the output along each axis instead, or one integer for all; the scale is then their ratio.
-        mode: ``"nearest"`` or ``"linear"``, which along two axes is bilinear and along three trilinear.
+        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, which along two axes is bilinear and along three
+            trilinear, or ``"cubic"``, which along two axes is bicubic.
         align_corners: see above.
 
     Returns:
@@ -73,7 +78,7 @@ def Upsample(
     Args:
         scale: how many times as large, for each axis, or one number for all; the size is rounded down.
         size: of the output along each axis instead, or one integer for all.
-        mode: ``"nearest"`` or ``"linear"``.
+        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"`` or ``"cubic"``.
         align_corners: whether the first and last elements of both images meet, and not their borders.
 
     Raises:
@@ -83,6 +88,7 @@ def Upsample(
     (-1, 14, 14, 16)
     """
     sizes = _Sizes("Upsample", scale, size, mode, align_corners)
+    operations = {"linear": 3, "cubic": 7}.get(mode, 0)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         out = [-1 if n is None else n for n in sizes.of(input_shape)]
@@ -91,7 +97,7 @@ def Upsample(
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         return sizes.resized(inputs)
 
-    return layer("Upsample", init, apply, lambda shape, out, params: 3 * units_of(out) if mode == "linear" else 0)
+    return layer("Upsample", init, apply, lambda shape, out, params: operations * units_of(out))
 
 
 class _Sizes:
@@ -101,8 +107,8 @@ class _Sizes:
         self.kind, self.mode, self.align_corners = kind, mode, align_corners
         if mode not in _MODES:
             raise ArgumentError(f"{kind}: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
-        if align_corners and mode == "nearest":
-            raise ArgumentError(f"{kind}: align_corners=True is for mode='linear'")
+        if align_corners and mode not in ("linear", "cubic"):
+            raise ArgumentError(f"{kind}: align_corners=True is for mode='linear' and mode='cubic'")
         if (scale is None) == (size is None):
             raise ArgumentError(f"{kind}: give either scale, how many times as large, or size=")
         self.by_scale = size is None
@@ -148,8 +154,9 @@ class _Sizes:
     def along(self, x: Any, axis: int, m: int, step: float) -> Any:
         """An array with m elements along an axis, `step` apart in it."""
         n = x.shape[axis]
-        if self.mode == "nearest":
-            index = np.minimum(np.floor(np.arange(m) * step).astype(np.intp), n - 1)
+        if self.mode in ("nearest", "nearest-exact"):
+            middle = 0.5 if self.mode == "nearest-exact" else 0.0
+            index = np.minimum(np.floor((np.arange(m) + middle) * step).astype(np.intp), n - 1)
             if m % n == 0 and np.array_equal(index, np.arange(m) // (m // n)):
                 wide = np.broadcast_to(
                     np.expand_dims(x, axis + 1), (*x.shape[: axis + 1], m // n, *x.shape[axis + 1 :])
@@ -159,12 +166,29 @@ class _Sizes:
         if self.align_corners:
             place = np.arange(m) * ((n - 1) / (m - 1) if m > 1 else 0.0)
         else:
-            place = np.maximum((np.arange(m) + 0.5) * step - 0.5, 0.0)
-        low = np.minimum(np.floor(place).astype(np.intp), n - 1)
+            place = (np.arange(m) + 0.5) * step - 0.5
         dtype = x.dtype if x.dtype.kind == "f" else np.float64
+        if self.mode == "cubic":
+            return _convolved(x, place, axis, dtype)
+        place = np.maximum(place, 0.0)
+        low = np.minimum(np.floor(place).astype(np.intp), n - 1)
         part = (place - low).astype(dtype).reshape((-1, *[1] * (x.ndim - axis - 1)))
         first, second = _taken(x, low, axis), _taken(x, np.minimum(low + 1, n - 1), axis)
         return first * (1 - part) + second * part
+
+
+def _convolved(x: Any, place: np.ndarray, axis: int, dtype: Any) -> Any:
+    """An array with an element at each place along an axis, mixed of the two before and the two behind it."""
+    low = np.floor(place).astype(np.intp)
+    total: Any = None
+    for k in (-1, 0, 1, 2):
+        distance = np.abs(place - low - k)
+        near = ((_KEYS + 2) * distance - (_KEYS + 3)) * distance * distance + 1
+        far = _KEYS * (((distance - 5) * distance + 8) * distance - 4)
+        weight = np.where(distance <= 1, near, far).astype(dtype).reshape((-1, *[1] * (x.ndim - axis - 1)))
+        part = _taken(x, np.clip(low + k, 0, x.shape[axis] - 1), axis) * weight
+        total = part if total is None else total + part
+    return total
 
 
 def _taken(x: Any, index: np.ndarray, axis: int) -> Any:
