@@ -84,6 +84,11 @@ LAYERS: dict[str, list[Sample]] = {
         Sample(nn.InstanceNorm(), (-1, 5, 2)),
         Sample(nn.with_state(nn.InstanceNorm(track_running_stats=True)), (-1, 5, 2)),
     ],
+    "Lambda": [
+        Sample(nn.Lambda(lambda x: np.reshape(x, (-1, x.shape[1] // 2, 2, x.shape[2]))), (-1, 4, 3)),
+        Sample(nn.Lambda(lambda pair: pair[0] * pair[1]), ((-1, 3), (-1, 3))),
+    ],
+    "LocalResponseNorm": [Sample(nn.LocalResponseNorm(2, alpha=0.5), (-1, 2, 5))],
     "LpPool": [Sample(nn.LpPool(3, 2), (-1, 6, 2))],
     "MaxUnpool": [Sample(nn.MaxUnpool(2, size=6), ((-1, 3, 2), (-1, 3, 2)), {"inputs": maxima})],
     "Maxout": [Sample(nn.Maxout(2), (-1, 3))],
@@ -100,6 +105,7 @@ LAYERS: dict[str, list[Sample]] = {
         # In training its singular vectors move on, and are not differentiated.
         Sample(nn.with_state(nn.SpectralNorm(nn.Dense(3))), (-1, 2), {"train": True, "laws": BUT_GRADIENTS}),
     ],
+    "SumPool": [Sample(nn.SumPool(3, strides=2, padding="SAME"), (-1, 5, 2))],
     "Threshold": [Sample(nn.Threshold(0.1, 0.5), (-1, 3))],
     "Upsample": [Sample(nn.Upsample(2, mode="linear"), (-1, 3, 2, 2)), Sample(nn.Upsample(2), (-1, 3, 2))],
     "VariationalDropout": [Sample(nn.VariationalDropout(0.4), (-1, 3, 4))],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnflare import random
+from fnflare import nn, random
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import initializers
 
@@ -38,6 +38,7 @@ OTHERS: dict[str, initializers.Initializer] = {
     "normal": initializers.normal(),
     "truncated_normal": initializers.truncated_normal(),
     "orthogonal": initializers.orthogonal(),
+    "dirac": initializers.dirac(),
 }
 ALL = {**{name: init for name, (init, _, _) in SCALED.items()}, **OTHERS}
 
@@ -50,7 +51,7 @@ def test_shape_dtype_and_key(name: str, dtype: Any, shape: tuple[int, ...]) -> N
     assert (w.shape, w.dtype) == (shape, dtype)
     assert np.array_equal(w, ALL[name](KEY, shape, dtype))
     assert ALL[name](KEY, shape).dtype == np.float32
-    fixed = name in ("zeros", "ones", "constant") or 0 in shape
+    fixed = name in ("zeros", "ones", "constant", "dirac") or 0 in shape
     other = ALL[name](random.key(8), (5, 5), dtype)
     assert fixed or not np.array_equal(other, ALL[name](KEY, (5, 5), dtype))
 
@@ -126,3 +127,41 @@ def test_orthogonal_prefers_no_direction() -> None:
 def test_what_does_not_fit_is_named(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("window", [(), (3,), (2,), (3, 4)])
+@pytest.mark.parametrize("channels", [(4, 4), (3, 5), (5, 3)])
+def test_layers_that_begin_as_dirac_begin_as_the_identity(window: tuple[int, ...], channels: tuple[int, int]) -> None:
+    inputs, outputs = channels
+    init = initializers.dirac(2.0)
+    layer = nn.Conv(outputs, window, W_init=init) if window else nn.Dense(outputs, W_init=init)
+    x = np.random.default_rng(0).standard_normal((2, *[5] * len(window), inputs)).astype(np.float32)
+    y = layer.apply(layer.init(KEY, x.shape)[1], x)
+    shared = min(channels)
+    np.testing.assert_allclose(y[..., :shared], 2 * x[..., :shared], rtol=1e-6)
+    assert not y[..., shared:].any()
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 2, 5)])
+def test_delta_orthogonal_filters_are_orthogonal_in_their_centre_alone(shape: tuple[int, ...]) -> None:
+    w = initializers.delta_orthogonal(0.5)(KEY, shape, np.float64)
+    summed = w.reshape(-1, *shape[-2:]).sum(0)
+    np.testing.assert_allclose(summed @ summed.T, 0.25 * np.eye(shape[-2]), atol=1e-12)
+    assert np.count_nonzero(np.any(w.reshape(-1, shape[-2] * shape[-1]), axis=1)) == 1
+    for bad in ((4, 4), (3, 5, 4)):
+        with pytest.raises(ShapeError, match="no more inputs than outputs"):
+            initializers.delta_orthogonal()(KEY, bad)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 1.0])
+def test_sparse_weights_have_a_share_of_zeros_for_each_output(sparsity: float) -> None:
+    w = initializers.sparse(sparsity, 0.5)(KEY, (40, 30), np.float64)
+    assert np.all(np.sum(w == 0, axis=0) == math.ceil(sparsity * 40))
+    others = w[w != 0]
+    if others.size:
+        assert abs(np.std(others) - 0.5) < 0.05
+        assert sparsity == 0 or len(np.unique(np.argmin(w == 0, axis=0))) > 1
+    with pytest.raises(ArgumentError, match="sparsity must be from 0 to 1"):
+        initializers.sparse(sparsity + 1.5)
+    with pytest.raises(ShapeError, match=r"sparse: the shape must be \(inputs, outputs\)"):
+        initializers.sparse(0.5)(KEY, (3, 4, 4))

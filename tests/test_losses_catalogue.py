@@ -108,6 +108,31 @@ CASES: dict[str, Loss] = {
         (X, BITS),
         lambda t, f, x, y: (1 - (2 * y - 1) * x).clamp(min=0) ** 2,
     ),
+    "soft margin": Loss(
+        lambda x, y: losses.soft_margin_loss(x, 2 * y - 1),
+        (X, BITS),
+        lambda t, f, x, y: f.soft_margin_loss(x, (2 * y - 1).to(x.dtype), reduction="none"),
+    ),
+    "multi margin": Loss(
+        losses.multi_margin_loss, (X, LABELS), lambda t, f, x, y: f.multi_margin_loss(x, y, reduction="none")
+    ),
+    "multi margin squared": Loss(
+        lambda x, y: losses.multi_margin_loss(x, y, margin=0.7, p=2),
+        (X, LABELS),
+        lambda t, f, x, y: f.multi_margin_loss(x, y, margin=0.7, p=2, reduction="none"),
+    ),
+    "margin ranking": Loss(
+        lambda x, y, s: losses.margin_ranking_loss(x, y, s[:, None] * np.ones((1, 3)), margin=0.4),
+        (X, Y, SIGNS),
+        lambda t, f, x, y, s: f.margin_ranking_loss(x, y, s[:, None].to(x.dtype), margin=0.4, reduction="none"),
+    ),
+    "hinge embedding": Loss(
+        lambda x, s: losses.hinge_embedding_loss(x, s[:, None] * np.ones((1, 3)), margin=1.3),
+        (X, SIGNS),
+        lambda t, f, x, s: f.hinge_embedding_loss(
+            x, s[:, None].expand(-1, 3).to(x.dtype), margin=1.3, reduction="none"
+        ),
+    ),
     "kl of logarithms": Loss(
         lambda x, y: losses.kl_divergence_with_log_targets(nn.log_softmax(x), nn.log_softmax(y)),
         (X, Y),
@@ -367,8 +392,14 @@ def test_a_log_target_of_minus_infinity_contributes_nothing() -> None:
         (lambda: losses.gaussian_nll_loss(X[:, 0], Y[:, 0], POSITIVE), ShapeError, "variances must broadcast"),
         (lambda: losses.gaussian_nll_loss(X, Y, -POSITIVE), ArgumentError, "must not be negative"),
         (lambda: losses.gaussian_nll_loss(X, Y, COUNTS), DtypeError, "variances must be floats"),
-        (lambda: losses.cosine_embedding_loss(X, Y, BITS), ShapeError, r"one for each pair of vectors, \(6,\)"),
+        (lambda: losses.cosine_embedding_loss(X, Y, BITS), ShapeError, r"one for each pair, \(6,\)"),
         (lambda: losses.cosine_embedding_loss(X, Y, LABELS), ArgumentError, "targets must be -1 or 1"),
+        (lambda: losses.soft_margin_loss(X, BITS), ArgumentError, "soft_margin_loss: targets must be -1 or 1"),
+        (lambda: losses.multi_margin_loss(X, LABELS, p=3), ArgumentError, "p must be 1 or 2, got 3"),
+        (lambda: losses.multi_margin_loss(X, LABELS + 2), ArgumentError, "from 0 to 2"),
+        (lambda: losses.margin_ranking_loss(X, Y, BITS), ArgumentError, "margin_ranking_loss: targets must be -1 or"),
+        (lambda: losses.margin_ranking_loss(X, Y, SIGNS), ShapeError, r"targets must be one for each .*\(6, 3\)"),
+        (lambda: losses.hinge_embedding_loss(X, BITS), ArgumentError, "hinge_embedding_loss: targets must be -1 or 1"),
         (lambda: losses.contrastive_loss(X, Y[:2], SIGNS), ShapeError, "embeddings and others"),
         (lambda: losses.contrastive_loss(X, Y, BITS), ShapeError, "similar must be one for each pair"),
         (lambda: losses.info_nce_loss(X[0], Y[0]), ShapeError, r"shape \(N, features\), got \(3,\)"),

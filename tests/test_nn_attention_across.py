@@ -1,4 +1,4 @@
-"""Attention of one sequence to another, and dropout of its weights; PyTorch beside it."""
+"""Attention of one sequence to another, as a layer and as a function, and dropout of its weights; PyTorch beside it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from nn_laws import alone, check_both_against_torch, check_jit, made, normal, pu
 
 import fnflare as ff
 from fnflare import nn, random, tree
-from fnflare.errors import ArgumentError, MissingKeyError, ShapeError
+from fnflare.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
 
 SHAPES = ((2, 5, 6), (2, 4, 3), (2, 4, 5))
 
@@ -120,6 +120,48 @@ def test_of_a_padded_batch_a_position_that_may_look_nowhere_sees_the_mean_of_wha
     np.testing.assert_allclose(
         out.values[1:, :3], layer.apply(params, alone(batch, 1), mask=mask[:3, :3]), rtol=1e-10, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_dot_product_attention_is_torchs(masked):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    q, k, v = normal(2, 5, 3, 4), normal(2, 6, 3, 4, seed=2), normal(2, 6, 3, 2, seed=3)
+    mask, bias = (np.tri(5, 6, 2, dtype=bool), None) if masked else (None, normal(3, 5, 6, seed=4))
+
+    def torch_f(p, q):
+        q, k, v = [x.transpose(1, 2) for x in (q, p["k"], p["v"])]
+        added = torch.tensor(mask if masked else bias.astype(str(q.dtype).split(".")[1]))
+        f = torch.nn.functional.scaled_dot_product_attention
+        return f(q, k, v, added, scale=0.3).transpose(1, 2)
+
+    def f(p, q):
+        b = None if bias is None else bias.astype(q.dtype)
+        return nn.dot_product_attention(q, p["k"], p["v"], b, mask, scale=0.3)
+
+    check_both_against_torch(f, torch_f, {"k": k, "v": v}, q)
+    check_jit(f, {"k": k, "v": v}, q)
+    causal = nn.dot_product_attention(q, k, v, is_causal=True)
+    np.testing.assert_array_equal(causal, nn.dot_product_attention(q, k, v, mask=np.tri(5, 6, dtype=bool)))
+    both = nn.dot_product_attention(q, k, v, mask=np.eye(5, 6, dtype=bool), is_causal=True)
+    np.testing.assert_allclose(both, v[:, :5], rtol=1e-12)
+
+
+def test_dot_product_attention_is_what_the_heads_of_a_layer_do():
+    layer, x = nn.MultiHeadAttention(3, causal=True), normal(2, 5, 6)
+    params = made(layer, x.shape)[1]
+    heads = [(x @ params[n]["W"] + params[n]["b"]).reshape(2, 5, 3, 2) for n in ("query", "key", "value")]
+    mixed = nn.dot_product_attention(*heads, is_causal=True).reshape(2, 5, 6)
+    wanted = layer.apply(params, x)
+    np.testing.assert_allclose(mixed @ params["output"]["W"] + params["output"]["b"], wanted, rtol=1e-10)
+
+
+def test_dot_product_attention_says_what_it_wants():
+    x = normal(2, 5, 3, 4)
+    for bad in ((x, x[0], x), (x, x, x[:, :3]), (x, x[..., :2], x), (x[0], x[0], x[0])):
+        with pytest.raises(ShapeError, match=r"dot_product_attention expected \(N, T, heads, size\) and twice"):
+            nn.dot_product_attention(*bad)
+    with pytest.raises(DtypeError, match="a mask of booleans, got float64; write mask == 0, or bias="):
+        nn.dot_product_attention(x, x, x, mask=np.zeros((5, 5)))
 
 
 # -- dropout --------------------------------------------------------------------------------------

@@ -303,3 +303,27 @@ def test_a_model_differentiates_with_the_structure_of_its_parameters():
     assert tree.structure(grads) == tree.structure(params)
     stepped = tree.map(lambda p, g: p - 0.1 * g, params, grads)
     assert loss(stepped) < value
+
+
+# -- Lambda ---------------------------------------------------------------------------------------
+
+
+def test_a_function_of_a_padded_batch_keeps_its_lengths():
+    double = nn.Lambda(lambda x: np.concatenate([x, x], axis=-1))
+    batch = nn.pad([np.ones((3, 2)), np.ones((1, 2))])
+    out = double.apply((), batch)
+    assert out.values.shape == (2, 3, 4)
+    assert out.lengths is batch.lengths
+    with pytest.raises(ShapeError, match=r"^in layer 'odd': Lambda: odd changes the batch or the time .* \(2, 3, 2\)"):
+        nn.serial(odd=nn.Lambda(lambda x: x[:, ::2], name="odd")).apply({"odd": ()}, batch)
+
+
+def test_a_function_that_does_not_take_its_inputs_is_named_with_its_path():
+    model = nn.serial(flat=nn.Lambda(lambda x: np.reshape(x, (-1, 5)), name="flat"))
+    assert model.init(None, (-1, 5, 2))[0] == (-1, 5)
+    with pytest.raises(ShapeError, match=r"^in layer 'flat': Lambda: flat does not take inputs of shape \(-1, 3\)"):
+        model.init(None, (-1, 3))
+    with pytest.raises(ArgumentError, match="Lambda: expected a function, got 3"):
+        nn.Lambda(3)
+    rows = nn.summary(nn.serial(nn.Lambda(lambda x: x[:, 0], name="First")), (-1, 5, 2)).rows
+    assert [(r.kind, r.output_shape) for r in rows] == [("First", (-1, 2))]

@@ -140,3 +140,33 @@ def test_gaussian_noise_of_integers_is_not_cut_off():
     y = nn.GaussianDropout(0.3).apply((), np.ones((4, 5), int), key=random.key(0), train=True)
     assert y.dtype == np.float64
     assert np.any(y != np.round(y))
+
+
+# -- Gumbel softmax -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gumbel_softmax_is_the_softmax_of_noisy_logits(dtype, axis):
+    logits, key = np.random.default_rng(0).standard_normal((4, 3)).astype(dtype), random.key(5)
+    y = nn.gumbel_softmax(key, logits, 0.7, axis=axis)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, nn.softmax((logits + random.gumbel(key, (4, 3), dtype)) / 0.7, axis))
+    hard = nn.gumbel_softmax(key, logits, 0.7, hard=True, axis=axis)
+    assert np.array_equal(hard.round(5), y == np.max(y, axis=axis, keepdims=True))
+    # The derivative is that of the soft draw.
+    ct = np.arange(12, dtype=dtype).reshape(4, 3)
+    soft_grad, hard_grad = [
+        ff.grad(lambda x, hard=hard: np.sum(ct * nn.gumbel_softmax(key, x, 0.7, hard=hard, axis=axis)))(logits)
+        for hard in (False, True)
+    ]
+    np.testing.assert_allclose(hard_grad, soft_grad, rtol=1e-5)
+    np.testing.assert_allclose(ff.jit(lambda x: nn.gumbel_softmax(key, x, 0.7, axis=axis))(logits), y, rtol=1e-5)
+
+
+def test_hard_draws_are_as_frequent_as_their_probabilities():
+    p = np.array([0.1, 0.2, 0.7])
+    draws = nn.gumbel_softmax(random.key(1), np.broadcast_to(np.log(p), (20000, 3)), hard=True)
+    np.testing.assert_allclose(np.mean(draws, axis=0), p, atol=0.01)
+    with pytest.raises(ArgumentError, match="gumbel_softmax: temperature must be positive, got 0"):
+        nn.gumbel_softmax(random.key(1), p, 0)

@@ -76,6 +76,20 @@ def test_instance_norm_is_torchs(shape):
     check_both_against_torch(plain.apply, lambda _, x: channels_first(norm)(x), (), normal(*shape))
 
 
+@pytest.mark.parametrize("shape", [(2, 7), (2, 4, 7), (2, 3, 4, 7)])
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_local_response_norm_is_torchs(shape, size):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    norm = torch.nn.functional.local_response_norm
+    layer = nn.LocalResponseNorm(size, 0.3, 0.6, 1.5)
+
+    def torch_norm(x):  # PyTorch's wants an axis besides
+        wide = x[..., None] if len(shape) == 2 else x
+        return norm(wide, size, 0.3, 0.6, 1.5).reshape(x.shape)
+
+    check_both_against_torch(layer.apply, lambda _, x: channels_first(torch_norm)(x), (), normal(*shape))
+
+
 def test_instance_norm_is_group_norm_of_each_channel():
     x = normal(2, 5, 4, 3)
     np.testing.assert_array_equal(nn.InstanceNorm().apply(affine(3), x), nn.GroupNorm(3).apply(affine(3), x))
@@ -284,6 +298,7 @@ def test_the_summary_counts_what_stands_beside_a_weight():
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
+        (nn.LocalResponseNorm(2), (), r"LocalResponseNorm expected inputs \(\.\.\., C\), got \(\)"),
         (nn.RMSNorm(), (2, 5), r"RMSNorm expected inputs \(\.\.\., 4\), got \(2, 5\)"),
         (nn.GroupNorm(2), (2, 6), r"GroupNorm expected inputs \(\.\.\., 4\), got \(2, 6\)"),
         (nn.InstanceNorm(), (2, 4), r"InstanceNorm expected .*with at least one axis of positions, got \(2, 4\)"),
@@ -315,6 +330,7 @@ def test_input_shapes_that_do_not_fit_are_named_with_the_layers_path(layer, shap
     [
         (lambda: nn.GroupNorm(0), "GroupNorm: groups must be an integer and at least 1"),
         (lambda: nn.InstanceNorm(epsilon=0), "InstanceNorm: epsilon must be a positive number"),
+        (lambda: nn.LocalResponseNorm(0), "LocalResponseNorm: size must be an integer and at least 1"),
         (lambda: nn.RMSNorm(-1), "RMSNorm: epsilon must be a positive number"),
         (lambda: nn.WeightNorm(nn.Dense), "WeightNorm: expected a layer"),
         (lambda: nn.WeightNorm(nn.Dense(3), names=()), "WeightNorm: names must be the name of a weight"),

@@ -167,6 +167,14 @@ def test_means_of_windows_that_stick_out_are_torchs(pool, ceil_mode, count_inclu
     assert all(type(n) is int for n in out)
 
 
+def test_sums_of_windows_are_means_times_their_number():
+    x = normal(2, 7, 6, 3)
+    layer, mean = nn.SumPool((3, 2), strides=2), nn.AvgPool((3, 2), strides=2)
+    np.testing.assert_allclose(layer.apply((), x), 6 * mean.apply((), x), rtol=1e-12)
+    rest = nn.SumPool(2, ceil_mode=True).apply((), x[:, :, 0])
+    np.testing.assert_array_equal(rest[:, 3], x[:, 6, 0])
+
+
 def test_a_norm_of_a_rest_is_that_of_what_is_there():
     x = normal(1, 5, 2)
     y = nn.LpPool(3, 3, ceil_mode=True).apply((), x)

@@ -48,7 +48,10 @@ from fnflare.nn.activations import (
     elementwise,
 )
 from fnflare.nn.adaptive import AdaptiveAvgPool, AdaptiveMaxPool
-from fnflare.nn.attention import MultiHeadAttention
+from fnflare.nn.attention import (
+    MultiHeadAttention,
+    dot_product_attention,
+)
 from fnflare.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from fnflare.nn.combinators import FanInConcat, FanInSum, FanOut, parallel, residual, serial, shape_dependent, skip
 from fnflare.nn.conv import Conv, DepthwiseConv
@@ -61,6 +64,7 @@ from fnflare.nn.functions import (
     elu,
     gelu,
     glu,
+    gumbel_softmax,
     hardshrink,
     hardsigmoid,
     hardswish,
@@ -93,6 +97,8 @@ from fnflare.nn.functions import (
 from fnflare.nn.initializers import (
     Initializer,
     constant,
+    delta_orthogonal,
+    dirac,
     glorot_normal,
     glorot_truncated_normal,
     glorot_uniform,
@@ -105,11 +111,13 @@ from fnflare.nn.initializers import (
     normal,
     ones,
     orthogonal,
+    sparse,
     truncated_normal,
     uniform,
     variance_scaling,
     zeros,
 )
+from fnflare.nn.lambdas import Lambda
 from fnflare.nn.layer import Layer
 from fnflare.nn.losses import (
     absolute_error,
@@ -120,16 +128,20 @@ from fnflare.nn.losses import (
     ctc_loss,
     dice_loss,
     gaussian_nll_loss,
+    hinge_embedding_loss,
     hinge_loss,
     huber_loss,
     info_nce_loss,
     kl_divergence,
     kl_divergence_with_log_targets,
     log_cosh_loss,
+    margin_ranking_loss,
+    multi_margin_loss,
     poisson_nll_loss,
     sigmoid_binary_cross_entropy,
     sigmoid_focal_loss,
     smooth_l1_loss,
+    soft_margin_loss,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
     softmax_focal_loss,
@@ -142,8 +154,22 @@ from fnflare.nn.losses import (
 )
 from fnflare.nn.lstm_cells import LayerNormLSTMCell, PeepholeLSTMCell
 from fnflare.nn.metrics import accuracy, confusion_matrix, f1, precision, recall, roc_auc, top_k_accuracy
-from fnflare.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from fnflare.nn.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
+from fnflare.nn.norm import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
+from fnflare.nn.pool import (
+    AvgPool,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    LpPool,
+    MaxPool,
+    SumPool,
+)
 from fnflare.nn.positions import SinusoidalPositions, rotary, sinusoidal_positions
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
 from fnflare.nn.reparametrized import SpectralNorm, WeightNorm
@@ -196,11 +222,13 @@ __all__ = [
     "Initializer",
     "InstanceNorm",
     "LSTMCell",
+    "Lambda",
     "Layer",
     "LayerNorm",
     "LayerNormLSTMCell",
     "LeakyRelu",
     "Lisht",
+    "LocalResponseNorm",
     "LogCosh",
     "LogSigmoid",
     "LogSoftmax",
@@ -235,6 +263,7 @@ __all__ = [
     "SpatialDropout",
     "SpectralNorm",
     "StatefulLayer",
+    "SumPool",
     "Summary",
     "Swish",
     "Tanh",
@@ -253,7 +282,10 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "ctc_loss",
+    "delta_orthogonal",
     "dice_loss",
+    "dirac",
+    "dot_product_attention",
     "elementwise",
     "elu",
     "f1",
@@ -263,6 +295,7 @@ __all__ = [
     "glorot_truncated_normal",
     "glorot_uniform",
     "glu",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -270,6 +303,7 @@ __all__ = [
     "he_normal",
     "he_truncated_normal",
     "he_uniform",
+    "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
     "info_nce_loss",
@@ -286,7 +320,9 @@ __all__ = [
     "log_softmax",
     "logcosh",
     "logsumexp",
+    "margin_ranking_loss",
     "mish",
+    "multi_margin_loss",
     "normal",
     "ones",
     "orthogonal",
@@ -314,6 +350,7 @@ __all__ = [
     "sinusoidal_positions",
     "skip",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
@@ -323,6 +360,7 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "sparse",
     "sparsemax",
     "squared_error",
     "squared_hinge_loss",

@@ -28,7 +28,7 @@ from fnflare.nn.layer import (
 from fnflare.nn.positions import rotary as turned
 from fnflare.padded import Padded
 
-__all__ = ["MultiHeadAttention"]
+__all__ = ["MultiHeadAttention", "dot_product_attention"]
 
 _GLOROT = glorot_uniform()
 
@@ -175,6 +175,64 @@ def MultiHeadAttention(
         return products + biases + turns + steps * others * (4 * inner + 6 * heads)
 
     return layer(kind, init, apply, flops, several=True)
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> Any:
+    """Mixtures of values, weighed by the softmax of how well each query fits the keys (Vaswani et al. 2017); the name
+    and the arguments are those of ``jax.nn``.
+
+    Args:
+        query: (N, T, heads, size).
+        key: (N, S, heads, size).
+        value: (N, S, heads, any size).
+        bias: added to the scores, broadcast against (N, heads, T, S).
+        mask: booleans, broadcast likewise, true where a key may be looked at. A query that may look nowhere gets the
+            mean of all values.
+        scale: by which products are multiplied; by default ``size ** -0.5``.
+        is_causal: whether queries look only at keys of the same number and before.
+
+    Returns:
+        (N, T, heads, size of the values).
+
+    Raises:
+        DtypeError: the mask is not of booleans.
+        ShapeError: the shapes do not fit.
+
+    >>> x = np.ones((2, 5, 4, 8), np.float32)
+    >>> dot_product_attention(x, x, x, is_causal=True).shape
+    (2, 5, 4, 8)
+    """
+    shapes = [np.shape(x) for x in (query, key, value)]
+    (*most, size), keys, values = shapes
+    fits = len(shapes[0]) == len(keys) == len(values) == 4 and keys == (most[0], keys[1], most[2], size)
+    if not fits or values[:-1] != keys[:-1]:
+        raise ShapeError(
+            "dot_product_attention expected (N, T, heads, size) and twice (N, S, heads, size), got "
+            f"{', '.join(map(str, shapes))}"
+        )
+    q, k, v = [np.swapaxes(x, 1, 2) for x in (query, key, value)]
+    scores = (q @ np.swapaxes(k, -1, -2)) * (size**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None and getattr(mask, "dtype", np.dtype(bool)).kind != "b":
+        raise DtypeError(
+            f"dot_product_attention expected a mask of booleans, got {mask.dtype}; write mask == 0, or bias="
+        )
+    seen: Any = np.tri(query.shape[1], key.shape[1], dtype=bool) if is_causal else None
+    if mask is not None:
+        seen = mask if seen is None else np.logical_and(mask, seen)
+    if seen is not None:
+        scores = np.where(seen, scores, np.asarray(np.finfo(scores.dtype).min))
+    return np.swapaxes(ops.softmax(scores) @ v, 1, 2)
 
 
 def _are_shapes(shape: Any) -> bool:

@@ -365,16 +365,12 @@ def skip(inner: Layer, combine: Callable[[Any, Any], Any] = np.add) -> Layer:
     def init(key: Any, input_shape: Any) -> tuple[Any, Any]:
         output_shape, params = inner_init(key, input_shape)
         try:
-            # What differs between two sizes of the free dimensions is free.
-            few, many = [eval_shape(combine, *_stand_ins((output_shape, input_shape), n)) for n in (2, 3)]
+            return foretold(combine, output_shape, input_shape), params
         except (ValueError, TypeError) as error:
             raise ShapeError(
                 f"{scoping.where()}skip: combine does not take the layer's output, {output_shape}, with its input, "
                 f"{input_shape}: {error}"
             ) from None
-        sizes = [[n if n == m else -1 for n, m in zip(a.shape, b.shape, strict=True)] for a, b in _pairs(few, many)]
-        shapes = [tuple(s) for s in sizes]
-        return shapes[0] if hasattr(few, "shape") else tuple(shapes), params
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         outputs = inner_apply(params, inputs, key=key, train=train)
@@ -387,6 +383,15 @@ def skip(inner: Layer, combine: Callable[[Any, Any], Any] = np.add) -> Layer:
         return combine(outputs, inputs)
 
     return named("skip", Layer(init, apply))
+
+
+def foretold(f: Callable[..., Any], *shapes: Any) -> Any:
+    """The shape of what a function makes of arrays of these shapes, or shapes; it runs on no values."""
+    # What differs between two sizes of the free dimensions is free.
+    few, many = [eval_shape(f, *[_stand_ins(shape, n) for shape in shapes]) for n in (2, 3)]
+    sizes = [[n if n == m else -1 for n, m in zip(a.shape, b.shape, strict=True)] for a, b in _pairs(few, many)]
+    found = [tuple(s) for s in sizes]
+    return found[0] if hasattr(few, "shape") else tuple(found)
 
 
 def _stand_ins(shape: Any, free: int) -> Any:

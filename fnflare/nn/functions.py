@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from fnflare import ops
-from fnflare.errors import ShapeError
+from fnflare import ops, random
+from fnflare.errors import ArgumentError, ShapeError
 
 __all__ = [
     "celu",
     "elu",
     "gelu",
     "glu",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -316,6 +317,39 @@ def softmin(x: Any, axis: int = -1) -> Any:
     array([1., 0.])
     """
     return ops.softmax(-x, axis)
+
+
+def gumbel_softmax(key: Any, logits: Any, temperature: float = 1.0, *, hard: bool = False, axis: int = -1) -> Any:
+    """A draw from a distribution over classes that can be differentiated in its logits (Jang et al. 2017; Maddison et
+    al. 2017): the softmax of the logits with Gumbel noise on them.
+
+    Args:
+        key: for the noise.
+        logits: floats, not normalised.
+        temperature: the lower, the nearer are draws to one-hot vectors, and the more the gradients vary.
+        hard: give the one-hot vector of the largest element, with the derivative of what it would be otherwise.
+        axis: the axis of the classes.
+
+    Returns:
+        Of the shape and dtype of the logits; sums to one along the axis.
+
+    Raises:
+        ArgumentError: the temperature is not positive.
+
+    >>> y = gumbel_softmax(random.key(0), np.log([0.1, 0.2, 0.7]), hard=True)
+    >>> sorted(y.round(6).tolist())
+    [0.0, 0.0, 1.0]
+    """
+    if not temperature > 0:
+        raise ArgumentError(f"gumbel_softmax: temperature must be positive, got {temperature!r}")
+    noise = random.gumbel(key, logits.shape, logits.dtype if logits.dtype.itemsize > 2 else np.float32)
+    y = ops.softmax((logits + ops.convert(noise, logits.dtype)) / temperature, axis)
+    if not hard:
+        return y
+    size = logits.shape[axis]
+    places = np.reshape(np.arange(size), (-1, *[1] * (logits.ndim - 1 - axis % logits.ndim)))
+    chosen = np.expand_dims(np.argmax(ops.stop_gradient(y), axis=axis), axis) == places
+    return y + ops.stop_gradient(ops.convert(chosen, logits.dtype) - y)
 
 
 def sparsemax(x: Any, axis: int = -1) -> Any:

@@ -22,6 +22,8 @@ from fnflare.errors import ArgumentError, ShapeError
 __all__ = [
     "Initializer",
     "constant",
+    "delta_orthogonal",
+    "dirac",
     "glorot_normal",
     "glorot_truncated_normal",
     "glorot_uniform",
@@ -34,6 +36,7 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "sparse",
     "truncated_normal",
     "uniform",
     "variance_scaling",
@@ -281,5 +284,102 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1) -> Initializer:
         matrix = q if rows >= columns else q.T
         others = np.delete(dims, column_axis)
         return np.ascontiguousarray(np.moveaxis((float(scale) * matrix).reshape(*others, columns), -1, column_axis))
+
+    return init
+
+
+def delta_orthogonal(scale: float = 1.0) -> Initializer:
+    """Filters that are zero but for their centre, an `orthogonal` matrix: signals keep their norm through a deep stack
+    of convolutions.
+
+    Xiao et al., 2018, "Dynamical isometry and a mean field theory of CNNs".
+
+    Args:
+        scale: a factor.
+
+    Returns:
+        An initialiser. It raises ShapeError for a shape without a window, or with more inputs than outputs.
+
+    >>> w = delta_orthogonal()(random.key(0), (3, 4, 4), np.float64)
+    >>> bool(np.allclose(w[1] @ w[1].T, np.eye(4))), bool(w[0].any() or w[2].any())
+    (True, False)
+    """
+    matrix = orthogonal(scale)
+
+    def init(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
+        dims = _dims(shape)
+        if len(dims) < 3 or dims[-2] > dims[-1]:
+            raise ShapeError(
+                "delta_orthogonal: the shape must be (*window, inputs, outputs) with no more inputs than outputs, got "
+                f"{dims}"
+            )
+        return _at_centre(matrix(key, dims[-2:], dtype), dims)
+
+    return init
+
+
+def dirac(scale: float = 1.0) -> Initializer:
+    """Outputs that begin as the inputs of the same number: the identity matrix, at the centre of the window if there is
+    one, so that a `Conv` with ``"SAME"`` padding begins as the identity. The key is not used.
+
+    Args:
+        scale: a factor.
+
+    Returns:
+        An initialiser. It raises ShapeError for a shape with fewer than 2 dimensions.
+
+    >>> dirac()(random.key(0), (2, 3))
+    array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32)
+    """
+
+    def init(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
+        dims = _dims(shape)
+        if len(dims) < 2:
+            raise ShapeError(f"dirac: the shape needs at least 2 dimensions, got {dims}")
+        return _at_centre((float(scale) * np.eye(dims[-2], dims[-1])).astype(dtype), dims)
+
+    return init
+
+
+def _at_centre(matrix: np.ndarray, dims: tuple[int, ...]) -> np.ndarray:
+    """Weights that are zero but for the position of the window that a `Conv` lays on the output's own."""
+    w = np.zeros(dims, matrix.dtype)
+    if all(dims):
+        w[tuple([(n - 1) // 2 for n in dims[:-2]])] = matrix
+    return w
+
+
+def sparse(sparsity: float, stddev: float = 1e-2) -> Initializer:
+    """Normally distributed around 0, but for a share of each output's inputs, drawn at random, whose weights are zero.
+
+    Martens, 2010, "Deep learning via Hessian-free optimization".
+
+    Args:
+        sparsity: the share of weights that are zero, from 0 to 1; their number is rounded up.
+        stddev: the standard deviation of the others.
+
+    Returns:
+        An initialiser of matrices. It raises ShapeError for other shapes.
+
+    Raises:
+        ArgumentError: the sparsity is out of range.
+
+    >>> w = sparse(0.75)(random.key(0), (8, 3))
+    >>> np.count_nonzero(w, axis=0)
+    array([2, 2, 2])
+    """
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(f"sparse: sparsity must be from 0 to 1, got {sparsity!r}")
+
+    def init(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
+        dims = _dims(shape)
+        if len(dims) != 2:
+            raise ShapeError(f"sparse: the shape must be (inputs, outputs), got {dims}")
+        key_w, key_order = random.split(key)
+        numbers = np.broadcast_to(np.arange(dims[0])[:, None], dims)
+        order = random.permutation(key_order, numbers, axis=0, independent=True)
+        w = random.normal(key_w, dims, dtype) * float(stddev)
+        return np.where(order < math.ceil(sparsity * dims[0]), np.zeros((), w.dtype), w)
 
     return init

@@ -23,7 +23,7 @@ from fnflare.nn.layer import (
 from fnflare.nn.state import running_state
 from fnflare.padded import Padded
 
-__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 def _epsilon(kind: str, value: Any) -> float:
@@ -235,6 +235,45 @@ def _means_over_examples(count: Any, mean: Any, variance: Any) -> tuple[Any, Any
     share = np.where(some, 1.0 / np.maximum(examples, 1), 0.0).astype(mean.dtype)
     unbiased = variance * (count / np.maximum(count - 1, 1)).astype(mean.dtype)
     return examples, *[np.reshape(np.sum(m * share, axis=0), (-1,)) for m in (mean, unbiased)]
+
+
+def LocalResponseNorm(size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
+    """Divide each channel of a position by a power of the squares of its neighbours among the channels (Krizhevsky et
+    al. 2012): ``x / (k + alpha / size * sum of size squares) ** beta``.
+
+    Inputs (..., C). A `Padded` batch passes with its lengths. No parameters.
+
+    Args:
+        size: how many channels are summed: the channel itself, ``size // 2`` before it, the rest after it.
+        alpha: the factor of their mean, channels outside counting as zeros.
+        beta: the exponent.
+        k: what is added to it.
+
+    Raises:
+        ArgumentError: the size is not positive.
+
+    >>> LocalResponseNorm(2, alpha=2.0, beta=1.0).apply((), np.array([[1.0, 2.0]])).round(3)
+    array([[0.5  , 0.333]])
+    """
+    size = positive_int("LocalResponseNorm", "size", size)
+
+    def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
+        return input_shape, ()
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        if type(inputs) is Padded:
+            return Padded(apply(params, inputs.values), inputs.lengths)
+        if not getattr(inputs, "shape", ()):
+            raise mismatch("LocalResponseNorm", "(..., C)", inputs)
+        channels = inputs.shape[-1]
+        around = [*[(0, 0)] * (inputs.ndim - 1), (size // 2, (size - 1) // 2)]
+        squares = np.pad(inputs * inputs, around)
+        total = squares[..., :channels]
+        for i in range(1, size):
+            total = total + squares[..., i : i + channels]
+        return inputs / (k + alpha / size * total) ** beta
+
+    return layer("LocalResponseNorm", init, apply, lambda shape, out, params: (size + 4) * units_of(out))
 
 
 def BatchNorm(momentum: float = 0.9, epsilon: float = 1e-5, *, affine: bool = True) -> Layer:

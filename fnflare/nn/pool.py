@@ -15,7 +15,7 @@ from fnflare.nn.layer import Layer, Shape, layer, mismatch, units_of
 from fnflare.nn.windows import Padding, Window, clear, least, rewrap
 from fnflare.padded import Padded
 
-__all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "LpPool", "MaxPool"]
+__all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "LpPool", "MaxPool", "SumPool"]
 
 
 def MaxPool(
@@ -120,6 +120,39 @@ def LpPool(
         # The root of the branch that is not taken has to have a finite derivative.
         root = np.where(some, total, np.ones((), x.dtype)) ** (1 / p)
         return rewrap(np.where(some, root, np.zeros((), x.dtype)), lengths)
+
+    return _pool(win, apply)
+
+
+def SumPool(
+    window: int | tuple[int, ...],
+    *,
+    strides: int | tuple[int, ...] | None = None,
+    padding: Padding = "VALID",
+    ceil_mode: bool = False,
+) -> Layer:
+    """The sum of each window, channel by channel.
+
+    Inputs (N, *spatial, C), outputs (N, *out, C). Of a `Padded` batch each sequence gives what it gives alone, and the
+    lengths become those of the outputs. No parameters.
+
+    Args:
+        window: the size of the window along each spatial axis; an integer means one axis, time.
+        strides: the distance between windows; by default the window's size, so that they do not overlap.
+        padding: as in `Conv`.
+        ceil_mode: as in `MaxPool`.
+
+    Raises:
+        ArgumentError: a setting is out of range, or they do not agree in the number of axes.
+
+    >>> SumPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
+    array([4., 2.])
+    """
+    win = Window("SumPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)
+
+    def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
+        x, lengths, pads = win.prepare(inputs, 0)
+        return rewrap(_reduce_windows(np.sum, win, x, pads, 0), lengths)
 
     return _pool(win, apply)
 

@@ -15,8 +15,10 @@ __all__ = [
     "hinge_loss",
     "kl_divergence",
     "kl_divergence_with_log_targets",
+    "multi_margin_loss",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
+    "soft_margin_loss",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
@@ -318,6 +320,46 @@ def squared_hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
     array([0.  , 0.25, 2.25])
     """
     return np.square(np.maximum(1 - _agreement("squared_hinge_loss", predictor_outputs, targets), 0.0))
+
+
+def soft_margin_loss(predictor_outputs: Any, targets: Any) -> Any:
+    """The logistic loss, ``log(1 + exp(-outputs * targets))``; arguments and errors as in `hinge_loss`.
+
+    >>> soft_margin_loss(np.array([0.0, -1000.0]), np.array([1, 1])).round(4)
+    array([6.931e-01, 1.000e+03])
+    """
+    return ops.softplus(-_agreement("soft_margin_loss", predictor_outputs, targets))
+
+
+def multi_margin_loss(logits: Any, labels: Any, *, margin: float = 1.0, p: int = 1) -> Any:
+    """By how much the output of each other class, and a margin, exceed that of the right one, summed and divided by the
+    number of classes (Weston & Watkins, 1999).
+
+    Args:
+        logits: floats (..., classes).
+        labels: integers (...), from 0 to classes - 1.
+        margin: by how much the right class shall be ahead.
+        p: the power to which each excess is raised, 1 or 2.
+
+    Returns:
+        The losses (...), in the dtype of the logits.
+
+    Raises:
+        ShapeError: the labels do not have the shape of the logits without its last axis.
+        DtypeError: the logits are not floats, or the labels are not integers.
+        ArgumentError: a label is out of range, or p is neither 1 nor 2.
+
+    >>> multi_margin_loss(np.array([[2.0, 1.5, 0.0, 0.0]]), np.array([0]))
+    array([0.125])
+    """
+    who = "multi_margin_loss"
+    if p not in (1, 2):
+        raise ArgumentError(f"{who}: p must be 1 or 2, got {p!r}")
+    logits, labels, _ = _checked_labels(who, logits, labels, None)
+    excess = ops.relu(margin - _at_labels(logits, labels)[..., None] + logits)
+    others = np.arange(logits.shape[-1]) != labels[..., None]
+    terms = np.where(others, excess if p == 1 else np.square(excess), np.zeros((), logits.dtype))
+    return np.mean(terms, axis=-1)
 
 
 def _agreement(who: str, outputs: Any, targets: Any) -> Any:

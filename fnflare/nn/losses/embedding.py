@@ -16,7 +16,9 @@ __all__ = [
     "cosine_distance",
     "cosine_embedding_loss",
     "cosine_similarity",
+    "hinge_embedding_loss",
     "info_nce_loss",
+    "margin_ranking_loss",
     "triplet_margin_loss",
 ]
 
@@ -85,9 +87,7 @@ def cosine_embedding_loss(
     """
     who = "cosine_embedding_loss"
     similarity = cosine_similarity(*_embeddings(who, embeddings, others), axis=axis, eps=eps)
-    targets = _of_pairs(who, "targets", targets, similarity)
-    if isinstance(targets, np.ndarray) and not np.all(np.abs(targets) == 1):
-        raise ArgumentError(f"{who}: targets must be -1 or 1; for labels 0 and 1 write 2 * labels - 1")
+    targets = _signs(who, _of_pairs(who, "targets", targets, similarity))
     return np.where(targets > 0, 1.0 - similarity, ops.relu(similarity - margin))
 
 
@@ -98,7 +98,7 @@ def _embeddings(who: str, embeddings: Any, others: Any) -> tuple[Any, Any]:
 def _of_pairs(who: str, name: str, labels: Any, wanted: Any) -> Any:
     labels = array(labels)
     if labels.shape != wanted.shape:
-        raise ShapeError(f"{who}: {name} must be one for each pair of vectors, {wanted.shape}, got {labels.shape}")
+        raise ShapeError(f"{who}: {name} must be one for each pair, {wanted.shape}, got {labels.shape}")
     return labels
 
 
@@ -147,6 +147,62 @@ def triplet_margin_loss(
     if swap:
         far = np.minimum(far, distance(positives, negatives))
     return ops.relu(distance(anchors, positives) - far + margin)
+
+
+def margin_ranking_loss(scores: Any, others: Any, targets: Any, *, margin: float = 0.0) -> Any:
+    """How far a score is from being above another, or below it, by a margin (Herbrich et al., 1999).
+
+    Args:
+        scores: floats of any shape.
+        others: of the same shape.
+        targets: of the same shape, 1 where the score shall be the larger one, -1 where the other.
+        margin: by how much.
+
+    Returns:
+        The losses, of the shape and dtype of the scores.
+
+    Raises:
+        ShapeError: the shapes differ.
+        DtypeError: the scores are not floats.
+        ArgumentError: a target is neither -1 nor 1.
+
+    >>> margin_ranking_loss(np.array([2.0, 2.0]), np.array([1.0, 1.0]), np.array([1, -1]))
+    array([0., 1.])
+    """
+    who = "margin_ranking_loss"
+    x, y = float_pair(who, scores, others, ("scores", "others"))
+    targets = ops.convert(_signs(who, _of_pairs(who, "targets", targets, x)), x.dtype)
+    return ops.relu(margin - targets * (x - y))
+
+
+def hinge_embedding_loss(distances: Any, targets: Any, *, margin: float = 1.0) -> Any:
+    """The distance of a pair that belongs together; of another by how much its distance falls short of a margin.
+
+    Args:
+        distances: floats of any shape.
+        targets: of the same shape: 1 for pairs that belong together, -1 for others.
+        margin: the distance that others shall have at least.
+
+    Returns:
+        The losses, of the shape and dtype of the distances.
+
+    Raises:
+        ShapeError: the shapes differ.
+        DtypeError: the distances are not floats.
+        ArgumentError: a target is neither -1 nor 1.
+
+    >>> hinge_embedding_loss(np.array([0.25, 0.25]), np.array([1, -1]))
+    array([0.25, 0.75])
+    """
+    who = "hinge_embedding_loss"
+    distances, targets = float_pair(who, distances, targets, ("distances", "targets"))
+    return np.where(_signs(who, targets) > 0, distances, ops.relu(margin - distances))
+
+
+def _signs(who: str, targets: Any) -> Any:
+    if isinstance(targets, np.ndarray) and not np.all(np.abs(targets) == 1):
+        raise ArgumentError(f"{who}: targets must be -1 or 1; for labels 0 and 1 write 2 * labels - 1")
+    return targets
 
 
 def contrastive_loss(embeddings: Any, others: Any, similar: Any, *, margin: float = 1.0, axis: int = -1) -> Any:
