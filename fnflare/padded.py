@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fnflare.errors import ArgumentError, ShapeError
+from fnflare.core import is_tracer
+from fnflare.errors import ArgumentError, ConcretizationError, ShapeError
 
-__all__ = ["Padded", "pad"]
+__all__ = ["Padded", "pad", "unpad"]
 
 
 class Padded(NamedTuple):
@@ -92,3 +93,26 @@ def pad(sequences: Sequence[ArrayLike], value: Any = 0, multiple_of: int = 1, dt
         if len(a):  # an empty list would not broadcast to (0, features)
             row[: len(a)] = a
     return Padded(values, lengths)
+
+
+def unpad(batch: Padded) -> list[Any]:
+    """The sequences of a batch, each of its own length: the way back from `pad`.
+
+    Args:
+        batch: its values may be traced, its lengths must not.
+
+    Returns:
+        N arrays (T_i, ...).
+
+    Raises:
+        ConcretizationError: the lengths are traced, so that the shapes of the sequences are not known.
+
+    >>> unpad(pad([[1, 2, 3], [4]]))
+    [array([1, 2, 3]), array([4])]
+    """
+    if is_tracer(batch.lengths):
+        raise ConcretizationError(
+            "unpad: under jit and vmap the lengths have no values, and the sequences no shapes; call it outside, or "
+            "work on the whole batch with its mask()"
+        )
+    return [batch.values[i, :n] for i, n in enumerate(np.asarray(batch.lengths).tolist())]

@@ -213,6 +213,7 @@ RAGGED = {
     "Conv causal": nn.Conv(4, 2, padding="CAUSAL", strides=2, dilation=2),
     "MaxPool": nn.MaxPool(2),
     "MaxPool padded": nn.MaxPool(3, strides=2, padding=((1, 1),)),
+    "MaxPool with holes": nn.MaxPool(2, strides=1, dilation=2),
     "MaxPool with a rest": nn.MaxPool(2, padding=((0, 0),), ceil_mode=True),
     "AvgPool with a rest": nn.AvgPool(4, strides=3, padding=((1, 0),), ceil_mode=True),
     "AvgPool of the padding too": nn.AvgPool(3, strides=2, padding=((1, 1),), count_include_pad=True),

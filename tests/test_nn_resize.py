@@ -23,6 +23,7 @@ from fnflare.testing import check_grads, check_vmap
 LAYERS = {
     "LpPool": (nn.LpPool(3, (2, 2), strides=1), (2, 4, 3, 2)),
     "AvgPool with a rest": (nn.AvgPool((2, 3), padding=((1, 1), (0, 1)), ceil_mode=True), (2, 5, 4, 2)),
+    "MaxPool with holes": (nn.MaxPool((2, 2), dilation=(2, 1)), (2, 6, 4, 2)),
     "MaxPool with a rest": (nn.MaxPool(3, strides=2, ceil_mode=True), (2, 6, 2)),
     "LpPool 2, padded": (nn.LpPool(2, 3, padding="SAME"), (2, 5, 2)),
     "AdaptiveAvgPool": (nn.AdaptiveAvgPool((3, 2)), (2, 7, 4, 2)),
@@ -137,17 +138,18 @@ def pools(draw):
     return window, strides, low, spatial
 
 
-@given(pools(), st.booleans())
-def test_indices_of_maxima_are_torchs(pool, ceil_mode):
+@given(pools(), st.booleans(), st.integers(1, 2))
+def test_indices_of_maxima_are_torchs(pool, ceil_mode, dilation):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     window, strides, low, spatial = pool
+    spatial = tuple([n + (dilation - 1) * (k - 1) for n, k in zip(spatial, window, strict=True)])
     x = normal(2, *spatial, 2)
-    settings = {"strides": strides, "padding": [(n, n) for n in low], "ceil_mode": ceil_mode}
+    settings = {"strides": strides, "padding": [(n, n) for n in low], "ceil_mode": ceil_mode, "dilation": dilation}
     layer = nn.MaxPool(window, **settings, return_indices=True)
     values, indices = layer.apply((), x)
     np.testing.assert_array_equal(nn.MaxPool(window, **settings).apply((), x), values)
     f = getattr(torch.nn.functional, f"max_pool{len(window)}d_with_indices")
-    expected, places = f(torch.tensor(x).movedim(-1, 1), window, strides, tuple(low), ceil_mode=ceil_mode)
+    expected, places = f(torch.tensor(x).movedim(-1, 1), window, strides, tuple(low), dilation, ceil_mode=ceil_mode)
     np.testing.assert_array_equal(values, expected.movedim(1, -1).numpy())
     np.testing.assert_array_equal(indices, places.movedim(1, -1).numpy())
     shapes, _ = layer.init(None, (-1, *x.shape[1:]))

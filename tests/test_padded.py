@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import fnflare as ff
 from fnflare import tree
-from fnflare.errors import ArgumentError, ShapeError
-from fnflare.padded import Padded, pad
+from fnflare.errors import ArgumentError, ConcretizationError, ShapeError
+from fnflare.padded import Padded, pad, unpad
 
 SEQUENCES = st.lists(hnp.arrays(np.int32, st.tuples(st.integers(0, 9)), elements=st.integers(-5, 5)), min_size=1)
 
@@ -24,6 +25,20 @@ def test_pad_keeps_every_sequence_and_fills_the_rest(sequences, multiple):
     for row, n, sequence in zip(values, lengths, sequences, strict=True):
         np.testing.assert_array_equal(row[:n], sequence)
         assert np.all(row[n:] == 77)
+
+
+@given(SEQUENCES)
+def test_unpad_gives_back_every_sequence(sequences):
+    for got, sequence in zip(unpad(pad(sequences, value=77)), sequences, strict=True):
+        np.testing.assert_array_equal(got, sequence)
+
+
+def test_unpadded_sequences_are_differentiated_and_need_lengths_with_values():
+    batch = pad([[1.0, 2.0], [3.0]])
+    grads = ff.grad(lambda values: sum(np.sum(x * x) for x in unpad(Padded(values, batch.lengths))))(batch.values)
+    np.testing.assert_array_equal(grads, [[2.0, 4.0], [6.0, 0.0]])
+    with pytest.raises(ConcretizationError, match=r"unpad: .* call it outside, or work on the whole batch"):
+        ff.jit(unpad)(batch)
 
 
 @given(SEQUENCES)

@@ -179,7 +179,7 @@ from fnflare.nn.state import StatefulLayer, with_state
 from fnflare.nn.summarize import Summary, summary
 from fnflare.nn.unpool import MaxUnpool
 from fnflare.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample, pixel_shuffle, pixel_unshuffle, upsample
-from fnflare.padded import Padded, pad
+from fnflare.padded import Padded, pad, unpad
 
 __all__ = [
     "GRU",
@@ -376,6 +376,7 @@ __all__ = [
     "truncated_normal",
     "tversky_loss",
     "uniform",
+    "unpad",
     "upsample",
     "variance_scaling",
     "with_state",

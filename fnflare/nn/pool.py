@@ -23,6 +23,7 @@ def MaxPool(
     *,
     strides: int | tuple[int, ...] | None = None,
     padding: Padding = "VALID",
+    dilation: int | tuple[int, ...] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
@@ -35,6 +36,7 @@ def MaxPool(
         window: the size of the window along each spatial axis; an integer means one axis, time.
         strides: the distance between windows; by default the window's size, so that they do not overlap.
         padding: as in `Conv`.
+        dilation: the distance between the elements of a window along each axis, or one for all.
         ceil_mode: whether what the last whole window along an axis leaves over has one too, which sticks out; it has
             to start within the input or the padding before it.
         return_indices: whether the outputs are a pair: the maxima, and where each was found, an integer that
@@ -47,7 +49,7 @@ def MaxPool(
     >>> MaxPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([3., 2.])
     """
-    win = Window("MaxPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)
+    win = Window("MaxPool", window, window if strides is None else strides, padding, dilation, ceil_mode)
 
     def apply(params: Any, inputs: Any, *, key: Any = None, train: bool = False) -> Any:
         x, lengths, pads = win.prepare(inputs, least)
@@ -73,7 +75,7 @@ def _max_with_indices(win: Window, x: Any, pads: Any) -> tuple[Any, Any]:
     best = np.argmax(ops.stop_gradient(flat), axis=-1)
     index: Any = 0
     for k, n in enumerate(spatial):
-        within = best // math.prod(win.size[k + 1 :]) % win.size[k]
+        within = best // math.prod(win.size[k + 1 :]) % win.size[k] * win.dilation[k]
         starts = np.arange(view.shape[1 + k]).reshape((-1, *[1] * (win.rank - k))) * win.strides[k] - pads[k][0]
         # A window of -inf alone has its first element, which may be padding, and then means the one next to that.
         index = index * n + np.clip(starts + within, 0, n - 1)
@@ -236,7 +238,8 @@ def _reduce_windows(f: Any, win: Window, x: Any, pads: tuple[tuple[int, int], ..
     if any(map(any, pads)):
         x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     spatial = x.shape[1:-1]
-    if win.strides == win.size and all(n % k == 0 for n, k in zip(spatial, win.size, strict=True)):
+    whole = win.strides == win.size and set(win.dilation) == {1}
+    if whole and all(n % k == 0 for n, k in zip(spatial, win.size, strict=True)):
         # Windows that tile the input are a reshape away.
         tiles = [part for n, k in zip(spatial, win.size, strict=True) for part in (n // k, k)]
         tiled = np.reshape(x, (x.shape[0], *tiles, x.shape[-1]))
