@@ -313,6 +313,69 @@ def test_unshuffling_is_the_way_back_from_shuffling(rank, factor):
     np.testing.assert_array_equal(nn.pixel_unshuffle(y, factor), x)
 
 
+# -- images read at places ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("sizes", [((4, 3), (2, 5)), ((2, 3, 4), (2, 1, 3))])
+def test_images_read_at_places_are_torchs(sizes, mode, padding_mode, align_corners):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    spatial, out = sizes
+    x, grid = normal(2, *spatial, 2), 0.9 * normal(2, *out, len(out), seed=3)
+    settings = {"padding_mode": padding_mode, "align_corners": align_corners}
+
+    def torch_f(params, x):
+        read = torch.nn.functional.grid_sample
+        t_mode = "bilinear" if mode == "linear" else mode  # of three axes too
+        return channels_first(read)(x, params["grid"], mode=t_mode, **settings)
+
+    def f(params, x):
+        return nn.grid_sample(x, params["grid"], mode=mode, **settings)
+
+    check_both_against_torch(f, torch_f, {"grid": grid}, x)
+    if len(spatial) == 2:
+        check_jit(f, {"grid": grid}, x)
+        check_vmap(lambda x, grid: f({"grid": grid}, x), (np.stack([x, x[::-1]]), np.stack([grid, -grid])))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(3, 4), (1, 5), (2, 3, 4)])
+# PyTorch warns that an axis of one element was treated otherwise once.
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0:UserWarning")
+def test_affine_places_are_torchs(size, align_corners):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    f = torch.nn.functional.affine_grid
+    theta = normal(2, len(size), len(size) + 1)
+    check_both_against_torch(
+        lambda _, theta: nn.affine_grid(theta, size, align_corners=align_corners),
+        lambda _, theta: f(theta, (2, 1, *size), align_corners),
+        (),
+        theta,
+    )
+
+
+def test_the_places_of_the_identity_read_the_image():
+    x, identity = normal(2, 4, 3, 2), np.tile(np.eye(2, 3), (2, 1, 1))
+    for corners in (False, True):
+        grid = nn.affine_grid(identity, (4, 3), align_corners=corners)
+        np.testing.assert_allclose(nn.grid_sample(x, grid, align_corners=corners), x, atol=1e-12)
+
+
+def test_places_that_do_not_fit_are_named():
+    x, grid = normal(2, 4, 3, 2), normal(2, 5, 2)
+    with pytest.raises(ArgumentError, match="grid_sample: mode must be one of 'linear', 'nearest', got 'cubic'"):
+        nn.grid_sample(x, grid, mode="cubic")
+    with pytest.raises(ArgumentError, match="padding_mode must be one of 'zeros', 'border', got 'reflection'"):
+        nn.grid_sample(x, grid, padding_mode="reflection")
+    for bad in (grid[..., :1], grid[:1], grid[0, 0]):
+        with pytest.raises(ShapeError, match=r"grid_sample expected images .* a place along each of their k axes"):
+            nn.grid_sample(x, bad)
+    with pytest.raises(ShapeError, match=r"theta has the shape \(N, 2, 3\), got \(2, 3, 3\)"):
+        nn.affine_grid(np.ones((2, 3, 3)), (4, 4))
+
+
 # -- shapes and errors ----------------------------------------------------------------------------
 
 

@@ -173,6 +173,7 @@ from fnflare.nn.pool import (
 from fnflare.nn.positions import SinusoidalPositions, rotary, sinusoidal_positions
 from fnflare.nn.recurrent import GRU, LSTM, RNN, Recurrent
 from fnflare.nn.reparametrized import SpectralNorm, WeightNorm
+from fnflare.nn.sampling import affine_grid, grid_sample
 from fnflare.nn.scoping import scope
 from fnflare.nn.sharing import tied
 from fnflare.nn.state import StatefulLayer, with_state
@@ -274,6 +275,7 @@ __all__ = [
     "WeightNorm",
     "absolute_error",
     "accuracy",
+    "affine_grid",
     "celu",
     "confusion_matrix",
     "constant",
@@ -295,6 +297,7 @@ __all__ = [
     "glorot_truncated_normal",
     "glorot_uniform",
     "glu",
+    "grid_sample",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
