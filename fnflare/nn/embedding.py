@@ -179,14 +179,15 @@ def EmbeddingBag(
         if len(getattr(words, "shape", (0, 0))) != 2:
             raise _not_bags(np.shape(words))
         rows = _look_up(kind, params["W"], inputs)
-        vectors, real = (rows.values, rows.mask()) if type(rows) is Padded else (rows, None)
+        if type(rows) is Padded:
+            vectors, real, count = rows.values, rows.mask(), np.reshape(rows.lengths, (-1, 1))
+        else:
+            vectors, real, count = rows, None, np.asarray(rows.shape[1])
         if padding_idx is not None:
             real = words != padding_idx if real is None else np.logical_and(real, words != padding_idx)
-        if real is None:
-            count = np.asarray(vectors.shape[1])
-        else:
-            vectors = clear(vectors, real, -np.inf if mode == "max" else 0)
             count = np.sum(real, axis=1, keepdims=True)
+        if real is not None:
+            vectors = clear(vectors, real, -np.inf if mode == "max" else 0)
         if vectors.shape[1] == 0:
             return np.zeros((vectors.shape[0], dim), vectors.dtype)
         if mode == "max":
