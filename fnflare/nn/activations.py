@@ -17,7 +17,7 @@ from fnflare.errors import ArgumentError, MissingKeyError, ShapeError
 from fnflare.nn import functions as F
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, constant
-from fnflare.nn.layer import Layer, function, known_features, layer, mismatch, units_of
+from fnflare.nn.layer import Layer, function, known_features, layer, mismatch, number, units_of
 from fnflare.padded import Padded
 
 __all__ = [
@@ -224,6 +224,7 @@ def RRelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     >>> RRelu(0.2, 0.4).apply((), np.array([-1.0, 1.0])).round(3)
     array([-0.3,  1. ])
     """
+    lower, upper = number(lower), number(upper)
     if not lower <= upper:
         raise ArgumentError(f"RRelu: lower must not be greater than upper, got {lower!r} and {upper!r}")
 

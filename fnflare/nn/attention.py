@@ -21,6 +21,7 @@ from fnflare.nn.layer import (
     known_features,
     layer,
     mismatch,
+    number,
     positive_int,
     require_key,
     units_of,
@@ -220,7 +221,7 @@ def dot_product_attention(
             f"{', '.join(map(str, shapes))}"
         )
     q, k, v = [np.swapaxes(x, 1, 2) for x in (query, key, value)]
-    scores = (q @ np.swapaxes(k, -1, -2)) * (size**-0.5 if scale is None else scale)
+    scores = (q @ np.swapaxes(k, -1, -2)) * (size**-0.5 if scale is None else number(scale))
     if bias is not None:
         scores = scores + bias
     if mask is not None and getattr(mask, "dtype", np.dtype(bool)).kind != "b":

@@ -14,6 +14,7 @@ import numpy as np
 
 from fnflare import ops, random
 from fnflare.errors import ArgumentError, ShapeError
+from fnflare.nn.layer import number
 
 __all__ = [
     "celu",
@@ -137,7 +138,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     >>> leaky_relu(np.array([-1.0, 2.0]))
     array([-0.01,  2.  ])
     """
-    return np.where(x > 0, x, slope * x)
+    return np.where(x > 0, x, number(slope) * x)
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
@@ -148,7 +149,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     """
     positive = x > 0
     # The branch that is not taken must not overflow: its derivative would be inf, and 0 * inf is nan.
-    return np.where(positive, x, alpha * np.expm1(np.where(positive, 0.0, x)))
+    return np.where(positive, x, number(alpha) * np.expm1(np.where(positive, 0.0, x)))
 
 
 def selu(x: Any) -> Any:
@@ -166,7 +167,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     >>> celu(np.array([-np.inf, 2.0]), alpha=3.0)
     array([-3.,  2.])
     """
-    positive = x > 0
+    positive, alpha = x > 0, number(alpha)
     return np.where(positive, x, alpha * np.expm1(np.where(positive, 0.0, x) / alpha))
 
 
@@ -189,6 +190,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     >>> hardtanh(np.array([-3.0, 0.5, 1e4]))
     array([-1. ,  0.5,  1. ])
     """
+    min_val, max_val = number(min_val), number(max_val)
     return np.where(x <= min_val, min_val, np.where(x >= max_val, max_val, x))
 
 
@@ -273,7 +275,7 @@ def softshrink(x: Any, threshold: float = 0.5) -> Any:
     >>> softshrink(np.array([-2.0, 0.5, 2.0]))
     array([-1.5,  0. ,  1.5])
     """
-    return np.where(np.abs(x) <= threshold, 0.0, x - threshold * np.sign(x))
+    return np.where(np.abs(x) <= threshold, 0.0, x - number(threshold) * np.sign(x))
 
 
 def hardshrink(x: Any, threshold: float = 0.5) -> Any:
@@ -291,7 +293,7 @@ def threshold(x: Any, threshold: float, value: float) -> Any:
     >>> threshold(np.array([0.5, 1.0, 2.0]), 1.0, -7.0)
     array([-7., -7.,  2.])
     """
-    return np.where(x <= threshold, value, x)
+    return np.where(x <= threshold, number(value), x)
 
 
 def glu(x: Any, axis: int = -1) -> Any:
@@ -347,7 +349,7 @@ def gumbel_softmax(key: Any, logits: Any, temperature: float = 1.0, *, hard: boo
     if not temperature > 0:
         raise ArgumentError(f"gumbel_softmax: temperature must be positive, got {temperature!r}")
     noise = random.gumbel(key, logits.shape, logits.dtype if logits.dtype.itemsize > 2 else np.float32)
-    y = ops.softmax((logits + ops.convert(noise, logits.dtype)) / temperature, axis)
+    y = ops.softmax((logits + ops.convert(noise, logits.dtype)) / number(temperature), axis)
     if not hard:
         return y
     size = logits.shape[axis]

@@ -17,6 +17,7 @@ from fnflare.nn.layer import (
     known_features,
     layer,
     mismatch,
+    number,
     positive_int,
     units_of,
 )
@@ -256,6 +257,7 @@ def LocalResponseNorm(size: int, alpha: float = 1e-4, beta: float = 0.75, k: flo
     array([[0.5  , 0.333]])
     """
     size = positive_int("LocalResponseNorm", "size", size)
+    alpha, beta, k = number(alpha), number(beta), number(k)
 
     def init(key: Any, input_shape: Shape) -> tuple[Shape, Any]:
         return input_shape, ()

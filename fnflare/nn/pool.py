@@ -11,7 +11,7 @@ import numpy as np
 from fnflare import ops
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, layer, mismatch, units_of
+from fnflare.nn.layer import Layer, Shape, layer, mismatch, number, units_of
 from fnflare.nn.windows import Padding, Window, clear, least, rewrap
 from fnflare.padded import Padded
 
@@ -109,7 +109,7 @@ def LpPool(
     >>> LpPool(2, 2).apply((), np.array([[[3.0], [-4.0], [0.0], [0.0]]])).ravel()
     array([5., 0.])
     """
-    order: Any = p
+    p = order = number(p)
     if isinstance(order, bool) or not isinstance(order, (int, float)) or not 1 <= order < math.inf:
         raise ArgumentError(f"LpPool: p must be a number and at least 1, got {p!r}; for the maximum use MaxPool")
     win = Window("LpPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)

@@ -9,6 +9,7 @@ import numpy as np
 from fnflare import ops
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
+from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import array, check_float, float_pair
 
 __all__ = [
@@ -52,7 +53,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: float = 
     who = "softmax_cross_entropy"
     hint = "; for integer labels write softmax_cross_entropy_with_integer_labels(logits, labels)"
     logits, labels = float_pair(who, logits, labels, ("logits", "labels"), hint)
-    _check_smoothing(who, label_smoothing)
+    label_smoothing = _checked_smoothing(who, label_smoothing)
     if label_smoothing:
         labels = (1 - label_smoothing) * labels + label_smoothing / labels.shape[-1]
     if class_weights is not None:
@@ -94,7 +95,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     who = "softmax_cross_entropy_with_integer_labels"
     logits, labels, used = _checked_labels(who, logits, labels, ignore_index)
-    _check_smoothing(who, label_smoothing)
+    label_smoothing = _checked_smoothing(who, label_smoothing)
     log_p = ops.log_softmax(logits, axis=-1)
     losses = -_at_labels(log_p, used)
     weights = None if class_weights is None else _weights(who, class_weights, logits)
@@ -135,9 +136,10 @@ def _at_labels(log_p: Any, labels: Any) -> Any:
     return picked if log_p.ndim == 2 else np.reshape(picked, labels.shape)
 
 
-def _check_smoothing(who: str, label_smoothing: float) -> None:
+def _checked_smoothing(who: str, label_smoothing: float) -> Any:
     if not 0 <= label_smoothing < 1:
         raise ArgumentError(f"{who}: label_smoothing must be at least 0 and less than 1, got {label_smoothing!r}")
+    return number(label_smoothing)
 
 
 def _check_integer_labels(who: str, logits_shape: tuple[int, ...], labels: Any) -> None:
@@ -216,7 +218,7 @@ def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: float | None = None, 
     logits, labels = float_pair(who, logits, labels, ("logits", "labels"))
     losses = labels * ops.softplus(-logits) + (1 - labels) * ops.softplus(logits)
     wrong = labels * ops.logistic(-logits) + (1 - labels) * ops.logistic(logits)
-    losses = _focus(who, wrong, gamma) * losses
+    losses, alpha = _focus(who, wrong, gamma) * losses, number(alpha)
     return losses if alpha is None else losses * (alpha * labels + (1 - alpha) * (1 - labels))
 
 
@@ -224,6 +226,7 @@ def _focus(who: str, wrong: Any, gamma: float) -> Any:
     """``wrong**gamma``, with a finite derivative where the probability of being wrong is 0, also for gamma below 1."""
     if not gamma >= 0:
         raise ArgumentError(f"{who}: gamma must be at least 0, got {gamma!r}")
+    gamma = number(gamma)
     if gamma == 0:
         return np.ones_like(wrong)
     return ops.safe_where(wrong > 0, lambda p: p**gamma, wrong)
@@ -356,7 +359,7 @@ def multi_margin_loss(logits: Any, labels: Any, *, margin: float = 1.0, p: int =
     if p not in (1, 2):
         raise ArgumentError(f"{who}: p must be 1 or 2, got {p!r}")
     logits, labels, _ = _checked_labels(who, logits, labels, None)
-    excess = ops.relu(margin - _at_labels(logits, labels)[..., None] + logits)
+    excess = ops.relu(number(margin) - _at_labels(logits, labels)[..., None] + logits)
     others = np.arange(logits.shape[-1]) != labels[..., None]
     terms = np.where(others, excess if p == 1 else np.square(excess), np.zeros((), logits.dtype))
     return np.mean(terms, axis=-1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fnflare import ops
 from fnflare.errors import ArgumentError, ShapeError
+from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import array, float_pair
 from fnflare.nn.losses.classification import softmax_cross_entropy_with_integer_labels
 
@@ -88,7 +89,7 @@ def cosine_embedding_loss(
     who = "cosine_embedding_loss"
     similarity = cosine_similarity(*_embeddings(who, embeddings, others), axis=axis, eps=eps)
     targets = _signs(who, _of_pairs(who, "targets", targets, similarity))
-    return np.where(targets > 0, 1.0 - similarity, ops.relu(similarity - margin))
+    return np.where(targets > 0, 1.0 - similarity, ops.relu(similarity - number(margin)))
 
 
 def _embeddings(who: str, embeddings: Any, others: Any) -> tuple[Any, Any]:
@@ -141,12 +142,12 @@ def triplet_margin_loss(
     anchors, negatives = float_pair(who, anchors, negatives, ("anchors", "negatives"))
 
     def distance(x: Any, y: Any) -> Any:
-        return ops.safe_norm(x - y + eps, norm_degree, axis)
+        return ops.safe_norm(x - y + number(eps), number(norm_degree), axis)
 
     far = distance(anchors, negatives)
     if swap:
         far = np.minimum(far, distance(positives, negatives))
-    return ops.relu(distance(anchors, positives) - far + margin)
+    return ops.relu(distance(anchors, positives) - far + number(margin))
 
 
 def margin_ranking_loss(scores: Any, others: Any, targets: Any, *, margin: float = 0.0) -> Any:
@@ -172,7 +173,7 @@ def margin_ranking_loss(scores: Any, others: Any, targets: Any, *, margin: float
     who = "margin_ranking_loss"
     x, y = float_pair(who, scores, others, ("scores", "others"))
     targets = ops.convert(_signs(who, _of_pairs(who, "targets", targets, x)), x.dtype)
-    return ops.relu(margin - targets * (x - y))
+    return ops.relu(number(margin) - targets * (x - y))
 
 
 def hinge_embedding_loss(distances: Any, targets: Any, *, margin: float = 1.0) -> Any:
@@ -196,7 +197,7 @@ def hinge_embedding_loss(distances: Any, targets: Any, *, margin: float = 1.0) -
     """
     who = "hinge_embedding_loss"
     distances, targets = float_pair(who, distances, targets, ("distances", "targets"))
-    return np.where(_signs(who, targets) > 0, distances, ops.relu(margin - distances))
+    return np.where(_signs(who, targets) > 0, distances, ops.relu(number(margin) - distances))
 
 
 def _signs(who: str, targets: Any) -> Any:
@@ -233,7 +234,7 @@ def contrastive_loss(embeddings: Any, others: Any, similar: Any, *, margin: floa
     difference = x - y
     squared = np.sum(np.square(difference), axis=axis)
     similar = _of_pairs(who, "similar", similar, squared)
-    lacking = ops.relu(margin - ops.safe_norm(difference, axis=axis))
+    lacking = ops.relu(number(margin) - ops.safe_norm(difference, axis=axis))
     return np.where(similar != 0, squared, np.square(lacking))
 
 
@@ -265,4 +266,4 @@ def info_nce_loss(embeddings: Any, others: Any, *, temperature: float = 0.1, eps
     if not temperature > 0:
         raise ArgumentError(f"{who}: temperature must be positive, got {temperature!r}")
     similarities = _direction(x, -1, eps) @ np.transpose(_direction(y, -1, eps))
-    return softmax_cross_entropy_with_integer_labels(similarities / temperature, np.arange(x.shape[0]))
+    return softmax_cross_entropy_with_integer_labels(similarities / number(temperature), np.arange(x.shape[0]))

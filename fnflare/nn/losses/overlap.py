@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
+from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import float_pair
 
 __all__ = ["dice_loss", "tversky_loss"]
@@ -69,11 +70,12 @@ def tversky_loss(
     """
     p, t = float_pair("tversky_loss", predictions, targets, _PAIR)
     overlap = p * t
-    return _lacking(overlap, overlap + alpha * (p * (1 - t)) + beta * ((1 - p) * t), axis, smooth)
+    return _lacking(overlap, overlap + number(alpha) * (p * (1 - t)) + number(beta) * ((1 - p) * t), axis, smooth)
 
 
 def _lacking(over: Any, under: Any, axis: Axis, smooth: float) -> Any:
     """1 minus the fraction of two sums; 0 where both are."""
     axes = tuple(range(1, over.ndim)) if axis is None else axis
+    smooth = number(smooth)
     over, under = np.sum(over, axis=axes) + smooth, np.sum(under, axis=axes) + smooth
     return 1.0 - ops.safe_where(under != 0, lambda o, u: o / u, over, under, otherwise=1.0)

@@ -11,6 +11,7 @@ from fnflare import ops
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn.functions import logcosh
+from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import array, check_float, float_pair
 
 __all__ = [
@@ -79,6 +80,7 @@ def huber_loss(predictions: Any, targets: Any, *, delta: float = 1.0) -> Any:
     """
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta!r}")
+    delta = number(delta)
     predictions, targets = float_pair("huber_loss", predictions, targets, ("predictions", "targets"))
     size = np.abs(predictions - targets)
     inner = np.minimum(size, delta)
@@ -107,6 +109,7 @@ def smooth_l1_loss(predictions: Any, targets: Any, *, beta: float = 1.0) -> Any:
     """
     if beta <= 0:
         raise ArgumentError(f"smooth_l1_loss: beta must be positive, got {beta!r}; for 0 write absolute_error")
+    beta = number(beta)
     size = np.abs(_difference("smooth_l1_loss", predictions, targets))
     inner = np.minimum(size, beta)
     return (0.5 / beta) * np.square(inner) + (size - inner)
@@ -171,7 +174,7 @@ def poisson_nll_loss(
     if log_input:
         losses = np.exp(predictions) - targets * predictions
     else:
-        losses = predictions - targets * np.log(predictions + eps)
+        losses = predictions - targets * np.log(predictions + number(eps))
     return losses + ops.safe_where(targets > 1, _stirling, targets) if full else losses
 
 
@@ -218,7 +221,7 @@ def gaussian_nll_loss(predictions: Any, targets: Any, variances: Any, *, full: b
         raise ArgumentError(f"{who}: variances must not be negative; write np.exp(log_variances) or nn.softplus(...)")
     # What is added is a constant to every derivative.
     variances = ops.convert(variances, difference.dtype)
-    variances = variances + ops.stop_gradient(np.maximum(variances, eps) - variances)
+    variances = variances + ops.stop_gradient(np.maximum(variances, number(eps)) - variances)
     losses = 0.5 * (np.log(variances) + np.square(difference) / variances)
     return losses + 0.5 * math.log(2 * math.pi) if full else losses
 
