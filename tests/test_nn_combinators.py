@@ -323,6 +323,8 @@ def test_a_function_that_does_not_take_its_inputs_is_named_with_its_path():
     assert model.init(None, (-1, 5, 2))[0] == (-1, 5)
     with pytest.raises(ShapeError, match=r"^in layer 'flat': Lambda: flat does not take inputs of shape \(-1, 3\)"):
         model.init(None, (-1, 3))
+    table = np.arange(12.0).reshape(4, 3)
+    assert nn.Lambda(lambda words: ff.at(table)[words].get()).init(None, (-1, 5))[0] == (-1, 5, 3)
     with pytest.raises(ArgumentError, match="Lambda: expected a function, got 3"):
         nn.Lambda(3)
     rows = nn.summary(nn.serial(nn.Lambda(lambda x: x[:, 0], name="First")), (-1, 5, 2)).rows

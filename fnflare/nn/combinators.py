@@ -385,20 +385,20 @@ def skip(inner: Layer, combine: Callable[[Any, Any], Any] = np.add) -> Layer:
     return named("skip", Layer(init, apply))
 
 
-def foretold(f: Callable[..., Any], *shapes: Any) -> Any:
+def foretold(f: Callable[..., Any], *shapes: Any, dtype: Any = np.float32) -> Any:
     """The shape of what a function makes of arrays of these shapes, or shapes; it runs on no values."""
     # What differs between two sizes of the free dimensions is free.
-    few, many = [eval_shape(f, *[_stand_ins(shape, n) for shape in shapes]) for n in (2, 3)]
+    few, many = [eval_shape(f, *[_stand_ins(shape, n, dtype) for shape in shapes]) for n in (2, 3)]
     sizes = [[n if n == m else -1 for n, m in zip(a.shape, b.shape, strict=True)] for a, b in _pairs(few, many)]
     found = [tuple(s) for s in sizes]
     return found[0] if hasattr(few, "shape") else tuple(found)
 
 
-def _stand_ins(shape: Any, free: int) -> Any:
+def _stand_ins(shape: Any, free: int, dtype: Any) -> Any:
     """Arrays that have a shape and nothing else, with so many elements along free dimensions."""
     if any(not isinstance(n, (int, np.integer)) for n in shape):
-        return tuple([_stand_ins(s, free) for s in shape])
-    return ShapeDtypeStruct(tuple([free if n < 0 else int(n) for n in shape]), np.float32)
+        return tuple([_stand_ins(s, free, dtype) for s in shape])
+    return ShapeDtypeStruct(tuple([free if n < 0 else int(n) for n in shape]), dtype)
 
 
 def _pairs(few: Any, many: Any) -> list[tuple[Any, Any]]:

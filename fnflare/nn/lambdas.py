@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fnflare.errors import ArgumentError, FnflareError, ShapeError
+import numpy as np
+
+from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.combinators import foretold
 from fnflare.nn.layer import Layer, layer
 from fnflare.padded import Padded
 
 __all__ = ["Lambda"]
+
+_ERRORS = (ValueError, TypeError, IndexError)
 
 
 def Lambda(f: Callable[[Any], Any], name: str | None = None) -> Layer:
@@ -46,10 +50,8 @@ def Lambda(f: Callable[[Any], Any], name: str | None = None) -> Layer:
 
     def init(key: Any, input_shape: Any) -> tuple[Any, Any]:
         try:
-            return foretold(f, input_shape), ()
-        except (ValueError, TypeError, IndexError) as error:
-            if isinstance(error, FnflareError) and not isinstance(error, ShapeError):
-                raise
+            return _foretold(f, input_shape), ()
+        except _ERRORS as error:
             raise ShapeError(
                 f"{scoping.where()}Lambda: {kind} does not take inputs of shape {input_shape}, with 2 and with 3 "
                 f"elements along free dimensions: {error}"
@@ -67,3 +69,13 @@ def Lambda(f: Callable[[Any], Any], name: str | None = None) -> Layer:
         return Padded(values, inputs.lengths)
 
     return layer(kind, init, apply, lambda shape, out, params: 0, several=True)
+
+
+def _foretold(f: Callable[[Any], Any], shape: Any) -> Any:
+    try:
+        return foretold(f, shape)
+    except _ERRORS as of_floats:
+        try:
+            return foretold(f, shape, dtype=np.int64)  # words, say, by which something is read
+        except _ERRORS:
+            raise of_floats from None
