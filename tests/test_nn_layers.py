@@ -408,6 +408,8 @@ def test_negative_words_are_not_counted_from_the_end():
             layer.apply(params, np.array([[2, -1]]))
         with pytest.raises(ArgumentError, match="words 0 to 6, got words from -1 to 2"):
             layer.apply(params, nn.Padded(np.array([[2, -1]]), np.array([2])))
+    with pytest.raises(ArgumentError, match="words 0 to 6, got words from -1 to -1"):
+        nn.Embedding(7, 3).apply(params, np.int64(-1))
     # Past the end of a sequence -1 may stand for nothing.
     y = nn.Embedding(7, 3).apply(params, nn.pad([[2, 3], [4]], value=-1))
     np.testing.assert_array_equal(y.values[1, 0], params["W"][4])

@@ -6,7 +6,7 @@ from nn_laws import check_jit, normal, ragged
 
 import fnflare as ff
 from fnflare import nn, random
-from fnflare.errors import ArgumentError, MissingKeyError, ShapeError
+from fnflare.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
 
 KINDS = {
     "Dropout": nn.Dropout,
@@ -170,3 +170,5 @@ def test_hard_draws_are_as_frequent_as_their_probabilities():
     np.testing.assert_allclose(np.mean(draws, axis=0), p, atol=0.01)
     with pytest.raises(ArgumentError, match="gumbel_softmax: temperature must be positive, got 0"):
         nn.gumbel_softmax(random.key(1), p, 0)
+    with pytest.raises(DtypeError, match="gumbel_softmax: logits must be floats, got int64"):
+        nn.gumbel_softmax(random.key(1), [1, 2])

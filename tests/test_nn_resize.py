@@ -363,6 +363,15 @@ def test_the_places_of_the_identity_read_the_image():
         np.testing.assert_allclose(nn.grid_sample(x, grid, align_corners=corners), x, atol=1e-12)
 
 
+def test_a_place_that_is_no_number_gives_none():
+    x, grid = np.ones((1, 4, 1)), np.array([[[np.nan], [0.0], [np.inf], [-1e300]]])
+    with np.errstate(invalid="ignore"):
+        y = nn.grid_sample(x, grid).ravel()
+        nearest = nn.grid_sample(x, grid, mode="nearest").ravel()
+    np.testing.assert_array_equal(y, [np.nan, 1.0, np.nan, 0.0])
+    np.testing.assert_array_equal(nearest, [0.0, 1.0, 0.0, 0.0])
+
+
 def test_places_that_do_not_fit_are_named():
     x, grid = normal(2, 4, 3, 2), normal(2, 5, 2)
     with pytest.raises(ArgumentError, match="grid_sample: mode must be one of 'linear', 'nearest', got 'cubic'"):

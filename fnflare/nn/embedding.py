@@ -244,7 +244,7 @@ def _look_up(kind: str, vectors: Any, words: Any, batch: Padded | None = None) -
     dtype = getattr(words, "dtype", None)
     if dtype is None or dtype.kind not in "iu":
         raise DtypeError(f"{scoping.where()}{kind} expected an array of integers, got {dtype or type(words).__name__}")
-    if type(words) is np.ndarray and dtype.kind == "i" and words.size and words.min() < 0 and _is_in(words, batch):
+    if not is_tracer(words) and dtype.kind == "i" and words.size and words.min() < 0 and _is_in(words, batch):
         raise _no_such_words(kind, vectors, words)  # NumPy would count them from the end
     try:
         return at(vectors)[words].get()  # a plain table cannot be read at a tracer of words by itself

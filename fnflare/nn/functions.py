@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops, random
-from fnflare.errors import ArgumentError, ShapeError
+from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn.layer import number
 
 __all__ = [
@@ -341,6 +341,7 @@ def gumbel_softmax(key: Any, logits: Any, temperature: float = 1.0, *, hard: boo
 
     Raises:
         ArgumentError: the temperature is not positive.
+        DtypeError: the logits are not floats.
 
     >>> y = gumbel_softmax(random.key(0), np.log([0.1, 0.2, 0.7]), hard=True)
     >>> sorted(y.round(6).tolist())
@@ -348,6 +349,9 @@ def gumbel_softmax(key: Any, logits: Any, temperature: float = 1.0, *, hard: boo
     """
     if not temperature > 0:
         raise ArgumentError(f"gumbel_softmax: temperature must be positive, got {temperature!r}")
+    logits = logits if hasattr(logits, "dtype") else np.asarray(logits)
+    if logits.dtype.kind != "f":
+        raise DtypeError(f"gumbel_softmax: logits must be floats, got {logits.dtype}; write logits.astype(np.float32)")
     noise = random.gumbel(key, logits.shape, logits.dtype if logits.dtype.itemsize > 2 else np.float32)
     y = ops.softmax((logits + ops.convert(noise, logits.dtype)) / number(temperature), axis)
     if not hard:

@@ -123,8 +123,9 @@ def _place(where: Any, n: int, align_corners: bool) -> Any:
 def _read(x: Any, rows: Any, numbers: list[Any]) -> Any:
     """The elements of images at whole numbers, zeros outside."""
     sizes = np.shape(x)[1:-1]
-    inside: Any = True
-    for number, n in zip(numbers, sizes, strict=True):
-        inside = np.logical_and(inside, np.logical_and(number >= 0, number < n))
-    index = [np.clip(number, 0, n - 1).astype(np.intp) for number, n in zip(numbers, sizes, strict=True)]
+    along = [np.logical_and(number >= 0, number < n) for number, n in zip(numbers, sizes, strict=True)]
+    index = [np.where(within, number, 0.0).astype(np.intp) for within, number in zip(along, numbers, strict=True)]
+    inside = along[0]
+    for within in along[1:]:
+        inside = np.logical_and(inside, within)
     return np.where(inside[..., None], at(x)[(rows, *index)].get(), np.zeros((), x.dtype))
