@@ -60,6 +60,7 @@ def generic_key(program: Program, sizes: Sizes, contents: bool = True) -> str | 
         A digest; None where a parameter, such as a function of the user's, cannot be told from others in another
         process.
 
+    >>> from fnflare.compiler.generic_key import generic_key
     >>> import fnflare as ff
     >>> from fnflare.compiler.sizes import symbolic_shapes
     >>> def key(steps):

@@ -84,6 +84,7 @@ def symbolic_shapes(program: Program, numbers: bool = False) -> Sizes:
         program: the program.
         numbers: whether all sizes are to be numbers.
 
+    >>> from fnflare.compiler.sizes import symbolic_shapes
     >>> import fnflare as ff
     >>> program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, 2 * c), np.zeros(3), xs))(np.ones((7, 3)))
     >>> sizes = symbolic_shapes(program)

@@ -35,12 +35,12 @@ class DataLoader:
 
     >>> from fnflare import random
     >>> data = {"word": [[1, 2, 3], [4], [5, 6]], "label": np.array([0, 1, 0])}
-    >>> loader = DataLoader(data, batch_size=2, key=random.key(0))
+    >>> loader = ff.data.DataLoader(data, batch_size=2, key=random.key(0))
     >>> len(loader)
     2
     >>> sorted(label for batch in loader for label in batch["label"].tolist())
     [0, 0, 1]
-    >>> next(iter(DataLoader(data, batch_size=2)))["word"].lengths
+    >>> next(iter(ff.data.DataLoader(data, batch_size=2)))["word"].lengths
     array([3, 1])
     """
 

@@ -36,7 +36,7 @@ def WeightNorm(inner: Layer, names: str | Sequence[str] = "W") -> Layer:
         ArgumentError: `inner` is not a layer, or in init, has no weight of these names.
 
     >>> from fnflare import nn, tree
-    >>> shape, params = WeightNorm(nn.Dense(3)).init(random.key(0), (-1, 4))
+    >>> shape, params = nn.WeightNorm(nn.Dense(3)).init(ff.random.key(0), (-1, 4))
     >>> tree.map(np.shape, params)
     {'W': {'g': (3,), 'v': (4, 3)}, 'b': (3,)}
     """
@@ -95,8 +95,8 @@ def SpectralNorm(
             is used without `with_state`.
 
     >>> from fnflare import nn
-    >>> model = nn.with_state(nn.serial(hidden=SpectralNorm(nn.Dense(3))))
-    >>> shape, params, state = model.init(random.key(0), (-1, 4))
+    >>> model = nn.with_state(nn.serial(hidden=nn.SpectralNorm(nn.Dense(3))))
+    >>> shape, params, state = model.init(ff.random.key(0), (-1, 4))
     >>> state["hidden/spectral"]["W"].shape
     (3,)
     """

@@ -67,7 +67,8 @@ def scope(name: str) -> Iterator[None]:
     Args:
         name: the name of the part.
 
-    >>> with scope("encoder"), scope("lstm"):
+    >>> from fnflare.nn.scoping import path
+    >>> with ff.nn.scope("encoder"), ff.nn.scope("lstm"):
     ...     path()
     'encoder/lstm'
     """

@@ -85,7 +85,7 @@ def checkpoint(fun: Callable[..., Any] | None = None, *, policy: Policy | None =
 
     >>> import numpy as np
     >>> from fnflare import grad
-    >>> float(grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0))
+    >>> float(grad(ff.checkpoint(lambda x: np.sin(np.sin(x))))(0.0))
     1.0
     """
     if fun is None:

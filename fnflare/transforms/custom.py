@@ -349,7 +349,7 @@ class custom_vjp:
     differentiable argument, or None for zero.
 
     >>> from fnflare import grad
-    >>> @custom_vjp
+    >>> @ff.custom_vjp
     ... def clip_gradient(x):
     ...     return x
     >>> clip_gradient.defvjp(lambda x: (x, None), lambda _, ct: (np.clip(ct, -1, 1),))
@@ -424,7 +424,7 @@ class custom_jvp:
     ``rule(t, out, *primals)``, whose results are summed; None stands for zero.
 
     >>> from fnflare import grad
-    >>> @custom_jvp
+    >>> @ff.custom_jvp
     ... def f(x):
     ...     return np.abs(x)
     >>> f.defjvps(lambda t, out, x: t * np.where(x >= 0, 1.0, -1.0))

@@ -51,9 +51,9 @@ def debug_nans(enabled: bool = True, *, inf: bool = False) -> Iterator[None]:
 
     >>> from fnflare import grad
     >>> try:
-    ...     with debug_nans(), np.errstate(invalid="ignore"):
+    ...     with ff.debug_nans(), np.errstate(invalid="ignore"):
     ...         grad(lambda x: np.log(x) * 2)(-1.0)
-    ... except NonFiniteError as error:
+    ... except ff.errors.NonFiniteError as error:
     ...     error.op, error.phase, error.from_inputs
     ('log', 'forward', False)
     """
