@@ -1,7 +1,8 @@
 """Runs the examples of the package as a user would paste them: with the names `np` and `ff`, and no others.
 
-It stands here and not in the package, which ships no tests, nor in `tests`, whose conftest is not read where the package
-alone is named. The items' own hooks would not reach an installed package, which lies elsewhere; the session's does.
+It stands here and not in the package, which ships no tests, nor in `tests`, whose conftest is not read where the
+package alone is named. An item's own hooks would not reach an installed package, which lies elsewhere; those of the
+session do.
 """
 
 from __future__ import annotations

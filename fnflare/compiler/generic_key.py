@@ -61,7 +61,6 @@ def generic_key(program: Program, sizes: Sizes, contents: bool = True) -> str | 
         process.
 
     >>> from fnflare.compiler.generic_key import generic_key
-    >>> import fnflare as ff
     >>> from fnflare.compiler.sizes import symbolic_shapes
     >>> def key(steps):
     ...     program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, c), 0.0, xs))(np.ones(steps))

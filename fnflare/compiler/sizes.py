@@ -85,7 +85,6 @@ def symbolic_shapes(program: Program, numbers: bool = False) -> Sizes:
         numbers: whether all sizes are to be numbers.
 
     >>> from fnflare.compiler.sizes import symbolic_shapes
-    >>> import fnflare as ff
     >>> program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, 2 * c), np.zeros(3), xs))(np.ones((7, 3)))
     >>> sizes = symbolic_shapes(program)
     >>> [sizes.shape(v) for v in program.outputs], sizes.sizes

@@ -33,9 +33,8 @@ class DataLoader:
     process goes on with the next one. An epoch that is left early starts over in the next ``for``, unless the state
     is restored.
 
-    >>> from fnflare import random
     >>> data = {"word": [[1, 2, 3], [4], [5, 6]], "label": np.array([0, 1, 0])}
-    >>> loader = ff.data.DataLoader(data, batch_size=2, key=random.key(0))
+    >>> loader = ff.data.DataLoader(data, batch_size=2, key=ff.random.key(0))
     >>> len(loader)
     2
     >>> sorted(label for batch in loader for label in batch["label"].tolist())

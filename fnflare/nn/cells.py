@@ -36,12 +36,12 @@ class Cell(NamedTuple):
             alone is computed for all steps at once.
         initial: ``initial(params, batch) -> carry``: the carry before the first step.
 
-    >>> mean_so_far = ff.nn.Cell(
+    >>> from fnflare import nn
+    >>> mean_so_far = nn.Cell(
     ...     init=lambda key, features: (features, ()),
     ...     apply=lambda params, carry, x: (((carry[0] + x), carry[1] + 1), (carry[0] + x) / (carry[1] + 1)),
     ...     initial=lambda params, batch: (np.zeros((batch, 1), np.float32), np.zeros((batch, 1), np.float32)),
     ... )
-    >>> from fnflare import nn
     >>> nn.Recurrent(mean_so_far).apply((), np.array([[[2.0], [4.0], [9.0]]], np.float32)).ravel()
     array([2., 3., 5.], dtype=float32)
     """

@@ -318,8 +318,9 @@ def residual(inner: Layer) -> Layer:
     Args:
         inner: a layer that keeps the shape.
 
-    >>> apply = ff.nn.residual(ff.nn.Layer(lambda key, shape: (shape, ()), lambda p, x, *, key=None, train=False: 2 * x)).apply
-    >>> apply((), np.ones(2))
+    >>> from fnflare import nn
+    >>> double = nn.Layer(lambda key, shape: (shape, ()), lambda p, x, *, key=None, train=False: 2 * x)
+    >>> nn.residual(double).apply((), np.ones(2))
     array([3., 3.])
     """
     inner_init, inner_apply = check_layer(inner, "residual")

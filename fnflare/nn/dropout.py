@@ -32,7 +32,6 @@ def Dropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> import numpy as np
     >>> apply = ff.nn.Dropout(0.5).apply
     >>> apply((), np.ones(3))
     array([1., 1., 1.])

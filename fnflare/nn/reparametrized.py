@@ -35,9 +35,9 @@ def WeightNorm(inner: Layer, names: str | Sequence[str] = "W") -> Layer:
     Raises:
         ArgumentError: `inner` is not a layer, or in init, has no weight of these names.
 
-    >>> from fnflare import nn, tree
+    >>> from fnflare import nn
     >>> shape, params = nn.WeightNorm(nn.Dense(3)).init(ff.random.key(0), (-1, 4))
-    >>> tree.map(np.shape, params)
+    >>> ff.tree.map(np.shape, params)
     {'W': {'g': (3,), 'v': (4, 3)}, 'b': (3,)}
     """
     kind = "WeightNorm"

@@ -46,7 +46,6 @@ def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: A
     Returns:
         An array of the shape to which all broadcast.
 
-    >>> import fnflare as ff
     >>> x = np.array([0.0, 2.0])
     >>> ff.grad(lambda x: np.sum(ff.safe_where(x > 0, np.log, x)))(x)
     array([0. , 0.5])
@@ -68,7 +67,6 @@ def safe_sqrt(x: Any) -> Any:
     Args:
         x: real numbers.
 
-    >>> import fnflare as ff
     >>> ff.safe_sqrt(np.array([-1e-9, 0.0, 4.0]))
     array([0., 0., 2.])
     >>> ff.grad(lambda x: np.sum(ff.safe_sqrt(x)))(np.array([-1e-9, 0.0, 4.0]))
@@ -92,7 +90,6 @@ def safe_log(x: Any, eps: float | None = None) -> Any:
     Raises:
         ArgumentError: eps is not positive.
 
-    >>> import fnflare as ff
     >>> ff.safe_log(np.array([0.0, 1e-12, 1.0]), eps=1e-6).round(3)
     array([-13.816, -13.816,   0.   ])
     >>> ff.grad(lambda x: np.sum(ff.safe_log(x)))(np.array([0.0, 0.5]))
@@ -121,7 +118,6 @@ def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None,
     Raises:
         ArgumentError: `ord` is less than 1.
 
-    >>> import fnflare as ff
     >>> ff.safe_norm(np.array([[3e200, 4e200], [0.0, 0.0]]), axis=1)
     array([5.e+200, 0.e+000])
     >>> ff.grad(lambda x: np.sum(ff.safe_norm(x, axis=1)))(np.array([[3.0, 4.0], [0.0, 0.0]]))

@@ -39,7 +39,6 @@ def check_vmap(
     Raises:
         AssertionError: structure, shapes, dtypes or values differ; names the leaf and the example.
 
-    >>> import numpy as np
     >>> ff.testing.check_vmap(lambda x, w: np.tanh(x @ w), (np.ones((4, 3)), np.eye(3)), in_axes=(0, None))
     """
 

@@ -45,9 +45,8 @@ class Reporter(abc.ABC):
 class Callback(Reporter):
     """Calls a function of the moment; what it returns is reported, unless it is None.
 
-    >>> from fnflare.train import History
     >>> halved = ff.train.Callback(lambda moment: {"half loss": moment.metrics["loss"] / 2}, on="step")
-    >>> halved(ff.train.Moment("step", 1, 0, None, None, {"loss": 3.0}, History()))
+    >>> halved(ff.train.Moment("step", 1, 0, None, None, {"loss": 3.0}, ff.train.History()))
     {'half loss': 1.5}
     """
 
