@@ -47,7 +47,8 @@ def Embedding(vocab: int, dim: int, *, W_init: Initializer = _NORMAL) -> Layer:
         ArgumentError: a setting is out of range; when applied, a word is not below `vocab`.
         DtypeError: when applied, the inputs are not integers.
 
-    >>> shape, params = ff.nn.Embedding(1000, 25).init(ff.random.key(0), (-1, -1))
+    >>> from fnflare import nn, random
+    >>> shape, params = nn.Embedding(1000, 25).init(random.key(0), (-1, -1))
     >>> shape, params["W"].shape
     ((-1, -1, 25), (1000, 25))
     """
