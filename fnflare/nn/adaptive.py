@@ -34,7 +34,7 @@ def AdaptiveAvgPool(size: Size) -> Layer:
         ArgumentError: the size is out of range.
         ShapeError: when applied, the inputs have other axes, or one without positions.
 
-    >>> AdaptiveAvgPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
+    >>> ff.nn.AdaptiveAvgPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([1.5, 2.5])
     """
     return _adaptive("AdaptiveAvgPool", size, False)
@@ -54,7 +54,7 @@ def AdaptiveMaxPool(size: Size) -> Layer:
         ArgumentError: the size is out of range.
         ShapeError: when applied, the inputs have other axes, or one without positions.
 
-    >>> AdaptiveMaxPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
+    >>> ff.nn.AdaptiveMaxPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([2., 3.])
     """
     return _adaptive("AdaptiveMaxPool", size, True)

@@ -87,7 +87,7 @@ def FixedEmbedding(matrix: ArrayLike) -> Layer:
         ArgumentError: the matrix does not have two axes; when applied, a word is not below ``vocab``.
         DtypeError: when applied, the inputs are not integers.
 
-    >>> FixedEmbedding(np.eye(3)).apply((), np.array([2, 0]))
+    >>> ff.nn.FixedEmbedding(np.eye(3)).apply((), np.array([2, 0]))
     array([[0., 0., 1.],
            [1., 0., 0.]])
     """
@@ -151,7 +151,7 @@ def EmbeddingBag(
         ShapeError: when applied, they have other shapes.
 
     >>> params = {"W": np.array([[1.0], [2.0], [4.0]])}
-    >>> bag = EmbeddingBag(3, 1, mode="sum").apply
+    >>> bag = ff.nn.EmbeddingBag(3, 1, mode="sum").apply
     >>> bag(params, np.array([[0, 1], [2, 2]])).ravel()
     array([3., 8.])
     >>> bag(params, (np.array([0, 1, 2]), np.array([0, 0, 1]))).ravel()

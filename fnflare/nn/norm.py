@@ -53,8 +53,8 @@ def LayerNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
         epsilon: added to the variance.
         affine: whether there are parameters.
 
-    >>> shape, params = LayerNorm().init(None, (-1, 4))
-    >>> y = LayerNorm().apply(params, np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
+    >>> shape, params = ff.nn.LayerNorm().init(None, (-1, 4))
+    >>> y = ff.nn.LayerNorm().apply(params, np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
     >>> y.round(2)
     array([[-1.34, -0.45,  0.45,  1.34]], dtype=float32)
     """
@@ -89,8 +89,8 @@ def RMSNorm(epsilon: float = 1e-6, *, affine: bool = True) -> Layer:
         epsilon: added to the mean square.
         affine: whether there are parameters.
 
-    >>> shape, params = RMSNorm().init(None, (-1, 2))
-    >>> RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
+    >>> shape, params = ff.nn.RMSNorm().init(None, (-1, 2))
+    >>> ff.nn.RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
     array([[0.849, 1.131]], dtype=float32)
     """
     eps = _epsilon("RMSNorm", epsilon)
@@ -126,7 +126,7 @@ def GroupNorm(groups: int, epsilon: float = 1e-5, *, affine: bool = True) -> Lay
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> shape, params = GroupNorm(2).init(None, (-1, 8, 8, 6))
+    >>> shape, params = ff.nn.GroupNorm(2).init(None, (-1, 8, 8, 6))
     >>> shape, params["scale"].shape
     ((-1, 8, 8, 6), (6,))
     """
@@ -153,7 +153,7 @@ def InstanceNorm(
     Raises:
         ArgumentError: a setting is out of range, or a model with running statistics is used without `with_state`.
 
-    >>> y = InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
+    >>> y = ff.nn.InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
     >>> y.ravel().round(2)
     array([-1.22,  0.  ,  1.22])
     """
