@@ -107,7 +107,7 @@ def unpad(batch: Padded) -> list[Any]:
     Raises:
         ConcretizationError: the lengths are traced, so that the shapes of the sequences are not known.
 
-    >>> unpad(pad([[1, 2, 3], [4]]))
+    >>> ff.nn.unpad(ff.nn.pad([[1, 2, 3], [4]]))
     [array([1, 2, 3]), array([4])]
     """
     if is_tracer(batch.lengths):

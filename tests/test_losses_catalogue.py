@@ -74,6 +74,12 @@ CASES: dict[str, Loss] = {
             x, y.to(x.dtype), reduction="none", pos_weight=t.tensor(WEIGHTS, dtype=x.dtype)
         ),
     ),
+    "sigmoid of weights": Loss(
+        lambda x, w: losses.sigmoid_binary_cross_entropy(x, BITS, pos_weight=w),
+        (X, POSITIVE[0]),
+        # PyTorch's own is not differentiable in the weights.
+        lambda t, f, x, w: w * t.tensor(BITS) * f.softplus(-x) + (1 - t.tensor(BITS)) * f.softplus(x),
+    ),
     "sigmoid focal": Loss(
         lambda x, y: losses.sigmoid_focal_loss(x, y, alpha=0.25),
         (X, BITS),

@@ -115,6 +115,20 @@ def test_a_padded_batch_gives_what_each_sequence_gives_alone(layer):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.GroupNorm(1, affine=False), nn.InstanceNorm(affine=False), nn.BatchNorm(affine=False)]
+)
+def test_padded_batches_of_integers_give_what_the_same_numbers_as_floats_give(layer):
+    model = nn.with_state(nn.serial(norm=layer))
+    state = doubled(model.init(None, (-1, -1, 3))[2])
+    batch = nn.Padded(np.random.default_rng(0).integers(-9, 9, (2, 4, 3)), np.array([4, 2]))
+    got, expected = [
+        model.apply({"norm": ()}, state, nn.Padded(x, batch.lengths), train=True)
+        for x in (batch.values, batch.values.astype(np.float64))
+    ]
+    tree.map(np.testing.assert_array_equal, got, expected)
+
+
 def test_a_sequence_without_elements_is_normalised_to_something_finite():
     out = nn.InstanceNorm(affine=False).apply((), nn.Padded(np.ones((1, 3, 2)), np.array([0])))
     assert np.isfinite(out.values).all()

@@ -209,7 +209,7 @@ def dot_product_attention(
         ShapeError: the shapes do not fit.
 
     >>> x = np.ones((2, 5, 4, 8), np.float32)
-    >>> dot_product_attention(x, x, x, is_causal=True).shape
+    >>> ff.nn.dot_product_attention(x, x, x, is_causal=True).shape
     (2, 5, 4, 8)
     """
     shapes = [np.shape(x) for x in (query, key, value)]

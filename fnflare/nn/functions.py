@@ -343,7 +343,7 @@ def gumbel_softmax(key: Any, logits: Any, temperature: float = 1.0, *, hard: boo
         ArgumentError: the temperature is not positive.
         DtypeError: the logits are not floats.
 
-    >>> y = gumbel_softmax(random.key(0), np.log([0.1, 0.2, 0.7]), hard=True)
+    >>> y = ff.nn.gumbel_softmax(ff.random.key(0), np.log([0.1, 0.2, 0.7]), hard=True)
     >>> sorted(y.round(6).tolist())
     [0.0, 0.0, 1.0]
     """

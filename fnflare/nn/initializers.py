@@ -300,7 +300,7 @@ def delta_orthogonal(scale: float = 1.0) -> Initializer:
     Returns:
         An initialiser. It raises ShapeError for a shape without a window, or with more inputs than outputs.
 
-    >>> w = delta_orthogonal()(random.key(0), (3, 4, 4), np.float64)
+    >>> w = ff.nn.delta_orthogonal()(ff.random.key(0), (3, 4, 4), np.float64)
     >>> bool(np.allclose(w[1] @ w[1].T, np.eye(4))), bool(w[0].any() or w[2].any())
     (True, False)
     """
@@ -328,7 +328,7 @@ def dirac(scale: float = 1.0) -> Initializer:
     Returns:
         An initialiser. It raises ShapeError for a shape with fewer than 2 dimensions.
 
-    >>> dirac()(random.key(0), (2, 3))
+    >>> ff.nn.dirac()(ff.random.key(0), (2, 3))
     array([[1., 0., 0.],
            [0., 1., 0.]], dtype=float32)
     """
@@ -365,7 +365,7 @@ def sparse(sparsity: float, stddev: float = 1e-2) -> Initializer:
     Raises:
         ArgumentError: the sparsity is out of range.
 
-    >>> w = sparse(0.75)(random.key(0), (8, 3))
+    >>> w = ff.nn.sparse(0.75)(ff.random.key(0), (8, 3))
     >>> np.count_nonzero(w, axis=0)
     array([2, 2, 2])
     """

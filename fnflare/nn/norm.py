@@ -223,10 +223,15 @@ def _moments_of_examples(x: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     real = np.reshape(mask, (*mask.shape, *[1] * (x.ndim - 2)))
     others = int(np.prod(x.shape[2:-2], dtype=int)) * x.shape[-1]
     count = np.sum(real, axis=1, keepdims=True) * others
-    share = (1.0 / np.maximum(count, 1)).astype(x.dtype)
+    share = (1.0 / np.maximum(count, 1)).astype(_floating(x.dtype))
     mean = np.sum(np.where(real, x, np.zeros((), x.dtype)), axis=axes, keepdims=True) * share
     centred = np.where(real, x - mean, np.zeros((), x.dtype))
     return count, mean, centred, np.sum(centred * centred, axis=axes, keepdims=True) * share
+
+
+def _floating(dtype: Any) -> Any:
+    """What means of numbers of a dtype are."""
+    return dtype if dtype.kind in "fc" else np.dtype(np.float64)
 
 
 def _means_over_examples(count: Any, mean: Any, variance: Any) -> tuple[Any, Any, Any]:
@@ -253,7 +258,7 @@ def LocalResponseNorm(size: int, alpha: float = 1e-4, beta: float = 0.75, k: flo
     Raises:
         ArgumentError: the size is not positive.
 
-    >>> LocalResponseNorm(2, alpha=2.0, beta=1.0).apply((), np.array([[1.0, 2.0]])).round(3)
+    >>> ff.nn.LocalResponseNorm(2, alpha=2.0, beta=1.0).apply((), np.array([[1.0, 2.0]])).round(3)
     array([[0.5  , 0.333]])
     """
     size = positive_int("LocalResponseNorm", "size", size)
@@ -361,7 +366,7 @@ def _moments(x: Any, mask: Any) -> tuple[Any, Any, Any]:
     others = int(np.prod(x.shape[2:-1], dtype=int))
     count = np.sum(mask) * others
     weight = np.reshape(mask, (*mask.shape, *(1,) * (x.ndim - 2))).astype(x.dtype)
-    share = (1.0 / np.maximum(count, 1)).astype(x.dtype)
+    share = (1.0 / np.maximum(count, 1)).astype(_floating(x.dtype))
     mean = np.sum(np.where(weight > 0, x, 0.0), axis=axes) * share
     centred = np.where(weight > 0, x - mean, 0.0)
     return count, mean, np.sum(centred * centred, axis=axes) * share

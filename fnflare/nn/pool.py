@@ -147,7 +147,7 @@ def SumPool(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> SumPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
+    >>> ff.nn.SumPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([4., 2.])
     """
     win = Window("SumPool", window, window if strides is None else strides, padding, ceil_mode=ceil_mode)

@@ -36,7 +36,7 @@ def affine_grid(theta: Any, size: Sequence[int], *, align_corners: bool = False)
         ShapeError: `theta` does not have such a shape.
 
     >>> flip = np.array([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
-    >>> affine_grid(flip, (1, 2)).ravel()
+    >>> ff.nn.affine_grid(flip, (1, 2)).ravel()
     array([ 0.5,  0. , -0.5,  0. ])
     """
     sizes = [positive_int("affine_grid", "size", n) for n in size]
@@ -74,7 +74,7 @@ def grid_sample(
         ShapeError: the shapes do not fit.
 
     >>> image = np.array([[[1.0], [2.0], [5.0]]])
-    >>> grid_sample(image, np.array([[[-1.0], [0.5], [1.0]]]), align_corners=True).ravel()
+    >>> ff.nn.grid_sample(image, np.array([[[-1.0], [0.5], [1.0]]]), align_corners=True).ravel()
     array([1. , 3.5, 5. ])
     """
     for name, given, known in (

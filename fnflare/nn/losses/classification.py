@@ -189,7 +189,7 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any, *, pos_weight: Any = 
     """
     logits, labels = float_pair("sigmoid_binary_cross_entropy", logits, labels, ("logits", "labels"))
     # Two softplus and no difference: exact in the tails, where the loss of a right answer is tiny.
-    of_ones = labels if pos_weight is None else labels * np.asarray(pos_weight, logits.dtype)
+    of_ones = labels if pos_weight is None else labels * ops.convert(array(pos_weight), logits.dtype)
     return of_ones * ops.softplus(-logits) + (1 - labels) * ops.softplus(logits)
 
 
@@ -328,7 +328,7 @@ def squared_hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
 def soft_margin_loss(predictor_outputs: Any, targets: Any) -> Any:
     """The logistic loss, ``log(1 + exp(-outputs * targets))``; arguments and errors as in `hinge_loss`.
 
-    >>> soft_margin_loss(np.array([0.0, -1000.0]), np.array([1, 1])).round(4)
+    >>> ff.nn.soft_margin_loss(np.array([0.0, -1000.0]), np.array([1, 1])).round(4)
     array([6.931e-01, 1.000e+03])
     """
     return ops.softplus(-_agreement("soft_margin_loss", predictor_outputs, targets))
@@ -352,7 +352,7 @@ def multi_margin_loss(logits: Any, labels: Any, *, margin: float = 1.0, p: int =
         DtypeError: the logits are not floats, or the labels are not integers.
         ArgumentError: a label is out of range, or p is neither 1 nor 2.
 
-    >>> multi_margin_loss(np.array([[2.0, 1.5, 0.0, 0.0]]), np.array([0]))
+    >>> ff.nn.multi_margin_loss(np.array([[2.0, 1.5, 0.0, 0.0]]), np.array([0]))
     array([0.125])
     """
     who = "multi_margin_loss"

@@ -167,7 +167,7 @@ def margin_ranking_loss(scores: Any, others: Any, targets: Any, *, margin: float
         DtypeError: the scores are not floats.
         ArgumentError: a target is neither -1 nor 1.
 
-    >>> margin_ranking_loss(np.array([2.0, 2.0]), np.array([1.0, 1.0]), np.array([1, -1]))
+    >>> ff.nn.margin_ranking_loss(np.array([2.0, 2.0]), np.array([1.0, 1.0]), np.array([1, -1]))
     array([0., 1.])
     """
     who = "margin_ranking_loss"
@@ -192,7 +192,7 @@ def hinge_embedding_loss(distances: Any, targets: Any, *, margin: float = 1.0) -
         DtypeError: the distances are not floats.
         ArgumentError: a target is neither -1 nor 1.
 
-    >>> hinge_embedding_loss(np.array([0.25, 0.25]), np.array([1, -1]))
+    >>> ff.nn.hinge_embedding_loss(np.array([0.25, 0.25]), np.array([1, -1]))
     array([0.25, 0.75])
     """
     who = "hinge_embedding_loss"
