@@ -35,7 +35,6 @@ def Lambda(f: Callable[[Any], Any], name: str | None = None) -> Layer:
         ShapeError: when initialised, `f` does not take inputs of such a shape; when applied, it changes the time of a
             `Padded` batch.
 
-    >>> import numpy as np
     >>> from fnflare import nn
     >>> image = nn.Lambda(lambda x: np.reshape(x, (-1, 28, 28, 1)), name="Image")
     >>> image.init(None, (-1, 784))[0]
