@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of, in_native_order
+from fnflare.core.numbers import as_number, is_number, number_operators
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.scatter import Pending, Scatter
 from fnflare.core.trace import Trace, bind, closed_call
@@ -46,8 +47,21 @@ class TapeTracer(ValueTracer):
         self.value = value
         self.slot = slot
 
+    def become_number(self) -> None:
+        self.value = as_number(self.value)
+        self.__class__ = NumberTapeTracer
+
     def __repr__(self) -> str:
         return f"TapeTracer({self.value!r})"
+
+
+@number_operators
+class NumberTapeTracer(TapeTracer):
+    """A Python number on a tape. The short ways for arrays do not know it and leave it to `Tape.process`."""
+
+    __slots__ = ()
+
+    number = True
 
 
 class Tape(Trace):
@@ -69,7 +83,8 @@ class Tape(Trace):
 
     def leaf(self, value: Any) -> TapeTracer:
         """Put a value on the tape that the sweeps differentiate with respect to, before anything else."""
-        tracer = TapeTracer(self, in_native_order(value), self.leaves)
+        kind = NumberTapeTracer if is_number(value) else TapeTracer
+        tracer = kind(self, in_native_order(value), self.leaves)
         tracer.code = None
         self.records.append(None)
         self.leaves += 1
@@ -77,11 +92,11 @@ class Tape(Trace):
 
     def slot_of(self, x: Any) -> int:
         """The slot of a tracer of this tape; -1 for anything else, which is a constant to it."""
-        return x.slot if type(x) is TapeTracer and x._trace is self else -1
+        return x.slot if isinstance(x, TapeTracer) and x._trace is self else -1
 
     def lower(self, x: Any) -> Any:
         """What `x` is below this tape: the value of its own tracers, anything else as it is."""
-        return x.value if type(x) is TapeTracer and x._trace is self else x
+        return x.value if isinstance(x, TapeTracer) and x._trace is self else x
 
     # -- recording ------------------------------------------------------------------------------
     #
@@ -102,8 +117,13 @@ class Tape(Trace):
         want = plan.inputs[0]
         inputs = plan.keeps_none or ((value,) if want == VALUE else (aval_of(value),))
         fix = None
-        if not prim.elementwise and (type(value) is float or value.dtype is not ans.dtype):
-            fix = [aval_of(value), aval_of(ans)]
+        if not prim.elementwise:
+            try:
+                promoted = value.dtype is not ans.dtype
+            except AttributeError:  # a Python number
+                promoted = True
+            if promoted:
+                fix = [aval_of(value), aval_of(ans)]
         records = self.records
         tracer = _new(TapeTracer)  # a call of the class would cost as much again
         tracer._trace = self
@@ -158,8 +178,11 @@ class Tape(Trace):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
-            fix_x = sx >= 0 and (type(vx) is float or vx.shape != shape or vx.dtype is not dtype)
-            fix_y = sy >= 0 and (type(vy) is float or vy.shape != shape or vy.dtype is not dtype)
+            try:
+                fix_x = sx >= 0 and (vx.shape != shape or vx.dtype is not dtype)
+                fix_y = sy >= 0 and (vy.shape != shape or vy.dtype is not dtype)
+            except AttributeError:  # a Python number on the tape
+                fix_x, fix_y = sx >= 0, sy >= 0
             if fix_x or fix_y:
                 fix = (aval_of(vx) if fix_x else None, aval_of(vy) if fix_y else None)
         records = self.records
@@ -189,17 +212,19 @@ class Tape(Trace):
         traced: Any = ()
         nested = self.level > 0
         for i, a in enumerate(args):
-            if type(a) is TapeTracer and a._trace is self:
-                values.append(a.value)
-                slots.append(a.slot)
-                traced += (i,)
-            else:
+            if not isinstance(a, Tracer):
                 values.append(a)
                 slots.append(-1)
-                if isinstance(a, Tracer):
-                    if a._trace.closed:
-                        return closed_call(a._trace, prim, args, params)
-                    nested = True
+            elif a._trace is self:
+                values.append(a.value)  # type: ignore[attr-defined]
+                slots.append(a.slot)  # type: ignore[attr-defined]
+                traced += (i,)
+            else:
+                if a._trace.closed:
+                    return closed_call(a._trace, prim, args, params)
+                values.append(a)
+                slots.append(-1)
+                nested = True
         if not prim.differentiable:
             return bind(prim, values, params)
         if prim.forward is not None and self.mode == "vjp":
@@ -250,8 +275,11 @@ class Tape(Trace):
         self.records.append(record)
         out = []
         for k, a in enumerate(answers):
-            differentiable = dtype_of(a).kind in "fc"
-            out.append(self._record((HAND_ON, (base,), k, len(answers), None, None), a) if differentiable else a)
+            if dtype_of(a).kind in "fc":
+                a = self._record((HAND_ON, (base,), k, len(answers), None, None), a)
+                if type(a.value) in (float, complex):
+                    a.become_number()
+            out.append(a)
         return tuple(out)
 
     # -- the backward sweep ---------------------------------------------------------------------
@@ -407,21 +435,23 @@ def _fix(elementwise: bool, values: Any, traced: Any, ans: Any) -> Any:
     """The shape and dtype of each traced argument, and of the answer last, or None where every
     cotangent has them by itself: none was promoted and, of an elementwise operation, none broadcast."""
     dtype = ans.dtype
-    if elementwise:
-        shape = ans.shape
-        for i in traced:
-            v = values[i]
-            if type(v) is float or v.shape != shape or v.dtype is not dtype:
-                break
+    try:
+        if elementwise:
+            shape = ans.shape
+            for i in traced:
+                v = values[i]
+                if v.shape != shape or v.dtype is not dtype:
+                    break
+            else:
+                return None
         else:
-            return None
-    else:
-        for i in traced:
-            v = values[i]
-            if type(v) is float or v.dtype is not dtype:
-                break
-        else:
-            return None
+            for i in traced:
+                if values[i].dtype is not dtype:
+                    break
+            else:
+                return None
+    except AttributeError:  # a Python number
+        pass
     fix = _fix_many(values, traced)
     fix.append(aval_of(ans))
     return fix
