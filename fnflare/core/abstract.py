@@ -14,7 +14,7 @@ import numpy as np
 from fnflare.core.aval import ShapeDtypeStruct, aval_of
 from fnflare.core.numbers import number_operators
 from fnflare.core.primitive import Primitive
-from fnflare.core.trace import Trace, closed_call
+from fnflare.core.trace import OBJECT, Trace, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer
 from fnflare.errors import ConcretizationError
 
@@ -83,6 +83,8 @@ class AbstractTrace(Trace):
                 return closed_call(a._trace, prim, args, params)
         avals = [aval_of(a) for a in args]
         ans = prim.shape(*avals, **(params or {}))
+        if not prim.many and ans.dtype is OBJECT:
+            refuse_objects(prim)
         if self.observe is not None:
             self.observe(prim, avals, params or {}, ans)
         if prim.many:

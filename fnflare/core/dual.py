@@ -12,7 +12,7 @@ from fnflare.core.aval import aval_of
 from fnflare.core.numbers import as_number, is_number, number_operators
 from fnflare.core.primitive import Primitive
 from fnflare.core.tape import expand
-from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.trace import OBJECT, Trace, bind, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer, ValueTracer
 
 __all__ = ["DualTrace", "DualTracer"]
@@ -74,6 +74,8 @@ class DualTrace(Trace):
         ans = bind(prim, values, params)
         if not prim.differentiable:
             return ans
+        if not prim.many and getattr(ans, "dtype", OBJECT) is OBJECT:
+            refuse_objects(prim)
         tangents = [self.tangent_of(a) for a in args]
         kwargs = params or {}
         if prim.jvps_joint is not None:

@@ -27,7 +27,7 @@ from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of, in_native_ord
 from fnflare.core.numbers import as_number, is_number, number_operators
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.scatter import Pending, Scatter
-from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.trace import OBJECT, Trace, bind, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer, ValueTracer
 
 __all__ = ["LinearTape", "Tape", "TapeTracer"]
@@ -171,6 +171,8 @@ class Tape(Trace):
         fix: Any = None
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
+                if vx.dtype is OBJECT or vy.dtype is OBJECT:
+                    refuse_objects(prim)
                 fix = (aval_of(vx), aval_of(vy))
         elif not (
             (sy < 0 and (type(vy) is float or type(vy) is int)) or (sx < 0 and (type(vx) is float or type(vx) is int))
@@ -184,6 +186,8 @@ class Tape(Trace):
             except AttributeError:  # a Python number on the tape
                 fix_x, fix_y = sx >= 0, sy >= 0
             if fix_x or fix_y:
+                if dtype is OBJECT:
+                    refuse_objects(prim)
                 fix = (aval_of(vx) if fix_x else None, aval_of(vy) if fix_y else None)
         records = self.records
         tracer = _new(TapeTracer)  # a call of the class would cost as much again
@@ -250,7 +254,7 @@ class Tape(Trace):
             slots = slots[plan.argnum]
         want = plan.answer
         kept_ans = ans if want == VALUE else None if not want else _keep(ans, want)
-        return self._record((plan, slots, kept, kept_ans, params, _fix(prim.elementwise, values, traced, ans)), ans)
+        return self._record((plan, slots, kept, kept_ans, params, _fix(prim, values, traced, ans)), ans)
 
     def _process_forward(self, prim: Primitive, values: Any, slots: Any, traced: Any, params: Any) -> Any:
         """Record a primitive whose forward pass hands residuals to its joint vjp rule."""
@@ -431,12 +435,12 @@ def hand_on(cts: list[Any], record: Any, ct: Any) -> None:
     cts[base][k] = ct
 
 
-def _fix(elementwise: bool, values: Any, traced: Any, ans: Any) -> Any:
+def _fix(prim: Primitive, values: Any, traced: Any, ans: Any) -> Any:
     """The shape and dtype of each traced argument, and of the answer last, or None where every
     cotangent has them by itself: none was promoted and, of an elementwise operation, none broadcast."""
-    dtype = ans.dtype
     try:
-        if elementwise:
+        dtype = ans.dtype
+        if prim.elementwise:
             shape = ans.shape
             for i in traced:
                 v = values[i]
@@ -452,6 +456,8 @@ def _fix(elementwise: bool, values: Any, traced: Any, ans: Any) -> Any:
                 return None
     except AttributeError:  # a Python number
         pass
+    if getattr(ans, "dtype", OBJECT) is OBJECT:  # an answer without one was an object of such an array
+        refuse_objects(prim)
     fix = _fix_many(values, traced)
     fix.append(aval_of(ans))
     return fix

@@ -254,6 +254,11 @@ class Tracer:
                     f"a tracer has no {name}, since it has no memory of its own: {self!r}. "
                     f"{_OF_MEMORY[name] or 'For that of the value alone, write ff.stop_gradient(x)'}"
                 )
+            if isinstance(getattr(np, name, None), np.ufunc):
+                raise TracerAttributeError(
+                    f"a tracer has no method {name}: {self!r}. Write np.{name}(x); of an array of objects that holds "
+                    "tracers, np.stack(list(array)) first"
+                )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def become_number(self) -> None:

@@ -26,7 +26,7 @@ from fnflare.core import (
     sources_wanted,
     stamping,
 )
-from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
+from fnflare.core.trace import OBJECT, Redirect, Trace, closed_call, open_traces, redirecting, refuse_objects
 from fnflare.ops.elementwise import convert
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
@@ -101,6 +101,8 @@ class ProgramTrace(Trace):
             args = _given_way(prim, args)
         atoms = tuple([self.atom(a) for a in args])
         avals = prim.shape(*[a.aval for a in atoms], **(params or {}))
+        if not prim.many and avals.dtype is OBJECT:
+            refuse_objects(prim)
         outputs = tuple([Var(a) for a in (avals if prim.many else (avals,))])
         source = current_source()
         self.equations.append(Equation(prim, atoms, params, outputs, source))
