@@ -66,7 +66,7 @@ class Trace:
         """Take it, and whatever an error left above it, off the stack."""
         del _state.stack[self.level :]
         self.closed = True
-        if type(error) in (ValueError, TypeError) and isinstance(error.__cause__, FnflareError):
+        if error is not None and type(error) in (ValueError, TypeError) and isinstance(error.__cause__, FnflareError):
             # NumPy says of a tracer that is written into one element of a buffer that it is a sequence, and of one
             # in an array of objects that it lacks a method, and hides our own error, which says what to write instead.
             raise error.__cause__ from None
