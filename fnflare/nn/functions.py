@@ -50,13 +50,17 @@ __all__ = [
     "threshold",
 ]
 
+#: ``max(x, 0)`` with derivative 0 at 0, as PyTorch and JAX have it.
 relu = ops.relu
+#: ``1 / (1 + exp(-x))`` without overflow.
 sigmoid = ops.logistic
+#: ``log(1 + exp(x))`` without overflow.
 softplus = ops.softplus
+#: NumPy's own.
+tanh = np.tanh
 softmax = ops.softmax
 log_softmax = ops.log_softmax
 logsumexp = ops.logsumexp
-tanh = np.tanh
 
 _LOG_2 = math.log(2.0)
 _SQRT_HALF = 0.5**0.5
