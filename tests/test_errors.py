@@ -333,22 +333,6 @@ def test_what_has_no_rule_says_what_to_write(transform, f, match):
 
 
 @pytest.mark.parametrize(
-    ("f", "match"),
-    [
-        (lambda x: np.linalg.qr(x[:, None], "complete"), "mode='complete'.*mode='reduced'"),
-        (lambda x: np.linalg.svd(x[:, None]), "full_matrices=True.*full_matrices=False"),
-    ],
-)
-def test_bases_of_what_others_leave_have_no_derivative(f, match):
-    np.testing.assert_array_equal(ff.jit(f)(X)[0], f(X)[0])
-    out, pull = ff.vjp(f, X)
-    with pytest.raises(errors.UnsupportedError, match=match):
-        pull(out)
-    with pytest.raises(errors.UnsupportedError, match=match):
-        ff.jvp(f, (X,), (X,))
-
-
-@pytest.mark.parametrize(
     "f",
     [
         lambda x: x @ np.ones(4),
