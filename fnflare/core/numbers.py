@@ -19,9 +19,10 @@ __all__ = ["as_number", "is_number", "number_operators"]
 
 def is_number(x: Any) -> bool:
     """Whether `x` is a Python number or stands for one."""
-    if isinstance(x, Tracer):
-        return x.number or getattr(x, "weak", False)
-    return type(x) in (int, float, complex)
+    kind = type(x)
+    if kind is float or kind is int or kind is complex:
+        return True
+    return isinstance(x, Tracer) and (x.number or getattr(x, "weak", False))
 
 
 def as_number(x: Any) -> Any:

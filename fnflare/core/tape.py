@@ -35,6 +35,7 @@ __all__ = ["LinearTape", "Tape", "TapeTracer"]
 _ndarray = np.ndarray
 _getframe = sys._getframe
 _new = object.__new__
+_REAL = (float, int)
 
 
 class TapeTracer(ValueTracer):
@@ -151,14 +152,14 @@ class Tape(Trace):
                 slots: Any = (sx, sy)
                 plan = plans[2]
             elif isinstance(y, Tracer):
-                return self.process(prim, (x, y), None)
+                return self._with_number(prim, x, y)
             else:
                 vy = y
                 sy = -1
                 slots = sx
                 plan = plans[0]
         elif isinstance(x, Tracer):
-            return self.process(prim, (x, y), None)
+            return self._with_number(prim, x, y)
         else:
             vx = x
             sx = -1
@@ -206,6 +207,49 @@ class Tape(Trace):
         frame = _getframe(2)
         tracer.code = frame.f_code
         tracer.lasti = frame.f_lasti
+        return tracer
+
+    def _with_number(self, prim: Primitive, x: Any, y: Any) -> Any:
+        """`binary` where an argument is a tracer, and none for arrays on this tape: if it stands for a number."""
+        vx, sx = (x.value, x.slot) if isinstance(x, TapeTracer) and x._trace is self else (x, -1)
+        vy, sy = (y.value, y.slot) if isinstance(y, TapeTracer) and y._trace is self else (y, -1)
+        plan = prim.binary_plans[2 if sx >= 0 and sy >= 0 else 0 if sx >= 0 else 1]  # type: ignore[index]
+        if self.level or plan is None or (sx < 0 and isinstance(x, Tracer)) or (sy < 0 and isinstance(y, Tracer)):
+            return self.process(prim, (x, y), None)
+        ans = prim.kernel(vx, vy)
+        if getattr(ans, "dtype", OBJECT) is OBJECT:
+            refuse_objects(prim)
+        fix = (aval_of(vx) if sx >= 0 else None, aval_of(vy) if sy >= 0 else None)
+        return self._append(plan, vx, vy, sx, sy, ans, fix, TapeTracer)
+
+    def of_numbers(self, prim: Primitive, x: Any, y: Any) -> Any:
+        """`binary` of Python floats and integers, one of them on this tape: a number again.
+
+        None where it is not so, or where that may not be known: then the general way has to be gone.
+        """
+        plans = prim.binary_plans
+        if plans is None or self.level or self.closed:
+            return None
+        vx, sx = (x.value, x.slot) if type(x) is NumberTapeTracer and x._trace is self else (x, -1)
+        vy, sy = (y.value, y.slot) if type(y) is NumberTapeTracer and y._trace is self else (y, -1)
+        plan = plans[2 if sx >= 0 and sy >= 0 else 0 if sx >= 0 else 1]
+        if plan is None or type(vx) not in _REAL or type(vy) not in _REAL:
+            return None
+        # Cotangents of real numbers are in double precision, and need not be brought to it.
+        return self._append(plan, vx, vy, sx, sy, prim.kernel(vx, vy).item(), None, NumberTapeTracer)
+
+    def _append(
+        self, plan: Plan, vx: Any, vy: Any, sx: int, sy: int, ans: Any, fix: Any, kind: type[TapeTracer]
+    ) -> TapeTracer:
+        """Record an operation with two arguments."""
+        inputs = plan.keeps_none
+        if inputs is None:
+            wx, wy = plan.inputs
+            inputs = (_keep(vx, wx), _keep(vy, wy))
+        slots = (sx, sy) if sx >= 0 and sy >= 0 else sx if sx >= 0 else sy
+        tracer = kind(self, ans, len(self.records))
+        self.records.append((plan, slots, inputs, ans if plan.answer else None, None, fix))
+        tracer.mark()
         return tracer
 
     def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
