@@ -6,6 +6,7 @@ import math
 import operator
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from laws import described
 
 import fnflare as ff
 from fnflare import config
+from fnflare.core import bind, primitives
 
 X = np.array([0.5, -1.0, 2.0])
 SMALL = np.array([100, 50], np.int8)
@@ -169,3 +171,5 @@ def test_roots_of_polynomials_that_begin_and_end_with_zeros():
     second = ff.hessian(lambda p: np.sum(np.real(np.roots(p)) ** 2))(p)
     np.testing.assert_allclose(second, second.T, atol=1e-12)
     assert ff.vjp(np.roots, np.zeros(3))[0].shape == (0,)
+    one = partial(bind, primitives()["roots"], params={"zeros": 2})
+    np.testing.assert_array_equal(ff.vmap(lambda p: one((p,)))(np.stack([p, 2 * p])), np.stack([one((p,))] * 2))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import ShapeDtypeStruct, bind, dtype_of, is_tracer, primitive
+from fnflare.core import ShapeDtypeStruct, bind, dtype_of, is_tracer, move_axis, primitive
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
@@ -91,6 +91,12 @@ def _(t: Any, ans: Any, p: Any, *, zeros: int) -> Any:
 def _(ct: Any, ans: Any, p: Any, *, zeros: int) -> Any:
     g = np.vander(ans, p.shape[0]).T @ (-ct / np.polyval(np.polyder(p), ans))
     return g if p.dtype.kind == "c" else np.real(g)
+
+
+@_roots.vmap
+def _(size: int, args: Any, axes: Any, *, zeros: int) -> tuple[Any, int]:
+    rows = move_axis(args[0], axes[0], 0)
+    return np.stack([bind(_roots, (rows[k],), {"zeros": zeros}) for k in range(size)]), 0
 
 
 @implements(np.roots)
