@@ -40,7 +40,7 @@ class History:
     `add` takes them, ``history["loss"]`` gives them back as a list, `series` together with their steps, `by_epoch` one
     an epoch. `fit` keeps one; a loop of your own may as well.
 
-    >>> history = History()
+    >>> history = ff.train.History()
     >>> for step, loss in enumerate([4.0, 2.0, 1.0, 1.0], start=1):
     ...     history.add(step, {"loss": loss}, averaged=True)
     ...     if step % 2 == 0:
