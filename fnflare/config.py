@@ -33,6 +33,7 @@ from collections.abc import Iterator
 
 from fnflare.errors import ArgumentError, DtypeError
 from fnflare.kernels import mkl
+from fnflare.kernels.settings import of_thread, place_of
 
 __all__ = [
     "mkl_version",
@@ -149,7 +150,7 @@ def set_use_native(on: bool) -> None:
     ...     config.use_native()
     False
     """
-    (settings if vars(settings) else _Settings).native = bool(on)
+    place_of(settings).native = bool(on)
 
 
 def mkl_version() -> str | None:
@@ -179,7 +180,7 @@ def override(
     >>> with ff.config.override(use_mkl=False):
     ...     ff.config.set_use_mkl(True)
     """
-    with mkl.block(), _block():
+    with mkl.block(), of_thread(settings, "native"):
         if num_threads is not None:
             set_num_threads(num_threads)
         if use_mkl is not None:
@@ -187,18 +188,6 @@ def override(
         if use_native is not None:
             set_use_native(use_native)
         yield
-
-
-@contextlib.contextmanager
-def _block() -> Iterator[None]:
-    own = vars(settings)
-    before = own.copy()
-    own["native"] = settings.native
-    try:
-        yield
-    finally:
-        own.clear()
-        own.update(before)
 
 
 def _threads_of_environment() -> int | None:

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fnflare.errors import ArgumentError, CheckpointError, DtypeError, MissingFileError
-from fnflare.tree import TreeDef, _keys_of, flatten_with_path, path_str, unflatten
+from fnflare.tree import TreeDef, flatten_with_path, path_str, unflatten
+from fnflare.tree._structure import keys_of
 
 __all__ = ["load", "save"]
 
@@ -137,7 +138,7 @@ def _encode(treedef: TreeDef, names: Iterator[str]) -> Any:
         return values
     if kind is tuple:
         return {"tuple": values}
-    keys = _keys_of(treedef)
+    keys = keys_of(treedef)
     if kind is dict and all(type(k) in _PLAIN_KEYS for k in keys):
         return {"dict": list(keys), "values": values}
     return {"class": kind.__name__, "keys": [str(k) for k in keys], "values": values}

@@ -207,8 +207,10 @@ Where a function has no derivative at a point, it has a subgradient, the same in
 Ufuncs take `dtype=`, `signature=`, `casting=`, `order=` and `subok=` as NumPy has them (the last two say nothing of a
 tracer), `axis=`, `axes=` and `keepdims=` where they are generalised, and have `outer`. `out=` and `ufunc.at` raise:
 what is written into memory of the caller's would have lost its derivative (`x = x + t`, `ff.at(x)[i].add(t)`).
-`where=` raises: what it leaves out is undefined (`np.where(mask, f(x), otherwise)`). Results have NumPy's dtypes, and
-gradients those of their parameters, in the machine's byte order. `flags[i] = t`, with `flags` an array of truth
+`where=` raises: what it leaves out is undefined (`np.where(mask, f(x), otherwise)`). `order="A"` and `order="K"` raise
+where an array has more than one axis: they count elements as these lie in memory, and an array that is traced says
+nothing of that (`order="C"`, `order="F"`). Results have NumPy's dtypes, and gradients those of their parameters, in the
+machine's byte order. `flags[i] = t`, with `flags` an array of truth
 values, stores the truth of `t`, as `if t:` tests it; any other array refuses a tracer. Functions of SciPy that are no
 ufuncs cannot be served, since SciPy makes arrays of their arguments before anybody is asked: they raise, and name
 what to write (`ff.nn.softmax`, `ff.nn.log_softmax`, `ff.nn.logsumexp`).

@@ -23,6 +23,7 @@ X = RNG.uniform(0.5, 1.5, 4)
 A = numbers(3, 3) + 2 * np.eye(3)
 TALL = numbers(4, 2)
 REAL = RNG.standard_normal((3, 3))
+HERMITIAN = A @ A.conj().T + np.eye(3)
 
 #: Without arccosh, whose derivative has the wrong sign in JAX left of the imaginary axis, and without sign, which has
 #: none there.
@@ -68,6 +69,9 @@ FUNCTIONS = {
     "slogdet": (lambda m, a: m.linalg.slogdet(a)[1] + m.real(m.linalg.slogdet(a)[0]), (A,)),
     "pinv": (lambda m, a: size(m, m.linalg.pinv(a)), (TALL,)),
     "cholesky": (lambda m, a: size(m, m.linalg.cholesky(positive(m, a))), (A,)),
+    # Along directions that are not Hermitian: both take them to the Hermitian ones.
+    "cholesky of a Hermitian matrix": (lambda m, a: size(m, m.linalg.cholesky(a)), (HERMITIAN,)),
+    "eigh of a Hermitian matrix": (lambda m, a: projected(m, *m.linalg.eigh(a)), (HERMITIAN,)),
     "qr": (lambda m, a: size(m, m.linalg.qr(a)[1]) + size(m, m.linalg.qr(a)[0]), (TALL,)),
     "eigh": (lambda m, a: projected(m, *m.linalg.eigh(a + adjoint(m, a))), (A,)),
     "eigvalsh": (lambda m, a: m.sum(m.linalg.eigvalsh(a + adjoint(m, a)) ** 3), (A,)),

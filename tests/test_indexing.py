@@ -151,3 +151,30 @@ def test_writes_are_numpys_batch_and_compile(case, method):
     for native in (False, True):
         with config.override(use_native=native):
             np.testing.assert_allclose(ff.jit(write)(x, v), written(x, v), rtol=1e-14)
+
+
+#: Indices and the shapes of values with axes of length one in front, which the parts that they name do not have.
+LEADING = [(0, (1, 3)), ((1, 0), (1, 1)), ([1, 1], (1, 1, 2, 3)), (slice(1), (1, 1, 3))]
+
+
+@pytest.mark.parametrize("method", ["set", "add", "multiply", "divide", "power", "min", "max"])
+def test_writes_drop_axes_of_length_one_in_front(method):
+    """As NumPy's assignment does, on arrays and on every kind of tracer."""
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    for index, shape in LEADING:
+        v = like(np.empty(shape), 5)
+
+        def write(x, v, index=index):
+            return getattr(ff.at(x)[index], method)(v)
+
+        expected = write(x, v.reshape(shape[1:]) if len(shape) == 2 else v[0])
+        for f in (write, ff.jit(write), lambda x, v: ff.vmap(write)(x[None], v[None])[0]):
+            np.testing.assert_allclose(f(x, v), expected, rtol=1e-14)
+            (dx, dv) = ff.grad(lambda x, v: np.sum(f(x, v) ** 2), (0, 1))(x, v)  # noqa: B023
+            (ex, ev) = ff.grad(lambda x, v: np.sum(write(x, v) ** 2), (0, 1))(x, v[0])
+            np.testing.assert_allclose(dx, ex, rtol=1e-12)
+            np.testing.assert_allclose(dv, ev[None], rtol=1e-12)
+            np.testing.assert_allclose(ff.jvp(f, (x, v), (x, v))[1], ff.jvp(write, (x, v[0]), (x, v[0]))[1], rtol=1e-12)
+    for transform in (lambda f: f, ff.jit):
+        with pytest.raises(ValueError, match="broadcast"):
+            transform(lambda x, v: getattr(ff.at(x)[0], method)(v))(x, np.ones((2, 3)))

@@ -6,6 +6,7 @@ import math
 import operator
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from laws import described
 
 import fnflare as ff
 from fnflare import config
+from fnflare.core import bind, primitives
 
 X = np.array([0.5, -1.0, 2.0])
 SMALL = np.array([100, 50], np.int8)
@@ -150,3 +152,24 @@ def test_a_profile_writes_numbers_as_they_are() -> None:
         return y
 
     ff.profile(probed)(X)
+
+
+def test_roots_of_polynomials_that_begin_and_end_with_zeros():
+    """The roots that are there move with every coefficient, also with those that are 0."""
+    p = np.array([0.0, 0.0, 1.0, -1.2, -2.3, 0.0])
+
+    def nearby(p):
+        z = np.roots([0.0, 0.0, 1.0, -1.2, -2.3, 0.0])
+        for _ in range(8):
+            z = z - np.polyval(p, z) / np.polyval(np.polyder(p), z)
+        return z
+
+    steps = 1e-6 * np.eye(6)
+    expected = np.stack([(nearby(p + step) - nearby(p - step)) / 2e-6 for step in steps], axis=1)
+    for jacobian in (ff.jacrev, ff.jacfwd):
+        np.testing.assert_allclose(jacobian(lambda p: np.real(np.roots(p)))(p), expected, rtol=1e-7, atol=1e-8)
+    second = ff.hessian(lambda p: np.sum(np.real(np.roots(p)) ** 2))(p)
+    np.testing.assert_allclose(second, second.T, atol=1e-12)
+    assert ff.vjp(np.roots, np.zeros(3))[0].shape == (0,)
+    one = partial(bind, primitives()["roots"], params={"zeros": 2})
+    np.testing.assert_array_equal(ff.vmap(lambda p: one((p,)))(np.stack([p, 2 * p])), np.stack([one((p,))] * 2))

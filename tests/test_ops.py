@@ -30,6 +30,8 @@ ELSEWHERE = {
     "custom_jvp": "tests/test_custom_rules.py",
     "custom_vjp": "tests/test_custom_rules.py",
     "normal_quantile": "tests/test_random.py",
+    "pure_callback": "tests/test_pure_callback.py",
+    "roots": "tests/surface/cases_statistics.py",
     "random_fold": "tests/test_random.py",
     "random_pieces": "tests/test_random.py",
     "random_variate": "tests/test_random.py",

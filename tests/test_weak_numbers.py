@@ -99,6 +99,64 @@ def test_numbers_made_of_numbers_give_way_in_programs(name, a, native):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+#: What is differentiated with respect to a number: every transform, alone and on top of another.
+DIFFERENTIATED = {
+    "value_and_grad": lambda f, a, x: ff.value_and_grad(lambda a: np.sum(f(a, x)))(a)[0],
+    "vjp": lambda f, a, x: ff.vjp(f, a, x)[0],
+    "jvp": lambda f, a, x: ff.jvp(f, (a, x), (a, x))[0],
+    "tangent": lambda f, a, x: ff.jvp(f, (a, x), (a, x))[1],
+    "linearize": lambda f, a, x: ff.linearize(f, a, x)[0],
+    "jvp of jvp": lambda f, a, x: ff.jvp(lambda a: ff.jvp(f, (a, x), (a, x))[0], (a,), (a,))[0],
+    "jvp of vjp": lambda f, a, x: ff.jvp(lambda a: ff.vjp(f, a, x)[0], (a,), (a,))[0],
+    "vjp of vjp": lambda f, a, x: ff.vjp(lambda a: ff.vjp(f, a, x)[0], a)[0],
+    "eval_shape": lambda f, a, x: ff.eval_shape(f, a, x),
+}
+
+
+@pytest.mark.parametrize("a", [0.25, 0.5 + 0.25j])
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_numbers_that_are_differentiated_give_way(name, a):
+    """A function has the dtype under a transform that it has without, also where a number is what moves; its gradient
+    is a number in double precision."""
+    f, x = OF_NUMBERS[name], np.array([0.5, 1.5, 2.0], np.float32)
+    if type(a) is complex and name in ("whole", "comparison", "small integers", "scan", "while", "grad", "array"):
+        return  # complex numbers have no order, are no loss, and complex(a) * np.float64(3) is a complex of Python's
+    expected = np.asarray(f(a, x))
+    if expected.dtype.kind not in "fc":
+        return
+    for what, transformed in DIFFERENTIATED.items():
+        if what != "value_and_grad" or expected.dtype.kind == "f":
+            of = np.sum(expected) if what == "value_and_grad" else expected
+            assert transformed(f, a, x).dtype == of.dtype, what
+            if name != "while" and what != "eval_shape":  # a loop of unknown length has no reverse mode in a program
+                assert ff.jit(lambda a, x: transformed(f, a, x))(a, x).dtype == of.dtype, what  # noqa: B023
+    out, pullback = ff.vjp(lambda a: f(a, x), a)
+    assert pullback(out)[0].dtype == (np.complex128 if type(a) is complex else np.float64)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_index_of_a_loop_is_a_number(native):
+    """As in a loop of Python's: float32 stays float32, and an index it is all the same."""
+    x = np.array([0.5, 1.5, 2.0], np.float32)
+
+    def loop(x, stop):
+        return ff.fori_loop(0, stop, lambda i, c: c + x * (i + 1) ** 2 / 7 + x[i % 3] * (i == 1), x)
+
+    expected = x.copy()
+    for i in range(4):
+        expected = expected + x * (i + 1) ** 2 / 7 + x[i % 3] * (i == 1)
+    with config.override(use_native=native):
+        for transform in (lambda f: f, ff.jit):
+            assert transform(lambda x: loop(x, 4))(x).dtype == np.float32
+            np.testing.assert_allclose(transform(loop)(x, 4), expected, rtol=1e-6)
+            assert ff.vmap(transform(loop), in_axes=(None, 0))(x, np.array([4, 2])).dtype == np.float32
+            assert transform(ff.grad(lambda x: np.sum(loop(x, 4))))(x).dtype == np.float32
+    with ff.disable_jit():
+        assert loop(x, 4).dtype == np.float32
+    np.testing.assert_array_equal(ff.fori_loop(0, 3, lambda i, c: c + i, np.int8(1)), np.int8(4))
+
+
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("n", [3, 0, 2.5, True])
 def test_gradients_of_powers(n, native):

@@ -12,6 +12,7 @@ from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.eager import run_observed, run_on_bottom
+from fnflare.core.numbers import as_number, is_number, number_operators
 from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
@@ -39,6 +40,7 @@ __all__ = [
     "Trace",
     "Tracer",
     "alias",
+    "as_number",
     "aval_of",
     "bind",
     "capture",
@@ -47,10 +49,12 @@ __all__ = [
     "dtype_of",
     "inlined",
     "is_library",
+    "is_number",
     "is_tracer",
     "move_axis",
     "new_linear_tape",
     "new_tape",
+    "number_operators",
     "observed",
     "observing",
     "overhead",

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of
+from fnflare.core.numbers import number_operators
 from fnflare.core.primitive import Primitive
-from fnflare.core.trace import Trace, closed_call
+from fnflare.core.trace import OBJECT, Trace, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer
 from fnflare.errors import ConcretizationError
 
 __all__ = ["AbstractTrace", "AbstractTracer"]
 
 
+@number_operators
 class AbstractTracer(Tracer):
     """An array of which only the shape and the dtype are known."""
 
@@ -42,6 +44,9 @@ class AbstractTracer(Tracer):
     def weak(self) -> bool:
         """Whether it stands for a Python number, whose dtype gives way to that of arrays."""
         return self.aval.weak
+
+    def become_number(self) -> None:
+        self.aval = ShapeDtypeStruct(self.aval.shape, self.aval.dtype, weak=True)
 
     def __bool__(self) -> bool:
         raise ConcretizationError(
@@ -78,6 +83,8 @@ class AbstractTrace(Trace):
                 return closed_call(a._trace, prim, args, params)
         avals = [aval_of(a) for a in args]
         ans = prim.shape(*avals, **(params or {}))
+        if not prim.many and ans.dtype is OBJECT:
+            refuse_objects(prim)
         if self.observe is not None:
             self.observe(prim, avals, params or {}, ans)
         if prim.many:

@@ -13,8 +13,6 @@ import numpy as np
 
 __all__ = ["ShapeDtypeStruct", "aval_of", "dtype_of", "in_native_order", "resolvable", "zeros"]
 
-_WEAK = {float: np.dtype(np.float64), int: np.dtype(np.int64), complex: np.dtype(np.complex128)}
-
 
 class ShapeDtypeStruct:
     """The shape and the dtype of an array, without the array.
@@ -72,6 +70,13 @@ class ShapeDtypeStruct:
         return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype}{weak})"
 
 
+#: What Python numbers are alone.
+_WEAK = {
+    kind: ShapeDtypeStruct((), dtype, weak=True)
+    for kind, dtype in ((float, np.float64), (int, np.int64), (complex, np.complex128))
+}
+
+
 def aval_of(x: Any) -> ShapeDtypeStruct:
     """The abstract value of an array, a tracer, a `ShapeDtypeStruct` or a Python number."""
     if type(x) is np.ndarray:
@@ -82,7 +87,7 @@ def aval_of(x: Any) -> ShapeDtypeStruct:
         return aval
     weak = _WEAK.get(type(x))
     if weak is not None:
-        return ShapeDtypeStruct((), weak, weak=True)
+        return weak
     if isinstance(x, ShapeDtypeStruct):
         return x
     if hasattr(x, "shape") and hasattr(x, "dtype"):

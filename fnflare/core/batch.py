@@ -14,7 +14,7 @@ import numpy as np
 
 from fnflare.core.aval import dtype_of
 from fnflare.core.primitive import Primitive
-from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.trace import OBJECT, Trace, bind, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer
 from fnflare.errors import ConcretizationError, UnsupportedError
 
@@ -89,6 +89,8 @@ class BatchTrace(Trace):
         if prim.batch is not None:
             ans, axis = prim.batch(self.size, values, axes, **(params or {}))
         elif prim.elementwise:
+            if any(getattr(v, "dtype", None) is OBJECT for v, axis in pairs if axis is None):
+                refuse_objects(prim)
             values, axis = align(values, axes)
             ans = bind(prim, values, params)
         else:

@@ -38,7 +38,7 @@ def _inside(x: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _is_suspended(x: Any) -> bool:
-    return (type(x) is TapeTracer or type(x) is DualTracer) and x._trace.closed
+    return isinstance(x, (TapeTracer, DualTracer)) and x._trace.closed
 
 
 def _suspend() -> list[Trace]:
@@ -142,10 +142,10 @@ def _looked_up(x: Any, substitutes: Sequence[_Substitute]) -> Any:
 
 def alias(x: Any) -> Any:
     """Another tracer of the same value, so that a substitute for `x` can itself be built on `x`."""
-    if type(x) is TapeTracer:
-        other: Tracer = TapeTracer(x._trace, alias(x.value), x.slot)
-    elif type(x) is DualTracer:
-        other = DualTracer(x._trace, alias(x.value), alias(x.tangent))
+    if isinstance(x, TapeTracer):
+        other: Tracer = type(x)(x._trace, alias(x.value), x.slot)
+    elif isinstance(x, DualTracer):
+        other = type(x)(x._trace, alias(x.value), alias(x.tangent))
     elif type(x) is BatchTracer:
         other = BatchTracer(x._trace, alias(x.value), x.axis)
     else:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
+from fnflare.core.numbers import as_number
 from fnflare.core.observe import observed
 from fnflare.core.primitive import Primitive
 from fnflare.core.trace import Trace, closed_call, open_traces, trace_depth
@@ -34,6 +35,9 @@ class EagerTracer(ValueTracer):
         self._trace = trace
         self.value = value
         self.code = None
+
+    def become_number(self) -> None:
+        self.value = as_number(self.value)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         try:

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from fnflare.core.aval import ShapeDtypeStruct, aval_of, dtype_of, in_native_order
+from fnflare.core.numbers import as_number, is_number, number_operators
 from fnflare.core.primitive import SHAPE, VALUE, Plan, Primitive
 from fnflare.core.scatter import Pending, Scatter
-from fnflare.core.trace import Trace, bind, closed_call
+from fnflare.core.trace import OBJECT, Trace, bind, closed_call, refuse_objects
 from fnflare.core.tracer import Tracer, ValueTracer
 
 __all__ = ["LinearTape", "Tape", "TapeTracer"]
@@ -34,6 +35,7 @@ __all__ = ["LinearTape", "Tape", "TapeTracer"]
 _ndarray = np.ndarray
 _getframe = sys._getframe
 _new = object.__new__
+_REAL = (float, int)
 
 
 class TapeTracer(ValueTracer):
@@ -46,8 +48,21 @@ class TapeTracer(ValueTracer):
         self.value = value
         self.slot = slot
 
+    def become_number(self) -> None:
+        self.value = as_number(self.value)
+        self.__class__ = NumberTapeTracer
+
     def __repr__(self) -> str:
         return f"TapeTracer({self.value!r})"
+
+
+@number_operators
+class NumberTapeTracer(TapeTracer):
+    """A Python number on a tape. The short ways for arrays do not know it and leave it to `Tape.process`."""
+
+    __slots__ = ()
+
+    number = True
 
 
 class Tape(Trace):
@@ -69,7 +84,8 @@ class Tape(Trace):
 
     def leaf(self, value: Any) -> TapeTracer:
         """Put a value on the tape that the sweeps differentiate with respect to, before anything else."""
-        tracer = TapeTracer(self, in_native_order(value), self.leaves)
+        kind = NumberTapeTracer if is_number(value) else TapeTracer
+        tracer = kind(self, in_native_order(value), self.leaves)
         tracer.code = None
         self.records.append(None)
         self.leaves += 1
@@ -77,11 +93,11 @@ class Tape(Trace):
 
     def slot_of(self, x: Any) -> int:
         """The slot of a tracer of this tape; -1 for anything else, which is a constant to it."""
-        return x.slot if type(x) is TapeTracer and x._trace is self else -1
+        return x.slot if isinstance(x, TapeTracer) and x._trace is self else -1
 
     def lower(self, x: Any) -> Any:
         """What `x` is below this tape: the value of its own tracers, anything else as it is."""
-        return x.value if type(x) is TapeTracer and x._trace is self else x
+        return x.value if isinstance(x, TapeTracer) and x._trace is self else x
 
     # -- recording ------------------------------------------------------------------------------
     #
@@ -102,8 +118,13 @@ class Tape(Trace):
         want = plan.inputs[0]
         inputs = plan.keeps_none or ((value,) if want == VALUE else (aval_of(value),))
         fix = None
-        if not prim.elementwise and (type(value) is float or value.dtype is not ans.dtype):
-            fix = [aval_of(value), aval_of(ans)]
+        if not prim.elementwise:
+            try:
+                promoted = value.dtype is not ans.dtype
+            except AttributeError:  # a Python number
+                promoted = True
+            if promoted:
+                fix = [aval_of(value), aval_of(ans)]
         records = self.records
         tracer = _new(TapeTracer)  # a call of the class would cost as much again
         tracer._trace = self
@@ -131,14 +152,14 @@ class Tape(Trace):
                 slots: Any = (sx, sy)
                 plan = plans[2]
             elif isinstance(y, Tracer):
-                return self.process(prim, (x, y), None)
+                return self._with_number(prim, x, y)
             else:
                 vy = y
                 sy = -1
                 slots = sx
                 plan = plans[0]
         elif isinstance(x, Tracer):
-            return self.process(prim, (x, y), None)
+            return self._with_number(prim, x, y)
         else:
             vx = x
             sx = -1
@@ -151,6 +172,8 @@ class Tape(Trace):
         fix: Any = None
         if not prim.elementwise:
             if vx.dtype is not vy.dtype:
+                if vx.dtype is OBJECT or vy.dtype is OBJECT:
+                    refuse_objects(prim)
                 fix = (aval_of(vx), aval_of(vy))
         elif not (
             (sy < 0 and (type(vy) is float or type(vy) is int)) or (sx < 0 and (type(vx) is float or type(vx) is int))
@@ -158,9 +181,14 @@ class Tape(Trace):
             # A Python number neither broadcasts an array nor promotes it; anything else may.
             shape = ans.shape
             dtype = ans.dtype
-            fix_x = sx >= 0 and (type(vx) is float or vx.shape != shape or vx.dtype is not dtype)
-            fix_y = sy >= 0 and (type(vy) is float or vy.shape != shape or vy.dtype is not dtype)
+            try:
+                fix_x = sx >= 0 and (vx.shape != shape or vx.dtype is not dtype)
+                fix_y = sy >= 0 and (vy.shape != shape or vy.dtype is not dtype)
+            except AttributeError:  # a Python number on the tape
+                fix_x, fix_y = sx >= 0, sy >= 0
             if fix_x or fix_y:
+                if dtype is OBJECT:
+                    refuse_objects(prim)
                 fix = (aval_of(vx) if fix_x else None, aval_of(vy) if fix_y else None)
         records = self.records
         tracer = _new(TapeTracer)  # a call of the class would cost as much again
@@ -181,6 +209,49 @@ class Tape(Trace):
         tracer.lasti = frame.f_lasti
         return tracer
 
+    def _with_number(self, prim: Primitive, x: Any, y: Any) -> Any:
+        """`binary` where an argument is a tracer, and none for arrays on this tape: if it stands for a number."""
+        vx, sx = (x.value, x.slot) if isinstance(x, TapeTracer) and x._trace is self else (x, -1)
+        vy, sy = (y.value, y.slot) if isinstance(y, TapeTracer) and y._trace is self else (y, -1)
+        plan = prim.binary_plans[2 if sx >= 0 and sy >= 0 else 0 if sx >= 0 else 1]  # type: ignore[index]
+        if self.level or plan is None or (sx < 0 and isinstance(x, Tracer)) or (sy < 0 and isinstance(y, Tracer)):
+            return self.process(prim, (x, y), None)
+        ans = prim.kernel(vx, vy)
+        if getattr(ans, "dtype", OBJECT) is OBJECT:
+            refuse_objects(prim)
+        fix = (aval_of(vx) if sx >= 0 else None, aval_of(vy) if sy >= 0 else None)
+        return self._append(plan, vx, vy, sx, sy, ans, fix, TapeTracer)
+
+    def of_numbers(self, prim: Primitive, x: Any, y: Any) -> Any:
+        """`binary` of Python floats and integers, one of them on this tape: a number again.
+
+        None where it is not so, or where that may not be known: then the general way has to be gone.
+        """
+        plans = prim.binary_plans
+        if plans is None or self.level or self.closed:
+            return None
+        vx, sx = (x.value, x.slot) if type(x) is NumberTapeTracer and x._trace is self else (x, -1)
+        vy, sy = (y.value, y.slot) if type(y) is NumberTapeTracer and y._trace is self else (y, -1)
+        plan = plans[2 if sx >= 0 and sy >= 0 else 0 if sx >= 0 else 1]
+        if plan is None or type(vx) not in _REAL or type(vy) not in _REAL:
+            return None
+        # Cotangents of real numbers are in double precision, and need not be brought to it.
+        return self._append(plan, vx, vy, sx, sy, prim.kernel(vx, vy).item(), None, NumberTapeTracer)
+
+    def _append(
+        self, plan: Plan, vx: Any, vy: Any, sx: int, sy: int, ans: Any, fix: Any, kind: type[TapeTracer]
+    ) -> TapeTracer:
+        """Record an operation with two arguments."""
+        inputs = plan.keeps_none
+        if inputs is None:
+            wx, wy = plan.inputs
+            inputs = (_keep(vx, wx), _keep(vy, wy))
+        slots = (sx, sy) if sx >= 0 and sy >= 0 else sx if sx >= 0 else sy
+        tracer = kind(self, ans, len(self.records))
+        self.records.append((plan, slots, inputs, ans if plan.answer else None, None, fix))
+        tracer.mark()
+        return tracer
+
     def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
         if self.closed:
             return closed_call(self, prim, args, params)
@@ -189,17 +260,19 @@ class Tape(Trace):
         traced: Any = ()
         nested = self.level > 0
         for i, a in enumerate(args):
-            if type(a) is TapeTracer and a._trace is self:
-                values.append(a.value)
-                slots.append(a.slot)
-                traced += (i,)
-            else:
+            if not isinstance(a, Tracer):
                 values.append(a)
                 slots.append(-1)
-                if isinstance(a, Tracer):
-                    if a._trace.closed:
-                        return closed_call(a._trace, prim, args, params)
-                    nested = True
+            elif a._trace is self:
+                values.append(a.value)  # type: ignore[attr-defined]
+                slots.append(a.slot)  # type: ignore[attr-defined]
+                traced += (i,)
+            else:
+                if a._trace.closed:
+                    return closed_call(a._trace, prim, args, params)
+                values.append(a)
+                slots.append(-1)
+                nested = True
         if not prim.differentiable:
             return bind(prim, values, params)
         if prim.forward is not None and self.mode == "vjp":
@@ -225,7 +298,7 @@ class Tape(Trace):
             slots = slots[plan.argnum]
         want = plan.answer
         kept_ans = ans if want == VALUE else None if not want else _keep(ans, want)
-        return self._record((plan, slots, kept, kept_ans, params, _fix(prim.elementwise, values, traced, ans)), ans)
+        return self._record((plan, slots, kept, kept_ans, params, _fix(prim, values, traced, ans)), ans)
 
     def _process_forward(self, prim: Primitive, values: Any, slots: Any, traced: Any, params: Any) -> Any:
         """Record a primitive whose forward pass hands residuals to its joint vjp rule."""
@@ -250,8 +323,11 @@ class Tape(Trace):
         self.records.append(record)
         out = []
         for k, a in enumerate(answers):
-            differentiable = dtype_of(a).kind in "fc"
-            out.append(self._record((HAND_ON, (base,), k, len(answers), None, None), a) if differentiable else a)
+            if dtype_of(a).kind in "fc":
+                a = self._record((HAND_ON, (base,), k, len(answers), None, None), a)
+                if type(a.value) in (float, complex):
+                    a.become_number()
+            out.append(a)
         return tuple(out)
 
     # -- the backward sweep ---------------------------------------------------------------------
@@ -403,25 +479,29 @@ def hand_on(cts: list[Any], record: Any, ct: Any) -> None:
     cts[base][k] = ct
 
 
-def _fix(elementwise: bool, values: Any, traced: Any, ans: Any) -> Any:
+def _fix(prim: Primitive, values: Any, traced: Any, ans: Any) -> Any:
     """The shape and dtype of each traced argument, and of the answer last, or None where every
     cotangent has them by itself: none was promoted and, of an elementwise operation, none broadcast."""
-    dtype = ans.dtype
-    if elementwise:
-        shape = ans.shape
-        for i in traced:
-            v = values[i]
-            if type(v) is float or v.shape != shape or v.dtype is not dtype:
-                break
+    try:
+        dtype = ans.dtype
+        if prim.elementwise:
+            shape = ans.shape
+            for i in traced:
+                v = values[i]
+                if v.shape != shape or v.dtype is not dtype:
+                    break
+            else:
+                return None
         else:
-            return None
-    else:
-        for i in traced:
-            v = values[i]
-            if type(v) is float or v.dtype is not dtype:
-                break
-        else:
-            return None
+            for i in traced:
+                if values[i].dtype is not dtype:
+                    break
+            else:
+                return None
+    except AttributeError:  # a Python number
+        pass
+    if getattr(ans, "dtype", OBJECT) is OBJECT:  # an answer without one was an object of such an array
+        refuse_objects(prim)
     fix = _fix_many(values, traced)
     fix.append(aval_of(ans))
     return fix

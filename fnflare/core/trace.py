@@ -8,16 +8,31 @@ function ``with`` a trace, which is on the stack for so long and off it whatever
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
 
 from fnflare.core.source import cell_name
 from fnflare.core.tracer import Tracer
-from fnflare.errors import FnflareError, LeakedTracerError
+from fnflare.errors import DtypeError, FnflareError, LeakedTracerError
 
 if TYPE_CHECKING:
     from fnflare.core.primitive import Primitive
 
-__all__ = ["Redirect", "Trace", "bind", "closed_call", "open_traces", "redirecting", "trace_depth"]
+__all__ = [
+    "OBJECT",
+    "Redirect",
+    "Trace",
+    "bind",
+    "closed_call",
+    "open_traces",
+    "redirecting",
+    "refuse_objects",
+    "trace_depth",
+]
+
+#: The dtype of arrays that hold anything: no tracer computes with them.
+OBJECT = np.dtype(object)
 
 
 class Trace:
@@ -51,9 +66,9 @@ class Trace:
         """Take it, and whatever an error left above it, off the stack."""
         del _state.stack[self.level :]
         self.closed = True
-        if isinstance(error, ValueError) and isinstance(error.__cause__, FnflareError):
-            # NumPy says of a tracer that is written into one element of a buffer that it is a sequence, and
-            # hides our own error, which says what to write instead.
+        if error is not None and type(error) in (ValueError, TypeError) and isinstance(error.__cause__, FnflareError):
+            # NumPy says of a tracer that is written into one element of a buffer that it is a sequence, and of one
+            # in an array of objects that it lacks a method, and hides our own error, which says what to write instead.
             raise error.__cause__ from None
 
     def process(self, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:
@@ -128,6 +143,14 @@ def bind(prim: Primitive, args: Any, params: dict[str, Any] | None = None) -> An
             return top.binary(prim, *args)
         return top.process(prim, args, params)
     return prim.kernel(*args) if params is None else prim.kernel(*args, **params)
+
+
+def refuse_objects(prim: Primitive) -> NoReturn:
+    """Raise for an array of objects among the arguments of a primitive: what they are nobody knows."""
+    raise DtypeError(
+        f"{prim.name}: an array of dtype object stands beside a tracer, and has no derivative. If it holds tracers, "
+        "write np.stack(list(array)) in its place, if it holds numbers, array.astype(float)"
+    )
 
 
 def closed_call(trace: Trace, prim: Primitive, args: Any, params: dict[str, Any] | None) -> Any:

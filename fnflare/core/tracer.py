@@ -91,6 +91,9 @@ class Tracer:
     code: CodeType | None
     lasti: int
 
+    #: Whether it stands for a Python number that Python's own operators made; see `fnflare.core.numbers`.
+    number = False
+
     # Serve mixed operators: ``array * tracer`` comes to `__array_ufunc__`.
     __array_priority__ = 1000.0
 
@@ -251,7 +254,15 @@ class Tracer:
                     f"a tracer has no {name}, since it has no memory of its own: {self!r}. "
                     f"{_OF_MEMORY[name] or 'For that of the value alone, write ff.stop_gradient(x)'}"
                 )
+            if isinstance(getattr(np, name, None), np.ufunc):
+                raise TracerAttributeError(
+                    f"a tracer has no method {name}: {self!r}. Write np.{name}(x); of an array of objects that holds "
+                    "tracers, np.stack(list(array)) first"
+                )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def become_number(self) -> None:
+        """Stand for a Python number from now on, where a tracer of this class can."""
 
     # -- where it came from ---------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnflare.kernels.settings import of_thread, place_of
+
 __all__ = [
     "FUNCTIONS",
     "block",
@@ -188,24 +190,16 @@ def requested() -> Requested:
 @contextlib.contextmanager
 def block() -> Iterator[None]:
     """A block in which this thread has settings of its own; after it they are what they were before."""
-    own = vars(_settings)
-    before = own.copy()
-    own.update(requested()._asdict())
     try:
-        yield
+        with of_thread(_settings, *Requested._fields):
+            yield
     finally:
-        own.clear()
-        own.update(before)
         _tell_threads()
 
 
 def enable(on: bool) -> None:
     """Let MKL be used, or not: in this thread's block, outside of one in the whole process."""
-    _place_of_settings().use = on
-
-
-def _place_of_settings() -> Any:
-    return _settings if vars(_settings) else _Settings
+    place_of(_settings).use = on
 
 
 def enabled() -> bool:
@@ -236,7 +230,7 @@ def max_threads() -> int | None:
 def set_max_threads(count: int | None) -> None:
     """Set how many threads MKL uses at most, None for its default: in this thread's block, outside of one in the whole
     process."""
-    _place_of_settings().threads = count
+    place_of(_settings).threads = count
     _tell_threads()
 
 

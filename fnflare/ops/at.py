@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare.core import Tracer, is_tracer
 from fnflare.core.scatter import is_basic
-from fnflare.ops.index import getitem, index_add, index_set, split_index
+from fnflare.ops.index import getitem, index_add, index_set, split_index, without_leading_ones
 
 __all__ = ["At", "at"]
 
@@ -62,9 +62,10 @@ class At:
 
     def _update(self, operation: Any, combine: Any, value: Any) -> Any:
         x, index = self._x, self._index
+        static, arrays = split_index(index)
+        value = without_leading_ones(value, x, static, arrays)
         parts = index if type(index) is tuple else (index,)
         if not is_basic(tuple([0 if is_tracer(i) and i.ndim == 0 else i for i in parts])):
-            static, arrays = split_index(index)
             if arrays:
                 return _update_unknown(x, index, value, operation, combine)
             index, value = _one_each(x.shape, static, value, combine)

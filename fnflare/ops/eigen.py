@@ -122,7 +122,7 @@ def _hermitian(name: str, a: Any, uplo: str) -> tuple[Any, dict[str, str]]:
 @implements(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
     """NumPy's ``linalg.eigh``. NumPy reads one triangle; the derivative is that among Hermitian matrices, and the
-    gradient is Hermitian."""
+    gradient is Hermitian: both are those of JAX with ``symmetrize_input=True``."""
     return _HermitianResult(*bind(_eigh, *_hermitian("np.linalg.eigh", a, UPLO)))
 
 

@@ -60,7 +60,7 @@ def _(t: Any, ans: Any, _a: Any) -> Any:
 @implements(np.linalg.cholesky)
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """NumPy's ``linalg.cholesky``. NumPy reads one triangle; the derivative is that among Hermitian matrices, and the
-    gradient is Hermitian."""
+    gradient is Hermitian: both are those of JAX with ``symmetrize_input=True``."""
     (a,) = as_matrices("np.linalg.cholesky", a)
     square("np.linalg.cholesky", a)
     return adjoint(bind(_cholesky, (adjoint(a),))) if upper else bind(_cholesky, (a,))
@@ -93,7 +93,7 @@ def _imaginary_diagonal(x: Any) -> Any:
 
 
 @_qr.jvp_joint
-def _(ts: Any, ans: Any, _a: Any) -> tuple[Any, Any]:
+def _pushed(ts: Any, ans: Any, _a: Any) -> tuple[Any, Any]:
     q, r = ans
     x = swap(np.linalg.solve(swap(r), swap(ts[0])))
     c = adjoint(q) @ x
@@ -104,7 +104,7 @@ def _(ts: Any, ans: Any, _a: Any) -> tuple[Any, Any]:
 
 
 @_qr.vjp_joint
-def _(cts: Any, ans: Any, _a: Any) -> list[Any]:
+def _pulled(cts: Any, ans: Any, _a: Any) -> list[Any]:
     (of_q, of_r), (q, r) = cts, ans
     of_rest = of_r @ swap(r) - swap(q) @ of_q  # of c - turn
     of_c = of_rest - _below(of_rest - adjoint(of_rest))
@@ -124,21 +124,33 @@ _qr_complete = primitive("qr_complete", lambda a: tuple(np.linalg.qr(a, "complet
 batch_stacks(_qr_complete)
 
 
-def _no_derivative(*_: Any) -> Any:
-    raise UnsupportedError(
-        "np.linalg.qr: with mode='complete' and more rows than columns the last columns of Q may be any basis of what "
-        "the others leave, and have no derivative; write mode='reduced'"
+# The last columns of Q may be any basis of what the first ones leave. They turn with that space, and not within it.
+
+
+@_qr_complete.jvp_joint
+def _(ts: Any, ans: Any, a: Any) -> tuple[Any, Any]:
+    (q, r), n = ans, a.shape[-1]
+    first, rest = q[..., :n], q[..., n:]
+    t, of_r = _pushed(ts, (first, r[..., :n, :]), a)
+    zeros = np.zeros((*r.shape[:-2], r.shape[-2] - n, n), r.dtype)
+    return (
+        np.concatenate([t, -first @ (adjoint(t) @ rest)], axis=-1),
+        np.concatenate([of_r, zeros], axis=-2),
     )
 
 
-_qr_complete.vjp_joint(_no_derivative)
-_qr_complete.jvp_joint(_no_derivative)
+@_qr_complete.vjp_joint
+def _(cts: Any, ans: Any, a: Any) -> list[Any]:
+    (of_q, of_r), (q, r), n = cts, ans, a.shape[-1]
+    first, rest = q[..., :n], q[..., n:]
+    of_first = of_q[..., :n] - np.conjugate(rest) @ adjoint(of_q[..., n:]) @ np.conjugate(first)
+    return _pulled((of_first, of_r[..., :n, :]), (first, r[..., :n, :]), a)
 
 
 @implements(np.linalg.qr)
 def qr(a: Any, mode: str = "reduced") -> Any:
-    """NumPy's ``linalg.qr`` in the modes reduced, complete and r. Matrices of full rank have a derivative; with
-    ``mode="complete"`` and more rows than columns there is none."""
+    """NumPy's ``linalg.qr`` in the modes reduced, complete and r. Matrices of full rank have a derivative; of the
+    columns that ``mode="complete"`` adds it is right for what does not depend on the basis that they happen to be."""
     if mode not in ("reduced", "complete", "r"):
         raise UnsupportedError(
             f"np.linalg.qr: mode={mode!r} has no rule for tracers, which gives Householder reflectors; write "

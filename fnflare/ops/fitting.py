@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import dtype_of, is_tracer
+from fnflare.core import ShapeDtypeStruct, bind, dtype_of, is_tracer, move_axis, primitive
 from fnflare.core.tracer import implements
 from fnflare.errors import UnsupportedError
 from fnflare.ops.elementwise import convert
@@ -69,9 +69,39 @@ def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
     return (np.stack(quotient) if quotient else np.zeros(1, rest.dtype)), rest[skip:]
 
 
+def _roots_shape(p: ShapeDtypeStruct, *, zeros: int) -> ShapeDtypeStruct:
+    return ShapeDtypeStruct((p.shape[0] - 1 - zeros,), np.result_type(p.dtype, np.complex64))
+
+
+def _roots_kernel(p: Any, *, zeros: int) -> Any:
+    return np.roots(p).astype(np.result_type(p.dtype, np.complex64))
+
+
+#: The roots of a polynomial whose first coefficients are so many zeros. A root moves by what the change of the
+#: polynomial is there, divided by the slope, also where the coefficient that changes is 0.
+_roots = primitive("roots", _roots_kernel, _roots_shape)
+
+
+@_roots.jvp
+def _(t: Any, ans: Any, p: Any, *, zeros: int) -> Any:
+    return -np.polyval(t, ans) / np.polyval(np.polyder(p), ans)
+
+
+@_roots.vjp
+def _(ct: Any, ans: Any, p: Any, *, zeros: int) -> Any:
+    g = np.vander(ans, p.shape[0]).T @ (-ct / np.polyval(np.polyder(p), ans))
+    return g if p.dtype.kind == "c" else np.real(g)
+
+
+@_roots.vmap
+def _(size: int, args: Any, axes: Any, *, zeros: int) -> tuple[Any, int]:
+    rows = move_axis(args[0], axes[0], 0)
+    return np.stack([bind(_roots, (rows[k],), {"zeros": zeros}) for k in range(size)]), 0
+
+
 @implements(np.roots)
 def roots(p: Any) -> Any:
-    """NumPy's ``roots``, of known coefficients of which neither the first nor the last is 0."""
+    """NumPy's ``roots``, of known coefficients, always complex."""
     if np.ndim(p) != 1:
         raise ValueError(f"np.roots: expected a vector of coefficients, got shape {np.shape(p)}")
     advice = "write np.linalg.eigvals of the companion matrix"
@@ -79,10 +109,10 @@ def roots(p: Any) -> Any:
     if n < 1:
         return np.zeros(0)
     ends = concrete("np.roots", p, advice)
-    if ends[0] == 0 or ends[-1] == 0:  # NumPy leaves these out, and with them their derivatives
-        raise UnsupportedError(
-            f"np.roots: the first and the last coefficient must not be 0 under a transform; {advice}"
-        )
+    if not ends.any():
+        return np.zeros(0)
     p = p + 0.0
+    if ends[0] == 0 or ends[-1] == 0:
+        return bind(_roots, (p,), {"zeros": int(np.argmax(ends != 0))})
     companion = np.concatenate([np.reshape(-p[1:] / p[0], (1, n)), np.eye(n - 1, n, dtype=p.dtype)])
     return np.linalg.eigvals(companion)

@@ -21,7 +21,7 @@ from fnflare.kernels.rows import add_at
 from fnflare.ops.elementwise import convert
 from fnflare.ops.shape import unbroadcast
 
-__all__ = ["Hole", "getitem", "in_front", "index_add", "index_set", "split_index"]
+__all__ = ["Hole", "getitem", "in_front", "index_add", "index_set", "split_index", "without_leading_ones"]
 
 # -- the parts of an index ----------------------------------------------------------------------
 
@@ -185,9 +185,20 @@ _index_set.jvp(
 )
 
 
+def without_leading_ones(v: Any, x: Any, static: Any, arrays: list[Any]) -> Any:
+    """A value for a part of `x`, which is `static` with `arrays` in its holes, without the axes of length one in front
+    that the part does not have: NumPy's assignment takes them."""
+    shape = v.shape if hasattr(v, "shape") else np.shape(v)
+    if not shape or shape[0] != 1:  # the usual case: nothing to drop, whatever the part is
+        return v
+    surplus = len(shape) - len(_part_shape(np.shape(x), static, arrays))
+    return np.reshape(v, shape[surplus:]) if surplus > 0 and set(shape[:surplus]) == {1} else v
+
+
 def index_add(x: Any, v: Any, *, index: Any) -> Any:
     """`x` with `v` added at `index`; equal indices add up."""
     static, arrays = split_index(index)
+    v = without_leading_ones(v, x, static, arrays)
     return bind(_index_add, (x, v, *arrays), {"index": static})
 
 
@@ -199,6 +210,7 @@ def index_set(x: Any, v: Any, *, index: Any) -> Any:
             f"convert the array, x.astype(np.{v.dtype})"
         )
     static, arrays = split_index(index)
+    v = without_leading_ones(v, x, static, arrays)
     return bind(_index_set, (x, v, *arrays), {"index": static})
 
 

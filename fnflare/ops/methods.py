@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import AbstractTracer, BatchTracer, Primitive, Tracer, bind
+from fnflare.core import AbstractTracer, BatchTracer, Primitive, Tape, Tracer, bind
+from fnflare.core.tape import NumberTapeTracer
 from fnflare.core.tracer import ValueTracer
 from fnflare.errors import UnsupportedError
 from fnflare.ops import (
@@ -96,6 +97,20 @@ _COMPARE = {
     "eq": np.equal,
     "ne": np.not_equal,
 }
+
+
+def _of_numbers(prim: Primitive, general: Callable[[Any, Any], Any], reflected: bool) -> Callable[[Any, Any], Any]:
+    """An operator of a number on a tape: the short way with another number, the general way with anything else."""
+
+    def method(self: NumberTapeTracer, other: Any) -> Any:
+        trace = self._trace
+        if type(trace) is Tape:
+            ans = trace.of_numbers(prim, other, self) if reflected else trace.of_numbers(prim, self, other)
+            if ans is not None:
+                return ans
+        return general(self, other)
+
+    return method
 
 
 def _pow(self: Tracer, other: Any) -> Any:
@@ -237,6 +252,10 @@ def _attach() -> None:
     for name, prim in _BINARY.items():
         setattr(Tracer, f"__{name}__", _operator(prim))
         setattr(Tracer, f"__r{name}__", _reflected(prim))
+    for name in ("add", "sub", "mul", "truediv"):
+        for reflected, operator in enumerate((f"__{name}__", f"__r{name}__")):
+            general = getattr(NumberTapeTracer, operator)
+            setattr(NumberTapeTracer, operator, _of_numbers(_BINARY[name], general, bool(reflected)))
     for name, ufunc in _COMPARE.items():
         setattr(Tracer, f"__{name}__", _operator(elementwise.primitive_of(ufunc)))
     unary: dict[str, Any] = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}

@@ -4,7 +4,9 @@ Stacks of matrices go in. As for eigenvalues, the values alone are an operation 
 where values coincide. Source of the rules: Z.-Q. Wan and S.-X. Zhang, Automatic differentiation for complex valued
 SVD, arXiv:1909.02659, 2019. Vectors are known up to a phase that both of a pair share (a sign, where they are real);
 the rules turn both of a pair half the way that the matrix forces on them, and the derivative of what does not depend
-on phases is right.
+on phases is right. With ``full_matrices=True`` the vectors beyond the singular values may be any basis of what the
+others leave: they turn with that space and not within it, and the derivative of what does not depend on the basis is
+right.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 
 from fnflare.core import ShapeDtypeStruct, Tracer, bind, primitive
 from fnflare.core.tracer import implements
-from fnflare.errors import ArgumentError, UnsupportedError
+from fnflare.errors import ArgumentError
 from fnflare.ops.eigen import divided, without_diagonal
 from fnflare.ops.elementwise import stop_gradient
 from fnflare.ops.matrices import adjoint, as_matrices, batch_stacks, on_diagonal, real_dtype, swap
@@ -57,7 +59,7 @@ def _diagonal(x: Any) -> Any:
 
 
 @_svd.jvp_joint
-def _(ts: Any, ans: Any, a: Any) -> tuple[Any, Any, Any]:
+def _pushed(ts: Any, ans: Any, a: Any) -> tuple[Any, Any, Any]:
     (t,), (u, s, vh) = ts, ans
     rows, columns = s[..., :, None], s[..., None, :]
     p = adjoint(u) @ t @ adjoint(vh)
@@ -78,7 +80,7 @@ def _(ts: Any, ans: Any, a: Any) -> tuple[Any, Any, Any]:
 
 
 @_svd.vjp_joint
-def _(cts: Any, ans: Any, a: Any) -> list[Any]:
+def _pulled(cts: Any, ans: Any, a: Any) -> list[Any]:
     (of_u, of_s, of_vh), (u, s, vh) = cts, ans
     rows, columns = s[..., :, None], s[..., None, :]
     left, right = swap(u) @ of_u, of_vh @ swap(vh)
@@ -99,16 +101,31 @@ _svd_full = primitive("svd_full", lambda a: tuple(np.linalg.svd(a)), _full_shape
 batch_stacks(_svd_full)
 
 
-def _no_derivative(*_: Any) -> Any:
-    raise UnsupportedError(
-        "np.linalg.svd: with full_matrices=True, NumPy's default, the vectors beyond the singular values of a matrix "
-        "that is not square may be any basis of what the others leave, and have no derivative; write "
-        "full_matrices=False, or compute_uv=False for the values"
-    )
+@_svd_full.jvp_joint
+def _(ts: Any, ans: Any, a: Any) -> tuple[Any, Any, Any]:
+    (t,), (u, s, vh), k = ts, ans, min(a.shape[-2:])
+    left, right = u[..., :k], vh[..., :k, :]
+    du, ds, dvh = _pushed(ts, (left, s, right), a)
+    if a.shape[-2] > k:
+        outside = divided(t @ adjoint(right), s[..., None, :])
+        du = np.concatenate([du, -left @ (adjoint(outside) @ u[..., k:])], axis=-1)
+    else:
+        outside = divided(adjoint(left) @ t, s[..., :, None])
+        dvh = np.concatenate([dvh, -(vh[..., k:, :] @ adjoint(outside)) @ right], axis=-2)
+    return du, ds, dvh
 
 
-_svd_full.vjp_joint(_no_derivative)
-_svd_full.jvp_joint(_no_derivative)
+@_svd_full.vjp_joint
+def _(cts: Any, ans: Any, a: Any) -> list[Any]:
+    (of_u, of_s, of_vh), (u, s, vh), k = cts, ans, min(a.shape[-2:])
+    left, right = u[..., :k], vh[..., :k, :]
+    (g,) = _pulled((of_u[..., :k], of_s, of_vh[..., :k, :]), (left, s, right), a)
+    if a.shape[-2] > k:
+        of_outside = np.conjugate(u[..., k:]) @ adjoint(of_u[..., k:]) @ np.conjugate(left)
+        return [g - divided(of_outside, s[..., None, :]) @ np.conjugate(right)]
+    of_outside = np.conjugate(right) @ adjoint(of_vh[..., k:, :]) @ np.conjugate(vh[..., k:, :])
+    return [g - np.conjugate(left) @ divided(of_outside, s[..., :, None])]
+
 
 # -- values alone -------------------------------------------------------------------------------
 
@@ -139,7 +156,7 @@ def _(ts: Any, _ans: Any, a: Any) -> Any:
 
 @implements(np.linalg.svd)
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    """NumPy's ``linalg.svd``. With ``full_matrices=True`` a matrix that is not square has no derivative."""
+    """NumPy's ``linalg.svd``."""
     (a,) = as_matrices("np.linalg.svd", a)
     if hermitian:
         return _hermitian_svd(a) if compute_uv else np.flip(np.sort(np.abs(np.linalg.eigvalsh(a)), axis=-1), axis=-1)

@@ -21,11 +21,12 @@ from fnflare.core import (
     aval_of,
     bind,
     current_source,
+    is_number,
     sourced,
     sources_wanted,
     stamping,
 )
-from fnflare.core.trace import Redirect, Trace, closed_call, open_traces, redirecting
+from fnflare.core.trace import OBJECT, Redirect, Trace, closed_call, open_traces, redirecting, refuse_objects
 from fnflare.ops.elementwise import convert
 from fnflare.program.ir import Atom, Equation, Literal, Program, Var
 
@@ -49,34 +50,13 @@ class ProgramTracer(AbstractTracer):
         self.number = False
         self.code = None
 
-
-def _is_number(x: Any) -> bool:
-    return x.number or x.aval.weak if type(x) is ProgramTracer else type(x) in (int, float, complex)
-
-
-def _of_numbers(name: str) -> Callable[..., Any]:
-    """An operator: of numbers it makes a number."""
-    operator = getattr(Tracer, name)
-
-    def method(self: ProgramTracer, *others: Any) -> Any:
-        ans = operator(self, *others)
-        if type(ans) is ProgramTracer and _is_number(self) and all(_is_number(x) for x in others):
-            ans.number = True
-        return ans
-
-    return method
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(ProgramTracer, f"__{_name}__", _of_numbers(f"__{_name}__"))
-    setattr(ProgramTracer, f"__r{_name}__", _of_numbers(f"__r{_name}__"))
-for _name in ("neg", "pos", "abs"):
-    setattr(ProgramTracer, f"__{_name}__", _of_numbers(f"__{_name}__"))
+    def become_number(self) -> None:
+        self.number = True
 
 
 def _given_way(prim: Primitive, args: Any) -> Any:
     """The arguments, numbers in the dtype that a Python number takes beside the arrays among them."""
-    arrays = [aval_of(a).dtype for a in args if not _is_number(a)]
+    arrays = [aval_of(a).dtype for a in args if not is_number(a)]
     if not arrays:
         return args
     out = []
@@ -121,6 +101,8 @@ class ProgramTrace(Trace):
             args = _given_way(prim, args)
         atoms = tuple([self.atom(a) for a in args])
         avals = prim.shape(*[a.aval for a in atoms], **(params or {}))
+        if not prim.many and avals.dtype is OBJECT:
+            refuse_objects(prim)
         outputs = tuple([Var(a) for a in (avals if prim.many else (avals,))])
         source = current_source()
         self.equations.append(Equation(prim, atoms, params, outputs, source))

@@ -4,6 +4,7 @@ from fnflare.core import ShapeDtypeStruct
 from fnflare.transforms._mode import disable_jit
 from fnflare.transforms.abstract import eval_shape
 from fnflare.transforms.branches import cond, switch
+from fnflare.transforms.callback import pure_callback
 from fnflare.transforms.checkpoint import checkpoint
 from fnflare.transforms.custom import custom_jvp, custom_vjp
 from fnflare.transforms.debug import debug_nans
@@ -40,6 +41,7 @@ __all__ = [
     "make_program",
     "map",
     "profile",
+    "pure_callback",
     "scan",
     "stop_gradient",
     "switch",

@@ -39,14 +39,19 @@ def concrete(x: Any) -> Any:
 
 
 def given(x: Any) -> Any:
-    """A leaf of an argument that may be differentiated: like `concrete`, but a Python integer, which has no derivative,
-    stays one, whose dtype gives way to that of arrays."""
-    return x if type(x) is int else concrete(x)
+    """A leaf of an argument that may be differentiated: like `concrete`, but every Python number stays one, whose dtype
+    gives way to that of arrays."""
+    return x if type(x) in (int, complex) else concrete(x)
+
+
+def answer(x: Any) -> Any:
+    """A leaf of what a function returned: like `concrete`, but a Python float is NumPy's."""
+    return np.float64(x) if type(x) is float else concrete(x)
 
 
 def is_given_array(x: Any) -> bool:
     """Whether what `given` made of a leaf takes part as an array; anything else is handed on as it is."""
-    return isinstance(x, (np.ndarray, np.generic, float, Tracer)) or type(x) is int
+    return isinstance(x, (np.ndarray, np.generic, float, complex, Tracer)) or type(x) is int
 
 
 def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = False, real: bool = False) -> Any:
@@ -55,9 +60,12 @@ def check_differentiable(x: Any, name: Callable[[], str], holomorphic: bool = Fa
     A complex leaf has a gradient, that of a real loss, but no column of a Jacobian, since two directions lead away
     from each element; where the function is not holomorphic, `real` refuses it.
     """
-    x = concrete(x)
+    x = given(x)
     if isinstance(x, (np.floating, float)) and not holomorphic:
         return x
+    if type(x) is complex and not real:
+        return x
+    x = concrete(x)
     if hasattr(x, "dtype") and x.dtype.kind in ("c" if holomorphic else "f" if real else "fc"):
         return x
     what = name()

@@ -15,7 +15,8 @@ from types import CellType, CodeType
 from typing import Any, NamedTuple, cast
 
 from fnflare.program.frozen import frozen
-from fnflare.tree import TreeDef, node_of
+from fnflare.tree import TreeDef
+from fnflare.tree._nodes import node_of
 
 __all__ = ["MISSED", "Quick", "Shape", "quick_call"]
 

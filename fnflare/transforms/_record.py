@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fnflare import tree
 from fnflare.core import Tape, aval_of
 from fnflare.program import run_ahead
-from fnflare.transforms._call import concrete, given
+from fnflare.transforms._call import answer, given
 
 
 class Recording(NamedTuple):
@@ -29,7 +29,7 @@ class Recording(NamedTuple):
 
 def is_real(x: Any) -> bool:
     """Whether a leaf has a derivative: a float, real or complex."""
-    return aval_of(x).dtype.kind in "fc" if hasattr(x, "dtype") or type(x) is float else False
+    return aval_of(x).dtype.kind in "fc" if hasattr(x, "dtype") else type(x) in (float, complex)
 
 
 def record(tape: Tape, fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -> Recording:
@@ -44,6 +44,6 @@ def record(tape: Tape, fun: Callable[..., Any], primals: tuple[Any, ...], has_au
         out, aux = out
         aux = tree.map(tape.lower, aux)
     out_leaves, out_structure = tree.flatten(out)
-    values = [concrete(tape.lower(x)) for x in out_leaves]
+    values = [answer(tape.lower(x)) for x in out_leaves]
     slots = [tape.slot_of(x) for x in lifted]
     return Recording(leaves, structure, slots, values, out_structure, [tape.slot_of(x) for x in out_leaves], aux)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import DualTrace, DualTracer, aval_of, new_linear_tape, run_observed
+from fnflare.core import DualTrace, aval_of, new_linear_tape, run_observed
 from fnflare.core.aval import in_native_order
 from fnflare.errors import ArgumentError
 from fnflare.program import run_ahead
-from fnflare.transforms._call import concrete, given, name_of
+from fnflare.transforms._call import answer, given, name_of
 from fnflare.transforms._record import is_real, record
 from fnflare.transforms.reverse import check_cotangent, float0
 
@@ -56,13 +56,13 @@ def _jvp(fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     trace = DualTrace(fun)
     with trace:
         pairs = zip(map(in_native_order, leaves), map(in_native_order, ts), strict=True)
-        lifted = [DualTracer(trace, x, t) if is_real(x) else x for x, t in pairs]
+        lifted = [trace.lift(x, t) if is_real(x) else x for x, t in pairs]
         out = run_ahead(fun, tree.unflatten(structure, lifted), {}, [x for x in leaves if is_real(x)])
     aux = None
     if has_aux:
         out, aux = out
         aux = tree.map(trace.lower, aux)
-    value = tree.map(lambda x: concrete(trace.lower(x)), out)
+    value = tree.map(lambda x: answer(trace.lower(x)), out)
     tangent = tree.map(lambda x: _tangent(trace.tangent_of(x), trace.lower(x)), out)
     return (value, tangent, aux) if has_aux else (value, tangent)
 

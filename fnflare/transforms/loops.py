@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import tree
-from fnflare.core import ShapeDtypeStruct, Tracer, aval_of
+from fnflare.core import ShapeDtypeStruct, Tracer, as_number, aval_of
 from fnflare.errors import ArgumentError, ConcretizationError, ShapeError, TreeError
 from fnflare.ops import convert
 from fnflare.program.last import loop_to_last
@@ -317,7 +317,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     Args:
         lower, upper: integers. Where both are known it is a `scan` and has a reverse mode; where one is traced it
             is a `while_loop`.
-        body_fun: ``body_fun(i, val) -> val``, with `i` an int64.
+        body_fun: ``body_fun(i, val) -> val``, with `i` a whole number, whose dtype gives way to that of arrays as a
+            Python integer's does.
         init_val: the first value, a pytree of arrays whose structure, shapes and dtypes stay.
 
     Returns:
@@ -329,12 +330,12 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     if isinstance(lower, Tracer) or isinstance(upper, Tracer):
         carry = (_as_index(lower), init_val)
         names = "fori_loop", name_of(body_fun)
-        return _while(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(c[0], c[1])), carry, names)[1]
+        return _while(lambda c: c[0] < upper, lambda c: (c[0] + 1, body_fun(as_number(c[0]), c[1])), carry, names)[1]
     numbers = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
     if not len(numbers):
         return init_val
     names = "fori_loop", name_of(body_fun)
-    return _scan(lambda val, i: (body_fun(i, val), None), init_val, numbers, None, False, names)[0]
+    return _scan(lambda val, i: (body_fun(as_number(i), val), None), init_val, numbers, None, False, names)[0]
 
 
 def _as_index(x: Any) -> Any:

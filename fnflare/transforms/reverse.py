@@ -22,6 +22,7 @@ from fnflare.program.staging import as_dtype
 from fnflare.transforms._call import (
     Argnames,
     Argnums,
+    answer,
     check_argnums,
     check_differentiable,
     check_output,
@@ -103,8 +104,8 @@ def _checked_loss(value: Any, fun: Any, holomorphic: bool) -> Any:
             f"grad: {name_of(fun)} must return one number, got {structure}; to return more beside the loss, "
             "return (loss, aux) and pass has_aux=True"
         )
-    value = concrete(value)
-    if not hasattr(value, "shape") and type(value) is not float:
+    value = answer(value)
+    if not hasattr(value, "shape"):
         raise NonScalarLossError(f"grad: {name_of(fun)} must return one number, got a {type(value).__name__}")
     aval = aval_of(value)
     if aval.shape != ():

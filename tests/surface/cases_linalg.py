@@ -35,6 +35,24 @@ def projectors(w: Any, v: Any) -> list[Any]:
     return [w, (v * np.arange(1, w.shape[-1] + 1).astype(w.dtype)) @ np.conj(np.swapaxes(v, -1, -2))]
 
 
+def projector(x: Any) -> Any:
+    """What depends on the space that columns span, and not on them."""
+    return x @ np.conj(np.swapaxes(x, -1, -2))
+
+
+def with_complement(q: Any, r: Any) -> list[Any]:
+    """A complete QR decomposition, of whose last columns the space alone counts."""
+    n = r.shape[-1]
+    return [q[..., :n], r, projector(q[..., n:])]
+
+
+def of_full(u: Any, s: Any, vh: Any) -> list[Any]:
+    """The same of a singular value decomposition with full matrices."""
+    k = s.shape[-1]
+    spaces = [projector(u[..., k:]), projector(np.swapaxes(np.conj(vh), -1, -2)[..., k:])]
+    return [*products(u[..., :k], s, vh[..., :k, :]), *spaces]
+
+
 A = normal(3, 3) + 2 * np.eye(3)
 AS = normal(2, 2, 2, seed=3) + 2 * np.eye(2)
 TALL = normal(4, 2)
@@ -124,6 +142,12 @@ FACTORS = [
     Case("linalg.qr", la.qr, (WIDE,)),
     Case("linalg.qr", lambda a: la.qr(a, mode="r"), (normal(2, 3, 2),)),
     Case("linalg.qr", lambda a: la.qr(a, mode="complete"), (normal(2, 2, 3),)),
+    Case("linalg.qr", lambda a: with_complement(*la.qr(a, mode="complete")), (TALL,)),
+    Case("linalg.qr", lambda a: with_complement(*la.qr(a, mode="complete")), (C_TALL,)),
+    Case("linalg.svd", lambda a: of_full(*la.svd(a)), (normal(2, 3, 2),)),
+    Case("linalg.svd", lambda a: of_full(*la.svd(a)), (normal(2, 4),)),
+    Case("linalg.svd", lambda a: of_full(*la.svd(a)), (C_TALL,)),
+    Case("linalg.svd", lambda a: of_full(*la.svd(a)), (C_WIDE,)),
     Case("linalg.qr", la.qr, (C,)),
     Case("linalg.qr", la.qr, (C_TALL,)),
     Case("linalg.qr", la.qr, (C_WIDE,)),

@@ -35,6 +35,7 @@ CASES = [
     Case("roots", lambda p: np.sort(np.real(np.roots(p))), (np.array([1.0, -1.2, -2.3]),), jit=False, vmap=False),
     Case("roots", lambda p: np.abs(np.roots(p)), (np.array([1.0, 0.3, 2.0]),), jit=False, vmap=False),
     Case("roots", lambda p: np.roots(p), (V[:1],), jit=False, vmap=False),
+    Case("roots", lambda p: np.sort(np.real(np.roots(p))), (np.array([1.0, -1.2, -2.3, 0]),), jit=False, vmap=False),
     Case("polyfit", lambda x, y: np.polyfit(x, y, 2), (POINTS, Y)),
     Case("polyfit", lambda x, y: np.polyfit(x, y, 1, w=WEIGHTS), (POINTS, X.T)),
 ]
