@@ -1,15 +1,13 @@
 """Optimisers: pairs of pure functions on pytrees, with optax's names.
 
->>> import numpy as np
->>> from fnflare import optim
->>> opt = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(1e-2))
+>>> opt = ff.optim.chain(ff.optim.clip_by_global_norm(1.0), ff.optim.adam(1e-2))
 >>> params = {"w": np.float32([3.0, -2.0])}
 >>> state = opt.init(params)
 >>> for _ in range(1000):
 ...     grads = {"w": 2 * params["w"]}
 ...     updates, state = opt.update(grads, state, params)
-...     params = optim.apply_updates(params, updates)
->>> bool(optim.global_norm(params) < 1e-3)
+...     params = ff.optim.apply_updates(params, updates)
+>>> bool(ff.optim.global_norm(params) < 1e-3)
 True
 """
 
@@ -20,6 +18,18 @@ from fnflare.optim.adam_family import (
     scale_by_belief,
     scale_by_radam,
     scale_by_yogi,
+)
+from fnflare.optim.adams import (
+    adabelief,
+    adam,
+    adamax,
+    adamaxw,
+    adamw,
+    amsgrad,
+    nadam,
+    nadamw,
+    radam,
+    yogi,
 )
 from fnflare.optim.adaptive import (
     ScaleByAdaDeltaState,
@@ -37,29 +47,6 @@ from fnflare.optim.adaptive import (
     scale_by_rss,
     scale_by_stddev,
     trace,
-)
-from fnflare.optim.algorithms import (
-    adabelief,
-    adadelta,
-    adafactor,
-    adagrad,
-    adam,
-    adamax,
-    adamaxw,
-    adamw,
-    amsgrad,
-    lamb,
-    lars,
-    lion,
-    nadam,
-    nadamw,
-    noisy_sgd,
-    radam,
-    rmsprop,
-    rprop,
-    sgd,
-    sign_sgd,
-    yogi,
 )
 from fnflare.optim.averages import (
     AddNoiseState,
@@ -97,6 +84,13 @@ from fnflare.optim.combine import (
     multi_transform,
     selective_transform,
 )
+from fnflare.optim.descent import (
+    lion,
+    noisy_sgd,
+    rprop,
+    sgd,
+    sign_sgd,
+)
 from fnflare.optim.factored import (
     FactoredState,
     scale_by_factored_rms,
@@ -133,6 +127,12 @@ from fnflare.optim.plateau import (
     ReduceLROnPlateauState,
     reduce_on_plateau,
 )
+from fnflare.optim.root_mean_square import (
+    adadelta,
+    adafactor,
+    adagrad,
+    rmsprop,
+)
 from fnflare.optim.sam import (
     SAMState,
     sam,
@@ -161,6 +161,10 @@ from fnflare.optim.transforms import (
     scale,
     scale_by_learning_rate,
     scale_by_schedule,
+)
+from fnflare.optim.trust_ratio import (
+    lamb,
+    lars,
 )
 from fnflare.optim.wrappers import (
     ApplyIfFiniteState,

@@ -92,6 +92,11 @@ def scale_by_amsgrad(
         eps_root: added under the root.
         bias_correction_mu: whether the mean is corrected for its start; the paper does not.
         bias_correction_nu: whether the mean square is, before the maximum is taken; the paper does not.
+
+    >>> opt = ff.optim.scale_by_amsgrad()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1., -1.]), array([1.    , 0.0526]))
     """
     check_decay("scale_by_amsgrad", b1=b1, b2=b2)
 
@@ -132,6 +137,11 @@ def scale_by_radam(
         eps_root: added under the root.
         threshold: the length of the average from which on it is used, more than 4.
         nesterov: look one step ahead along the mean gradient.
+
+    >>> opt = ff.optim.scale_by_radam()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 3., -4.]), array([3.    , 0.2105]))
     """
     check_decay("scale_by_radam", b1=b1, b2=b2)
     if not is_tracer(threshold) and threshold <= 4:
@@ -183,6 +193,11 @@ def scale_by_belief(
         eps: added to the root.
         eps_root: added to the mean squared distance at every step, as in the paper.
         nesterov: look one step ahead along the mean gradient.
+
+    >>> opt = ff.optim.scale_by_belief()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1.1111, -1.1111]), array([1.168 , 0.0556]))
     """
     check_decay("scale_by_belief", b1=b1, b2=b2)
 
@@ -218,6 +233,11 @@ def scale_by_yogi(
         eps: added to the root.
         eps_root: added under the root.
         initial_accumulator_value: both moments to start from.
+
+    >>> opt = ff.optim.scale_by_yogi()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 0.9996, -0.9997]), array([0.9994, 0.0526]))
     """
     check_decay("scale_by_yogi", b1=b1, b2=b2)
 

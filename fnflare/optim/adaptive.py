@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
-from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, safe_increment, state_of, zero_count
+from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity, safe_increment, state_of, zero_count
 from fnflare.optim.leaves import Kernel, check_decay, filled, is_nonzero, map_leaves, tiled, weak
 
 __all__ = [
@@ -72,6 +72,11 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
     Args:
         decay: the share of the old sum that is kept, in [0, 1).
         nesterov: look ahead.
+
+    >>> opt = ff.optim.trace(0.9)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 3., -4.]), array([5.7, 0.4]))
     """
     check_decay("trace", decay=decay)
 
@@ -81,6 +86,11 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
         return (g + decay * t if nesterov else t), t
 
     return _rule("trace", kernel, TraceState, (0.0,), decay)
+
+
+def optional_trace(momentum: float | None, nesterov: bool) -> GradientTransformation:
+    """`trace`, or nothing where there is no momentum."""
+    return identity() if momentum is None else trace(momentum, nesterov)
 
 
 class ScaleByAdamState(NamedTuple):
@@ -153,6 +163,11 @@ def scale_by_adam(
         nesterov: look one step ahead along the first moment.
         step_size: a factor or a schedule of one, which costs nothing here; optax only has it as a
             transformation of its own.
+
+    >>> opt = ff.optim.scale_by_adam()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1., -1.]), array([1.    , 0.0526]))
     """
     check_decay("scale_by_adam", b1=b1, b2=b2)
     rooted = is_nonzero(eps_root)
@@ -203,6 +218,11 @@ def scale_by_adamax(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
         b1: the decay of the mean.
         b2: the decay of the maximum.
         eps: added to the size of the gradient.
+
+    >>> opt = ff.optim.scale_by_adamax()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1., -1.]), array([1.    , 0.0526]))
     """
     check_decay("scale_by_adamax", b1=b1, b2=b2)
 
@@ -233,6 +253,11 @@ def scale_by_rms(
         eps: added to the mean square, or to its root.
         initial_scale: the mean square to start from.
         eps_in_sqrt: False adds `eps` to the root, as PyTorch does.
+
+    >>> opt = ff.optim.scale_by_rms(decay=0.9)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 3.1623, -3.1623]), array([2.2942, 2.2942]))
     """
     check_decay("scale_by_rms", decay=decay)
 
@@ -264,6 +289,11 @@ def scale_by_stddev(
         eps: added to the variance, or to its root.
         initial_scale: the mean square to start from.
         eps_in_sqrt: False adds `eps` to the root, as PyTorch does.
+
+    >>> opt = ff.optim.scale_by_stddev(decay=0.9)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 3.3333, -3.3333]), array([2.5491, 2.2948]))
     """
     check_decay("scale_by_stddev", decay=decay)
 
@@ -291,6 +321,11 @@ def scale_by_rss(initial_accumulator_value: float = 0.1, eps: float = 1e-7) -> G
     Args:
         initial_accumulator_value: the sum to start from.
         eps: added to the sum.
+
+    >>> opt = ff.optim.scale_by_rss(0.0)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1., -1.]), array([0.7071, 0.7071]))
     """
     known = not (is_tracer(initial_accumulator_value) or is_tracer(eps))
     if known and (initial_accumulator_value < 0 or eps < 0 or initial_accumulator_value + eps == 0):
@@ -322,6 +357,11 @@ def scale_by_adadelta(rho: float = 0.9, eps: float = 1e-6) -> GradientTransforma
     Args:
         rho: the decay of both means.
         eps: added under both roots; it sets the size of the first steps.
+
+    >>> opt = ff.optim.scale_by_adadelta()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 0.0032, -0.0032]), array([0.0032, 0.0032]))
     """
     check_decay("scale_by_adadelta", rho=rho)
 
@@ -350,6 +390,11 @@ def scale_by_lion(b1: float = 0.9, b2: float = 0.99) -> GradientTransformation:
     Args:
         b1: the share of the mean in the mix.
         b2: the decay of the mean.
+
+    >>> opt = ff.optim.scale_by_lion()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 1., -1.]), array([1., 1.]))
     """
     check_decay("scale_by_lion", b1=b1, b2=b2)
 

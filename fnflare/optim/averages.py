@@ -59,7 +59,7 @@ def ema(decay: float, debias: bool = True) -> GradientTransformation:
         decay: the share of the old average that is kept, in [0, 1).
         debias: correct the average for its start at zero, as Adam does.
 
-    >>> average = ema(0.9)
+    >>> average = ff.optim.ema(0.9)
     >>> state = average.init({"w": np.zeros(1)})
     >>> for params in ({"w": np.array([1.0])}, {"w": np.array([2.0])}):
     ...     mean, state = average.update(params, state)
@@ -88,7 +88,7 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: float) -> 
         old_tensors: one of the same structure and shapes.
         step_size: how far, 1 for all the way.
 
-    >>> incremental_update({"w": np.array([2.0])}, {"w": np.array([1.0])}, 0.25)
+    >>> ff.optim.incremental_update({"w": np.array([2.0])}, {"w": np.array([1.0])}, 0.25)
     {'w': array([1.25])}
     """
     trees = {"new_tensors": new_tensors, "old_tensors": old_tensors}
@@ -131,14 +131,13 @@ def params_ema(decay: float, debias: bool = True) -> GradientTransformation:
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> from fnflare.optim import chain, sgd
-    >>> opt = chain(sgd(0.5), params_ema(0.9))
+    >>> opt = ff.optim.chain(ff.optim.sgd(0.5), ff.optim.params_ema(0.9))
     >>> params = {"w": np.array([1.0])}
     >>> state = opt.init(params)
     >>> for _ in range(2):
     ...     updates, state = opt.update(params, state, params)
-    ...     params = apply_updates(params, updates)
-    >>> params["w"], averaged_params(state)["w"].round(4)  # (0.1 * 0.25 + 0.09 * 0.5) / 0.19
+    ...     params = ff.optim.apply_updates(params, updates)
+    >>> params["w"], ff.optim.averaged_params(state)["w"].round(4)  # (0.1 * 0.25 + 0.09 * 0.5) / 0.19
     (array([0.25]), array([0.3684]))
     """
     check_decay("params_ema", decay=decay)
@@ -158,6 +157,15 @@ def polyak_average(start: int = 0) -> GradientTransformation:
 
     Raises:
         ArgumentError: `start` is negative; ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.polyak_average())
+    >>> params = np.array([0.0])
+    >>> state = opt.init(params)
+    >>> for gradient in (-1.0, -2.0):
+    ...     updates, state = opt.update(np.array([gradient]), state, params)
+    ...     params = ff.optim.apply_updates(params, updates)
+    >>> params, ff.optim.averaged_params(state)  # the mean of 1 and 3
+    (array([3.]), array([2.]))
     """
     if start < 0:
         raise ArgumentError(f"polyak_average: start must not be negative, got {start!r}")
@@ -172,6 +180,12 @@ def averaged_params(state: Any) -> Any:
 
     Raises:
         TreeError: there is none, or more than one.
+
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.params_ema(0.9))
+    >>> params = np.array([1.0])
+    >>> updates, state = opt.update(np.array([0.5]), opt.init(params), params)
+    >>> ff.optim.averaged_params(state)
+    array([0.5])
     """
 
     def is_average(node: Any) -> bool:
@@ -203,7 +217,7 @@ def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
         gamma: the exponent of its decay.
         key: of `fnflare.random`, or a seed.
 
-    >>> opt = add_noise(0.01, 0.55, key=0)
+    >>> opt = ff.optim.add_noise(0.01, 0.55, key=0)
     >>> noise, _ = opt.update(np.zeros(10_000), opt.init(None))
     >>> round(float(np.std(noise)), 2)
     0.1

@@ -70,8 +70,8 @@ class GradientTransformationExtraArgs(GradientTransformation):
 def with_extra_args_support(transform: GradientTransformation) -> GradientTransformationExtraArgs:
     """The same transformation, whose ``update`` may be given keywords that it has no use for.
 
-    >>> opt = with_extra_args_support(identity())
-    >>> opt.update({"w": 2.0}, EmptyState(), value=1.0)
+    >>> opt = ff.optim.with_extra_args_support(ff.optim.identity())
+    >>> opt.update({"w": 2.0}, ff.optim.EmptyState(), value=1.0)
     ({'w': 2.0}, EmptyState())
     """
     if isinstance(transform, GradientTransformationExtraArgs):
@@ -102,7 +102,7 @@ def stateless(function: Callable[[Any, Any], Any]) -> GradientTransformation:
 def identity() -> GradientTransformation:
     """Leaves the updates as they are.
 
-    >>> identity().update({"w": 2.0}, EmptyState())
+    >>> ff.optim.identity().update({"w": 2.0}, ff.optim.EmptyState())
     ({'w': 2.0}, EmptyState())
     """
     return stateless(lambda updates, params: updates)
@@ -111,7 +111,7 @@ def identity() -> GradientTransformation:
 def set_to_zero() -> GradientTransformation:
     """Replaces every update by zeros: freezes the parameters that it is given by `multi_transform`.
 
-    >>> set_to_zero().update({"w": np.ones(2)}, EmptyState())[0]
+    >>> ff.optim.set_to_zero().update({"w": np.ones(2)}, ff.optim.EmptyState())[0]
     {'w': array([0., 0.])}
     """
     return stateless(lambda updates, params: tree.map(np.zeros_like, updates))
@@ -131,7 +131,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
         TreeError: the structures differ; names the first path that does.
         ShapeError: an update does not have its parameter's shape; names the path.
 
-    >>> apply_updates({"w": np.float32([1, 2])}, {"w": np.float32([0.5, -1])})
+    >>> ff.optim.apply_updates({"w": np.float32([1, 2])}, {"w": np.float32([0.5, -1])})
     {'w': array([1.5, 1. ], dtype=float32)}
     """
 
@@ -158,7 +158,7 @@ def global_norm(updates: Any) -> Any:
     Returns:
         A scalar in the dtype to which the leaves promote; 0.0 for a tree without leaves.
 
-    >>> float(global_norm({"w": np.array([3.0]), "b": np.array(4.0)}))
+    >>> float(ff.optim.global_norm({"w": np.array([3.0]), "b": np.array(4.0)}))
     5.0
     """
     return np.sqrt(sum_of_squares(updates))
@@ -167,7 +167,7 @@ def global_norm(updates: Any) -> Any:
 def safe_increment(count: Any) -> Any:
     """The next step count, which stays at the largest integer of its dtype instead of wrapping around.
 
-    >>> int(safe_increment(np.int32(7))), int(safe_increment(np.int32(2**31 - 1)))
+    >>> int(ff.optim.safe_increment(np.int32(7))), int(ff.optim.safe_increment(np.int32(2**31 - 1)))
     (8, 2147483647)
     """
     return np.minimum(count, np.iinfo(count.dtype).max - 1) + 1

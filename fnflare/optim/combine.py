@@ -43,9 +43,7 @@ def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArg
 
     The state is the tuple of their states. What ``update`` is given by keyword goes to those that take it.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import clip, scale
-    >>> opt = chain(clip(1.0), scale(-0.1))
+    >>> opt = ff.optim.chain(ff.optim.clip(1.0), ff.optim.scale(-0.1))
     >>> opt.update(np.array([5.0]), opt.init(np.array([0.0])))[0]
     array([-0.1])
     """
@@ -94,9 +92,7 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationE
         ArgumentError: the mask has something else than booleans, such as a pattern.
         TreeError: the mask does not fit the parameters; names the first path at which it does not.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import scale
-    >>> opt = masked(scale(10.0), {"w": True, "b": False})
+    >>> opt = ff.optim.masked(ff.optim.scale(10.0), {"w": True, "b": False})
     >>> grads = {"w": np.array([1.0]), "b": np.array([1.0])}
     >>> opt.update(grads, opt.init(grads))[0]
     {'b': array([1.]), 'w': array([10.])}
@@ -146,9 +142,8 @@ def multi_transform(
         ArgumentError: a label is not among the transformations; names the path.
         TreeError: the labels do not fit the parameters; names the first path at which they do not.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import scale, set_to_zero
-    >>> opt = multi_transform({"train": scale(-1.0), "freeze": set_to_zero()}, {"w": "train", "table": "freeze"})
+    >>> rules = {"train": ff.optim.scale(-1.0), "freeze": ff.optim.set_to_zero()}
+    >>> opt = ff.optim.multi_transform(rules, {"w": "train", "table": "freeze"})
     >>> grads = {"w": np.array([1.0]), "table": np.array([1.0])}
     >>> opt.update(grads, opt.init(grads))[0]
     {'table': array([0.]), 'w': array([-1.])}
@@ -201,10 +196,9 @@ def by_path(
         ArgumentError: by ``init``, where a pattern matches no path, or a path matches no pattern and there is no
             default.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import sgd
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1), "b": np.ones(1)}}
-    >>> opt = by_path({"encoder/*": set_to_zero(), "*/b": sgd(0.2)}, default=sgd(0.1))
+    >>> rules = {"encoder/*": ff.optim.set_to_zero(), "*/b": ff.optim.sgd(0.2)}
+    >>> opt = ff.optim.by_path(rules, default=ff.optim.sgd(0.1))
     >>> opt.update(params, opt.init(params))[0]
     {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1]), 'b': array([-0.2])}}
     """
@@ -229,10 +223,8 @@ def freeze(*what: Any) -> GradientTransformationExtraArgs:
     Args:
         *what: patterns of paths as in `mask_by_path`; or one mask, as in `masked`, that holds where to freeze.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import sgd
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
-    >>> opt = chain(sgd(0.1), freeze("encoder/*"))
+    >>> opt = ff.optim.chain(ff.optim.sgd(0.1), ff.optim.freeze("encoder/*"))
     >>> opt.update(params, opt.init(params))[0]
     {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1])}}
     """
@@ -251,10 +243,8 @@ def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) 
         freeze_mask: a mask, as in `masked`, that holds where to freeze; or a pattern of paths, or a tuple of
             patterns, as in `mask_by_path`.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import adam
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
-    >>> opt = selective_transform(adam(0.1), freeze_mask="encoder/*")
+    >>> opt = ff.optim.selective_transform(ff.optim.adam(0.1), freeze_mask="encoder/*")
     >>> opt.init(params).inner_states["train"].mu
     {'encoder': {'W': None}, 'head': {'W': array([0.])}}
     """
@@ -287,7 +277,7 @@ def mask_by_path(*patterns: Pattern) -> Callable[[Any], Any]:
         A function from parameters to a tree of booleans, for `masked`, `adamw` and others. It raises
         ArgumentError where a pattern matches no path, which is what a misspelt one does.
 
-    >>> mask_by_path("*/W")({"dense": {"W": 1.0, "b": 2.0}})
+    >>> ff.optim.mask_by_path("*/W")({"dense": {"W": 1.0, "b": 2.0}})
     {'dense': {'W': True, 'b': False}}
     """
     labels = labels_by_path(dict.fromkeys(patterns, "yes"), default="no")
@@ -309,7 +299,7 @@ def labels_by_path(patterns: Mapping[Pattern, str], default: str | None = None) 
         A function from parameters to a tree of labels. It raises ArgumentError where a pattern matches no
         path, or where a path matches no pattern and there is no default.
 
-    >>> labels_by_path({"embed/*": "freeze"}, default="train")({"embed": {"table": 1.0}, "out": {"W": 2.0}})
+    >>> ff.optim.labels_by_path({"embed/*": "freeze"}, default="train")({"embed": {"table": 1.0}, "out": {"W": 2.0}})
     {'embed': {'table': 'freeze'}, 'out': {'W': 'train'}}
     """
 

@@ -55,6 +55,13 @@ def scale_by_factored_rms(
         step_offset: the step at which the count of the decay begins.
         min_dim_size_to_factor: arrays are factored whose two largest axes are at least that long.
         epsilon: added to the squared gradient.
+
+    >>> opt = ff.optim.scale_by_factored_rms(min_dim_size_to_factor=2)
+    >>> gradient = np.array([[1.0, 2.0], [2.0, 4.0]])
+    >>> updates, state = opt.update(gradient, opt.init(gradient))
+    >>> updates, state.v_row, state.v_col
+    (array([[1., 1.],
+           [1., 1.]]), array([ 2.5, 10. ]), array([ 2.5, 10. ]))
     """
     check_decay("scale_by_factored_rms", decay_rate=decay_rate)
 

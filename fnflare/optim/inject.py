@@ -58,13 +58,12 @@ def inject_hyperparams(
     Raises:
         ArgumentError: `static_args` names what is no argument.
 
-    >>> from fnflare.optim import adam, linear_schedule
-    >>> opt = inject_hyperparams(adam)(1e-3, b1=linear_schedule(0.5, 0.9, 10))
+    >>> opt = ff.optim.inject_hyperparams(ff.optim.adam)(1e-3, b1=ff.optim.linear_schedule(0.5, 0.9, 10))
     >>> params = {"w": np.ones(1)}
     >>> state = opt.init(params)
     >>> {name: float(value) for name, value in state.hyperparams.items() if name in ("learning_rate", "b1")}
     {'b1': 0.5, 'learning_rate': 0.001}
-    >>> updates, state = opt.update(params, set_hyperparams(state, learning_rate=0.5), params)
+    >>> updates, state = opt.update(params, ff.optim.set_hyperparams(state, learning_rate=0.5), params)
     >>> updates["w"].round(4)
     array([-0.5])
     """
@@ -135,6 +134,11 @@ def set_hyperparams(state: Any, **values: float) -> Any:
 
     Raises:
         ArgumentError: nothing in the state has a hyperparameter of that name.
+
+    >>> opt = ff.optim.inject_hyperparams(ff.optim.sgd)(0.1)
+    >>> state = ff.optim.set_hyperparams(opt.init(np.zeros(1)), learning_rate=0.5)
+    >>> opt.update(np.ones(1), state)[0]
+    array([-0.5])
     """
     missing = set(values)
 

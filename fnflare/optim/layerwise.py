@@ -49,7 +49,7 @@ def scale_by_trust_ratio(
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> opt = scale_by_trust_ratio()
+    >>> opt = ff.optim.scale_by_trust_ratio()
     >>> opt.update(np.array([3.0, 4.0]), opt.init(None), np.array([0.0, 10.0]))[0]
     array([6., 8.])
     """
@@ -81,7 +81,7 @@ def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> opt = scale_by_param_block_rms()
+    >>> opt = ff.optim.scale_by_param_block_rms()
     >>> opt.update(np.array([1.0, -1.0]), opt.init(None), np.array([3.0, 3.0]))[0]
     array([ 3., -3.])
     """
@@ -102,7 +102,7 @@ def clip_by_block_rms(threshold: float) -> GradientTransformation:
 
     Shazeer & Stern, 2018, "Adafactor: adaptive learning rates with sublinear memory cost".
 
-    >>> opt = clip_by_block_rms(1.0)
+    >>> opt = ff.optim.clip_by_block_rms(1.0)
     >>> opt.update(np.array([4.0, -4.0]), opt.init(None))[0]
     array([ 1., -1.])
     """
@@ -118,7 +118,7 @@ def clip_by_block_rms(threshold: float) -> GradientTransformation:
 def normalize() -> GradientTransformation:
     """Divides all updates by their `global_norm`; updates that are all zero stay zero.
 
-    >>> opt = normalize()
+    >>> opt = ff.optim.normalize()
     >>> opt.update({"w": np.array([3.0]), "b": np.array([4.0])}, opt.init(None))[0]
     {'b': array([0.8]), 'w': array([0.6])}
     """
@@ -140,7 +140,7 @@ def centralize(output_axis: int = 0) -> GradientTransformation:
         output_axis: the axis of the outputs: the first, as in optax; -1 for the weights of the layers of `fnflare.nn`,
             whose outputs are the last axis.
 
-    >>> opt = centralize(output_axis=-1)
+    >>> opt = ff.optim.centralize(output_axis=-1)
     >>> opt.update(np.array([[1.0, 2.0], [3.0, 6.0]]), opt.init(None))[0]
     array([[-1., -2.],
            [ 1.,  2.]])
@@ -160,7 +160,7 @@ def zero_nans() -> GradientTransformation:
 
     Unlike optax's, it keeps no state: ask for ``np.isnan`` of the gradients, or use `apply_if_finite`, which counts.
 
-    >>> opt = zero_nans()
+    >>> opt = ff.optim.zero_nans()
     >>> opt.update(np.array([1.0, np.nan]), opt.init(None))[0]
     array([1., 0.])
     """
@@ -175,6 +175,10 @@ def scale_by_sign() -> GradientTransformation:
     """Replaces the updates by their signs.
 
     Bernstein et al., 2018, "signSGD: compressed optimisation for non-convex problems".
+
+    >>> opt = ff.optim.scale_by_sign()
+    >>> opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))[0]
+    array([ 1., -1.])
     """
     return stateless(
         lambda updates, _: map_leaves("scale_by_sign", lambda g: (np.sign(g),), {"updates": updates}, outputs=1)[0]
@@ -207,6 +211,11 @@ def scale_by_rprop(
         eta_plus: the factor where it has not.
         min_step_size: the least step size.
         max_step_size: the greatest.
+
+    >>> opt = ff.optim.scale_by_rprop(0.1)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 0.1, -0.1]), array([0.12, 0.  ]))
     """
     if not 0 < eta_minus < 1 < eta_plus:
         raise ArgumentError(

@@ -111,15 +111,13 @@ def scale_by_backtracking_linesearch(
     Raises:
         ArgumentError: ``update`` was called without the parameters, ``value=``, ``grad=`` or ``value_fn=``.
 
-    >>> from fnflare import grad
-    >>> from fnflare.optim import apply_updates, chain, sgd
     >>> def f(x):
     ...     return np.sum(x**2)
-    >>> opt = chain(sgd(1.0), scale_by_backtracking_linesearch(15, decrease_factor=0.5))
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.scale_by_backtracking_linesearch(15, decrease_factor=0.5))
     >>> x = np.array([1.0, 2.0])
-    >>> g = grad(f)(x)
+    >>> g = ff.grad(f)(x)
     >>> updates, state = opt.update(g, opt.init(x), x, value=f(x), grad=g, value_fn=f)
-    >>> apply_updates(x, updates)
+    >>> ff.optim.apply_updates(x, updates)
     array([0., 0.])
     """
     who = "scale_by_backtracking_linesearch"
@@ -251,15 +249,13 @@ def scale_by_zoom_linesearch(
         ArgumentError: an argument is out of range; ``update`` was called without the parameters, ``value=``, ``grad=``
             or ``value_fn=``.
 
-    >>> from fnflare import grad
-    >>> from fnflare.optim import apply_updates, chain, sgd
     >>> def f(x):
     ...     return np.sum(x**4)
-    >>> opt = chain(sgd(1.0), scale_by_zoom_linesearch(15))
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.scale_by_zoom_linesearch(15))
     >>> x = np.array([10.0])
-    >>> g = grad(f)(x)
+    >>> g = ff.grad(f)(x)
     >>> updates, state = opt.update(g, opt.init(x), x, value=f(x), grad=g, value_fn=f)
-    >>> bool(f(apply_updates(x, updates)) < 0.1 * f(x))
+    >>> bool(f(ff.optim.apply_updates(x, updates)) < 0.1 * f(x))
     True
     """
     who = "scale_by_zoom_linesearch"
@@ -351,6 +347,16 @@ def value_and_grad_from_state(value_fn: Callable[[Any], Any]) -> Callable[..., t
 
     Raises:
         TreeError: by the function, where there is no line search in the state that keeps gradients.
+
+    >>> def f(x):
+    ...     return np.sum(x**2)
+    >>> opt, x = ff.optim.lbfgs(), np.array([3.0])
+    >>> state = opt.init(x)
+    >>> value_and_grad = ff.optim.value_and_grad_from_state(f)
+    >>> value, grad = value_and_grad(x, state=state)  # computed: there was no update yet
+    >>> updates, state = opt.update(grad, state, x, value=value, grad=grad, value_fn=f)
+    >>> value_and_grad(x + updates, state=state)[1] == ff.grad(f)(x + updates)  # known from the search
+    array([ True])
     """
 
     def keeps(node: Any) -> bool:

@@ -40,7 +40,7 @@ def _times(updates: Any, factor: Any) -> Any:
 def scale(step_size: float) -> GradientTransformation:
     """Multiplies the updates by a constant.
 
-    >>> opt = scale(-0.5)
+    >>> opt = ff.optim.scale(-0.5)
     >>> opt.update({"w": np.float32([2.0])}, opt.init(None))[0]
     {'w': array([-1.], dtype=float32)}
     """
@@ -54,7 +54,13 @@ class ScaleByScheduleState(NamedTuple):
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
-    """Multiplies the updates by a function of the step count, which is 0 in the first update."""
+    """Multiplies the updates by a function of the step count, which is 0 in the first update.
+
+    >>> opt = ff.optim.scale_by_schedule(ff.optim.linear_schedule(1.0, 0.0, 4))
+    >>> updates, state = opt.update(np.array([8.0]), opt.init(None))
+    >>> updates, opt.update(np.array([8.0]), state)[0]
+    (array([8.]), array([6.]))
+    """
 
     def init(params: Any) -> ScaleByScheduleState:
         return ScaleByScheduleState(zero_count())
@@ -79,6 +85,10 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule, *, flip_sign: bool =
     Args:
         learning_rate: a number or a schedule.
         flip_sign: False multiplies by plus the learning rate.
+
+    >>> opt = ff.optim.scale_by_learning_rate(0.1)
+    >>> opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))[0]
+    array([-0.3,  0.4])
     """
     step_size = descending(learning_rate) if flip_sign else learning_rate
     return scale_by_schedule(step_size) if callable(step_size) else scale(step_size)
@@ -87,7 +97,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule, *, flip_sign: bool =
 def clip(max_delta: float) -> GradientTransformation:
     """Clips every element of the updates to ``[-max_delta, max_delta]``.
 
-    >>> opt = clip(1.0)
+    >>> opt = ff.optim.clip(1.0)
     >>> opt.update(np.array([-3.0, 0.5]), opt.init(None))[0]
     array([-1. ,  0.5])
     """
@@ -106,7 +116,7 @@ def clip_by_global_norm(max_norm: float) -> GradientTransformation:
     Updates within the norm pass through unchanged, to the last bit (Pascanu et al., 2013, "On the difficulty
     of training recurrent neural networks").
 
-    >>> opt = clip_by_global_norm(1.0)
+    >>> opt = ff.optim.clip_by_global_norm(1.0)
     >>> opt.update({"w": np.array([3.0]), "b": np.array([4.0])}, opt.init(None))[0]
     {'b': array([0.8]), 'w': array([0.6])}
     """
@@ -135,6 +145,11 @@ def add_decayed_weights(weight_decay: float = 0.0, mask: Mask | None = None) -> 
 
     Raises:
         ArgumentError: ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.add_decayed_weights(0.1)
+    >>> params = np.array([1.0, -2.0])
+    >>> opt.update(np.array([1.0, 1.0]), opt.init(params), params)[0]
+    array([1.1, 0.8])
     """
 
     def decayed(updates: Any, params: Any) -> Any:
