@@ -75,6 +75,17 @@ LIKE_OPTAX: dict[str, Make] = {
     "inject_chain": lambda o: o.chain(o.clip(1.0), o.inject_hyperparams(o.sgd)(0.1, momentum=0.9, nesterov=True)),
     "rms": lambda o: o.chain(o.clip_by_block_rms(0.3), o.scale_by_param_block_rms(0.1), o.scale(-1.0)),
     "trust": lambda o: o.chain(o.scale_by_trust_ratio(0.5, 0.1, 0.01), o.scale(-1.0)),
+    "rms_corrected": lambda o: o.chain(o.scale_by_rms(0.8, 1e-3, 0.5, False, bias_correction=True), o.scale(-0.1)),
+    "stddev_corrected": lambda o: o.chain(o.scale_by_stddev(0.8, 0.1, bias_correction=True), o.scale(-0.1)),
+    "lion_smooth": lambda o: o.chain(o.scale_by_lion(mode="smooth", smooth_beta=2.0), o.scale(-0.1)),
+    "lion_refined": lambda o: o.chain(o.scale_by_lion(mode="refined"), o.scale(-0.1)),
+    "no_rate": lambda o: o.chain(o.scale(-0.1), o.scale_by_learning_rate()),
+    "decay_schedule": lambda o: o.chain(o.add_decayed_weights(lambda n: 0.1 * n, {"w": True, "b": False}), o.sgd(0.1)),
+    "named": lambda o: o.named_chain(("clip", o.clip(0.5)), ("adam", o.adam(0.1))),
+    "partition": lambda o: o.partition({"a": o.adam(0.1), "s": o.sgd(0.1)}, {"w": "a", "b": "s"}),
+    "factored_rate": lambda o: o.chain(
+        o.scale_by_factored_rms(decay_rate_fn=lambda step, rate: rate * step / (step + 1)), o.scale(-0.1)
+    ),
     "selective": lambda o: o.selective_transform(o.adam(0.1), freeze_mask={"w": True, "b": False}),
     "frozen": lambda o: o.chain(o.adam(0.1), o.freeze({"w": True, "b": False})),
 }
@@ -284,6 +295,31 @@ def test_injected_numbers_change_nothing() -> None:
         assert {u.dtype for u in tree.leaves(updates)} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("wrap", [optim.masked, lambda o, m, **k: optim.partition({True: o, False: o}, m, **k)])
+def test_keywords_are_masked_like_the_updates(wrap: Any) -> None:
+    mask, seen = {"w": True, "b": False}, []
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        seen.append({name: tree.structure(value) for name, value in extra.items()})
+        return updates, state
+
+    inner = optim.GradientTransformationExtraArgs(lambda params: optim.EmptyState(), update)
+    for compatible in (False, True):
+        opt = wrap(inner, mask, mask_compatible_extra_args=compatible)
+        opt.update(GRADS[0], opt.init(PARAMS), PARAMS, grad=GRADS[1], value=1.0)
+    whole, chosen = tree.structure(PARAMS), tree.structure({"w": 0, "b": None})
+    assert seen[0]["grad"] == whole
+    assert chosen in [keywords["grad"] for keywords in seen[len(seen) // 2 :]]
+    assert {keywords["value"] for keywords in seen} == {tree.structure(1.0)}
+
+
+def test_the_dtype_of_injected_numbers() -> None:
+    opt = optim.inject_hyperparams(optim.sgd, hyperparam_dtype=np.float32)(0.1)
+    state = optim.set_hyperparams(opt.init(PARAMS), learning_rate=0.2)
+    assert state.hyperparams["learning_rate"].dtype == np.float32
+    assert close([opt.update(GRADS[0], state)[0]], [optim.sgd(0.2).update(GRADS[0], optim.sgd(0.2).init(PARAMS))[0]])
+
+
 def test_which_arguments_are_numbers() -> None:
     opt = optim.inject_hyperparams(optim.lbfgs)(0.5, memory_size=3, linesearch=None)
     assert set(opt.init(PARAMS).hyperparams) == {"learning_rate"}
@@ -367,6 +403,9 @@ def test_frozen_parameters_have_no_state() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: optim.named_chain(optim.sgd(0.1)), "argument 0 is"),
+        (lambda: optim.named_chain(("a", optim.sgd(0.1)), ("a", optim.sgd(0.1))), "once"),
+        (lambda: optim.scale_by_lion(mode="soft"), "'refined'"),
         (lambda: optim.freeze(), "expected patterns of paths"),
         (lambda: optim.freeze("encoder/*", {"head": True}), "expected patterns of paths"),
         (lambda: optim.freeze("decoder/*").init(NET), r"'decoder/\*' matches no path"),

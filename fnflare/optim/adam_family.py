@@ -6,7 +6,6 @@ the update and the new moments come out. The corrections for the start are scala
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +13,9 @@ import numpy as np
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.adaptive import ScaleByAdamState
-from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
-from fnflare.optim.leaves import Kernel, check_decay, filled, is_nonzero, map_leaves, tiled, weak
+from fnflare.optim.base import GradientTransformation
+from fnflare.optim.leaves import check_decay, is_nonzero, tiled, weak
+from fnflare.optim.moments import counted_rule
 
 __all__ = [
     "ScaleByAmsgradState",
@@ -25,31 +25,6 @@ __all__ = [
     "scale_by_radam",
     "scale_by_yogi",
 ]
-
-
-def _counted(
-    who: str,
-    kernel: Kernel,
-    kind: Any,
-    hyper: Callable[[Any], tuple[Any, ...]],
-    start: float = 0.0,
-) -> GradientTransformation:
-    """The transformation whose state `kind` is a step count and some moments, which begin at `start`.
-
-    `hyper` takes the number of this update, from 1 on, and returns what the kernel gets after the moments.
-    """
-    names = kind._fields[1:]
-
-    def init(params: Any) -> Any:
-        return kind(zero_count(), *[filled(params, start) for _ in names])
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        count, *moments = state_of(kind, state, who)
-        trees = {"updates": updates, **{f"state.{n}": m for n, m in zip(names, moments, strict=True)}}
-        updates, *moments = map_leaves(who, kernel, trees, *hyper(weak(count) + 1), outputs=1 + len(names))
-        return updates, kind(safe_increment(count), *moments)
-
-    return GradientTransformation(init, update)
 
 
 def _first(b1: Any, t: Any, nesterov: bool) -> tuple[Any, Any]:
@@ -77,7 +52,7 @@ def scale_by_amsgrad(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
-    *,
+    mu_dtype: Any = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> GradientTransformation:
@@ -90,6 +65,7 @@ def scale_by_amsgrad(
         b2: the decay of the mean squared gradient.
         eps: added to the root.
         eps_root: added under the root.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
         bias_correction_mu: whether the mean is corrected for its start; the paper does not.
         bias_correction_nu: whether the mean square is, before the maximum is taken; the paper does not.
 
@@ -109,12 +85,13 @@ def scale_by_amsgrad(
         top = np.maximum(top, c2 * nu)
         return c1 * mu / (np.sqrt(top + root) + eps), mu, nu, top
 
-    def hyper(t: Any) -> tuple[Any, ...]:
+    def hyper(count: Any) -> tuple[Any, ...]:
+        t = weak(count) + 1
         c1 = 1 / (1 - b1**t) if bias_correction_mu else 1.0
         c2 = 1 / (1 - b2**t) if bias_correction_nu else 1.0
         return b1, b2, eps, eps_root, c1, c2
 
-    return _counted("scale_by_amsgrad", kernel, ScaleByAmsgradState, hyper)
+    return counted_rule("scale_by_amsgrad", kernel, ScaleByAmsgradState, hyper, dtypes={"mu": mu_dtype})
 
 
 def scale_by_radam(
@@ -160,7 +137,8 @@ def scale_by_radam(
 
     longest = 2 / (1 - b2) - 1
 
-    def hyper(t: Any) -> tuple[Any, ...]:
+    def hyper(count: Any) -> tuple[Any, ...]:
+        t = weak(count) + 1
         # Section 5 of the paper: rho_t, the length of the average, and r_t, the factor of the step; 0 for none.
         decayed = b2**t
         length = longest - 2 * t * decayed / (1 - decayed)
@@ -169,7 +147,7 @@ def scale_by_radam(
         r = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)) ** 0.5
         return b1, b2, eps, eps_root, *_first(b1, t, nesterov), 1 / (1 - decayed), np.where(used, r, 0.0)
 
-    return _counted("scale_by_radam", kernel, ScaleByAdamState, hyper)
+    return counted_rule("scale_by_radam", kernel, ScaleByAdamState, hyper)
 
 
 class ScaleByBeliefState(NamedTuple):
@@ -210,10 +188,11 @@ def scale_by_belief(
         nu = b2 * nu + (1 - b2) * (off * off) + root
         return _mix(mean, ahead, mu, g, nesterov) / (np.sqrt(c2 * nu) + eps), mu, nu
 
-    def hyper(t: Any) -> tuple[Any, ...]:
+    def hyper(count: Any) -> tuple[Any, ...]:
+        t = weak(count) + 1
         return b1, b2, eps, eps_root, *_first(b1, t, nesterov), 1 / (1 - b2**t)
 
-    return _counted("scale_by_belief", kernel, ScaleByBeliefState, hyper)
+    return counted_rule("scale_by_belief", kernel, ScaleByBeliefState, hyper)
 
 
 def scale_by_yogi(
@@ -250,7 +229,8 @@ def scale_by_yogi(
         nu = nu - (1 - b2) * np.sign(nu - square) * square
         return c1 * mu / (np.sqrt(c2 * nu + root) + eps), mu, nu
 
-    def hyper(t: Any) -> tuple[Any, ...]:
+    def hyper(count: Any) -> tuple[Any, ...]:
+        t = weak(count) + 1
         return b1, b2, eps, eps_root, 1 / (1 - b1**t), 1 / (1 - b2**t)
 
-    return _counted("scale_by_yogi", kernel, ScaleByAdamState, hyper, initial_accumulator_value)
+    return counted_rule("scale_by_yogi", kernel, ScaleByAdamState, hyper, start=initial_accumulator_value)

@@ -6,6 +6,8 @@ learning rate comes in with a minus sign.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fnflare.optim.adam_family import scale_by_amsgrad, scale_by_belief, scale_by_radam, scale_by_yogi
 from fnflare.optim.adaptive import scale_by_adam, scale_by_adamax
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule
@@ -21,6 +23,7 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
+    mu_dtype: Any = None,
     *,
     nesterov: bool = False,
 ) -> GradientTransformation:
@@ -34,6 +37,7 @@ def adam(
         b2: the decay of the mean squared gradient.
         eps: added to the root of the mean square.
         eps_root: added under the root; use a positive one to differentiate through the optimiser.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
         nesterov: Nadam (Dozat, 2016, "Incorporating Nesterov momentum into Adam").
 
     >>> opt = ff.optim.adam(1e-3)
@@ -42,7 +46,7 @@ def adam(
     >>> updates
     {'w': array([-0.001], dtype=float32)}
     """
-    return scale_by_adam(b1, b2, eps, eps_root, nesterov=nesterov, step_size=descending(learning_rate))
+    return scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, step_size=descending(learning_rate))
 
 
 def adamw(
@@ -51,7 +55,8 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
-    weight_decay: float = 1e-4,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
     mask: Mask | None = None,
     *,
     nesterov: bool = False,
@@ -64,7 +69,8 @@ def adamw(
         b2: the decay of the mean squared gradient.
         eps: added to the root of the mean square.
         eps_root: added under the root.
-        weight_decay: the factor of the decay.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
+        weight_decay: the factor of the decay, or a schedule of it.
         mask: which parameters decay, as in `masked`: ``mask_by_path("*/W")`` leaves the biases out.
         nesterov: as in `adam`.
 
@@ -77,7 +83,7 @@ def adamw(
     array([-0.25, -0.1 ])
     """
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root, nesterov=nesterov),
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
@@ -89,6 +95,7 @@ def nadam(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
+    mu_dtype: Any = None,
     *,
     nesterov: bool = True,
 ) -> GradientTransformation:
@@ -100,6 +107,7 @@ def nadam(
         b2: the decay of the mean squared gradient.
         eps: added to the root of the mean square.
         eps_root: added under the root.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
         nesterov: False is Adam.
 
     >>> opt, params = ff.optim.nadam(0.1), {"w": np.array([3.0, 4.0])}
@@ -107,7 +115,7 @@ def nadam(
     >>> updates["w"].round(4)
     array([-0.1474,  0.1474])
     """
-    return adam(learning_rate, b1, b2, eps, eps_root, nesterov=nesterov)
+    return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
 
 
 def nadamw(
@@ -116,7 +124,8 @@ def nadamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
-    weight_decay: float = 1e-4,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
     mask: Mask | None = None,
     *,
     nesterov: bool = True,
@@ -129,7 +138,8 @@ def nadamw(
         b2: the decay of the mean squared gradient.
         eps: added to the root of the mean square.
         eps_root: added under the root.
-        weight_decay: the factor of the decay.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
+        weight_decay: the factor of the decay, or a schedule of it.
         mask: which parameters decay, as in `masked`.
         nesterov: False is AdamW.
 
@@ -141,7 +151,7 @@ def nadamw(
     >>> updates.round(4)
     array([-0.2974, -0.0526])
     """
-    return adamw(learning_rate, b1, b2, eps, eps_root, weight_decay, mask, nesterov=nesterov)
+    return adamw(learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask, nesterov=nesterov)
 
 
 def adamax(
@@ -168,7 +178,7 @@ def adamaxw(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: float = 1e-4,
+    weight_decay: ScalarOrSchedule = 1e-4,
     mask: Mask | None = None,
 ) -> GradientTransformation:
     """Adamax with decoupled weight decay, as in `adamw`.
@@ -178,7 +188,7 @@ def adamaxw(
         b1: the decay of the mean gradient.
         b2: the decay of the maximum of its size.
         eps: added to its size.
-        weight_decay: the factor of the decay.
+        weight_decay: the factor of the decay, or a schedule of it.
         mask: which parameters decay, as in `masked`.
 
     Raises:
@@ -199,7 +209,7 @@ def amsgrad(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
-    *,
+    mu_dtype: Any = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> GradientTransformation:
@@ -211,6 +221,7 @@ def amsgrad(
         b2: the decay of the mean squared gradient.
         eps: added to the root.
         eps_root: added under the root.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
         bias_correction_mu: whether the mean is corrected for its start.
         bias_correction_nu: whether the mean square is, before its maximum over the steps is taken.
 
@@ -219,9 +230,7 @@ def amsgrad(
     >>> updates["w"].round(4)
     array([-0.1,  0.1])
     """
-    rule = scale_by_amsgrad(
-        b1, b2, eps, eps_root, bias_correction_mu=bias_correction_mu, bias_correction_nu=bias_correction_nu
-    )
+    rule = scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu)
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 

@@ -22,6 +22,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.leaves import check_decay, copied, filled, map_leaves, tiled, weak
+from fnflare.optim.moments import kept_as, like
 
 __all__ = [
     "AddNoiseState",
@@ -52,12 +53,13 @@ def _debiased(average: Any, correction: Any) -> Any:
     return map_leaves("ema", lambda a, c: (a * c,), {"average": average}, correction, outputs=1)[0]
 
 
-def ema(decay: float, debias: bool = True) -> GradientTransformation:
+def ema(decay: float, debias: bool = True, accumulator_dtype: Any = None) -> GradientTransformation:
     """Replaces updates by their exponential moving average. Parameters may be averaged so as well.
 
     Args:
         decay: the share of the old average that is kept, in [0, 1).
         debias: correct the average for its start at zero, as Adam does.
+        accumulator_dtype: the dtype in which the average is kept; the parameters' where it is None.
 
     >>> average = ff.optim.ema(0.9)
     >>> state = average.init({"w": np.zeros(1)})
@@ -69,13 +71,14 @@ def ema(decay: float, debias: bool = True) -> GradientTransformation:
     check_decay("ema", decay=decay)
 
     def init(params: Any) -> EmaState:
-        return EmaState(zero_count(), filled(params, 0.0))
+        return EmaState(zero_count(), filled(params, 0.0, accumulator_dtype))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, EmaState]:
         count, average = state_of(EmaState, state, "ema")
+        average = like(average, updates, accumulator_dtype)
         (average,) = map_leaves("ema", _towards, {"updates": updates, "state.ema": average}, 1 - decay, outputs=1)
         mean = _debiased(average, 1 / (1 - decay ** (weak(count) + 1))) if debias else average
-        return mean, EmaState(safe_increment(count), average)
+        return mean, EmaState(safe_increment(count), kept_as(average, accumulator_dtype))
 
     return GradientTransformation(init, update)
 

@@ -67,20 +67,20 @@ class GradientTransformationExtraArgs(GradientTransformation):
     __slots__ = ()
 
 
-def with_extra_args_support(transform: GradientTransformation) -> GradientTransformationExtraArgs:
+def with_extra_args_support(tx: GradientTransformation) -> GradientTransformationExtraArgs:
     """The same transformation, whose ``update`` may be given keywords that it has no use for.
 
     >>> opt = ff.optim.with_extra_args_support(ff.optim.identity())
     >>> opt.update({"w": 2.0}, ff.optim.EmptyState(), value=1.0)
     ({'w': 2.0}, EmptyState())
     """
-    if isinstance(transform, GradientTransformationExtraArgs):
-        return transform
+    if isinstance(tx, GradientTransformationExtraArgs):
+        return tx
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        return transform.update(updates, state, params)
+        return tx.update(updates, state, params)
 
-    return GradientTransformationExtraArgs(transform.init, update)
+    return GradientTransformationExtraArgs(tx.init, update)
 
 
 class EmptyState(NamedTuple):

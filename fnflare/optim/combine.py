@@ -30,6 +30,8 @@ __all__ = [
     "mask_by_path",
     "masked",
     "multi_transform",
+    "named_chain",
+    "partition",
     "selective_transform",
 ]
 
@@ -74,19 +76,63 @@ def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArg
     return GradientTransformationExtraArgs(init, update)
 
 
+def named_chain(*transforms: tuple[str, GradientTransformation]) -> GradientTransformationExtraArgs:
+    """Applies transformations in order, as `chain` does, with a name for each.
+
+    The state is a dict of their states by name, so that one can be found in it.
+
+    Args:
+        *transforms: pairs of a name and a transformation.
+
+    Raises:
+        ArgumentError: an argument is no such pair, or a name is there twice.
+
+    >>> opt = ff.optim.named_chain(("clip", ff.optim.clip(1.0)), ("momentum", ff.optim.trace(0.9)))
+    >>> updates, state = opt.update(np.array([5.0]), opt.init(np.array([0.0])))
+    >>> state["momentum"].trace
+    array([1.])
+    """
+    pair: Any
+    for i, pair in enumerate(transforms):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise ArgumentError(f"named_chain: argument {i} is {pair!r}; write named_chain(('adam', adam(1e-3)), ...)")
+    names = [name for name, _ in transforms]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"named_chain: every name may be there once, got {names}")
+    whole = chain(*[transform for _, transform in transforms])
+
+    def init(params: Any) -> dict[str, Any]:
+        return dict(zip(names, whole.init(params), strict=True))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, dict[str, Any]]:
+        if not isinstance(state, dict) or set(state) != set(names):
+            raise TreeError(
+                f"named_chain: update got a state that is no dict of {names}; pass the state that this chain's own "
+                "init or update returned"
+            )
+        updates, states = whole.update(updates, tuple([state[name] for name in names]), params, **extra_args)
+        return updates, dict(zip(names, states, strict=True))
+
+    return GradientTransformationExtraArgs(init, update)
+
+
 class MaskedState(NamedTuple):
     """``inner_state``: the inner state, with None for the parameters that are masked out."""
 
     inner_state: Any
 
 
-def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationExtraArgs:
+def masked(
+    inner: GradientTransformation, mask: Mask, *, mask_compatible_extra_args: bool = False
+) -> GradientTransformationExtraArgs:
     """Applies a transformation where a mask holds; other updates pass through unchanged.
 
     Args:
         inner: the transformation; it sees None in place of what is masked out.
         mask: a tree of booleans with the structure of the parameters or a prefix of it, or a function that
             takes the parameters (or the updates) and returns such a tree, for example `mask_by_path`.
+        mask_compatible_extra_args: whether what ``update`` is given by keyword is masked too where it has the
+            structure of the updates, such as ``grad=``.
 
     Raises:
         ArgumentError: the mask has something else than booleans, such as a pattern.
@@ -116,10 +162,18 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationE
         inner_state = state_of(MaskedState, state, "masked").inner_state
         chosen, others = select(updates)
         kept = None if params is None else select(params)[0]
+        if mask_compatible_extra_args:
+            extra_args = _chosen_too(extra_args, updates, lambda values: select(values)[0])
         chosen, inner_state = inner.update(chosen, inner_state, kept, **extra_args)
         return tree.combine(chosen, others), MaskedState(inner_state)
 
     return GradientTransformationExtraArgs(init, update)
+
+
+def _chosen_too(extra_args: dict[str, Any], updates: Any, select: Callable[[Any], Any]) -> dict[str, Any]:
+    """The keywords of an update, where those of the structure of the updates have gone through `select`."""
+    structure = tree.structure(updates)
+    return {n: select(value) if tree.structure(value) == structure else value for n, value in extra_args.items()}
 
 
 class MultiTransformState(NamedTuple):
@@ -129,7 +183,7 @@ class MultiTransformState(NamedTuple):
 
 
 def multi_transform(
-    transforms: Mapping[str, GradientTransformation], param_labels: Any
+    transforms: Mapping[str, GradientTransformation], param_labels: Any, *, mask_compatible_extra_args: bool = False
 ) -> GradientTransformationExtraArgs:
     """Applies to each parameter the transformation that its label names.
 
@@ -137,6 +191,7 @@ def multi_transform(
         transforms: transformations by label.
         param_labels: a tree of labels with the structure of the parameters or a prefix of it, or a function
             that takes the parameters (or the updates) and returns such a tree, for example `labels_by_path`.
+        mask_compatible_extra_args: as in `masked`.
 
     Raises:
         ArgumentError: a label is not among the transformations; names the path.
@@ -170,13 +225,18 @@ def multi_transform(
         states = state_of(MultiTransformState, state, "multi_transform").inner_states
         parts = split(updates)
         params_of = dict.fromkeys(transforms) if params is None else split(params)
-        done = {
-            name: rule.update(parts[name], states[name], params_of[name], **extra_args) for name, rule in rules.items()
-        }
+        extra_of = dict.fromkeys(transforms, extra_args)
+        if mask_compatible_extra_args:
+            extra_of = {n: _chosen_too(extra_args, updates, lambda v, n=n: split(v)[n]) for n in transforms}  # type: ignore[misc]
+        done = {n: rule.update(parts[n], states[n], params_of[n], **extra_of[n]) for n, rule in rules.items()}
         merged = tree.combine(*[part for part, _ in done.values()])
         return merged, MultiTransformState({name: new for name, (_, new) in done.items()})
 
     return GradientTransformationExtraArgs(init, update)
+
+
+partition = multi_transform
+"""The name that optax's newer releases have for `multi_transform`."""
 
 
 def _where(labels: Any, name: str) -> Any:

@@ -19,7 +19,10 @@ __all__ = ["lion", "noisy_sgd", "rprop", "sgd", "sign_sgd"]
 
 
 def sgd(
-    learning_rate: ScalarOrSchedule, momentum: float | None = None, nesterov: bool = False
+    learning_rate: ScalarOrSchedule,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    accumulator_dtype: Any = None,
 ) -> GradientTransformation:
     """Stochastic gradient descent, with momentum if wanted.
 
@@ -27,6 +30,7 @@ def sgd(
         learning_rate: a number or a schedule.
         momentum: the decay of the sum of gradients, in [0, 1); None for plain descent.
         nesterov: look one step ahead; only with momentum.
+        accumulator_dtype: the dtype in which the sum of gradients is kept; the parameters' where it is None.
 
     >>> opt = ff.optim.sgd(0.1)
     >>> params = {"w": np.array([1.0])}
@@ -34,7 +38,7 @@ def sgd(
     >>> ff.optim.apply_updates(params, updates)
     {'w': array([0.8])}
     """
-    return chain(optional_trace(momentum, nesterov), scale_by_learning_rate(learning_rate))
+    return chain(optional_trace(momentum, nesterov, accumulator_dtype), scale_by_learning_rate(learning_rate))
 
 
 def noisy_sgd(
@@ -74,7 +78,8 @@ def lion(
     learning_rate: ScalarOrSchedule,
     b1: float = 0.9,
     b2: float = 0.99,
-    weight_decay: float = 1e-3,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-3,
     mask: Mask | None = None,
 ) -> GradientTransformation:
     """Lion (Chen et al., 2023, "Symbolic discovery of optimization algorithms").
@@ -85,7 +90,8 @@ def lion(
         learning_rate: a number or a schedule; it scales the decay too.
         b1: the share of the mean gradient in the direction.
         b2: the decay of the mean gradient.
-        weight_decay: the factor of the decoupled weight decay.
+        mu_dtype: the dtype in which the mean gradient is kept; the parameters' where it is None.
+        weight_decay: the factor of the decoupled weight decay, or a schedule of it.
         mask: which parameters decay, as in `masked`.
 
     Raises:
@@ -96,7 +102,9 @@ def lion(
     >>> updates.round(4)
     array([-0.25, -0.1 ])
     """
-    return chain(scale_by_lion(b1, b2), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
+    return chain(
+        scale_by_lion(b1, b2, mu_dtype), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)
+    )
 
 
 def rprop(

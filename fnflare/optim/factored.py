@@ -6,6 +6,7 @@ product of the means over its rows and over its columns; small arrays keep it in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +38,17 @@ def _largest_axes(shape: tuple[int, ...], factored: bool, least: int) -> tuple[i
     return (int(order[-2]), int(order[-1])) if shape[order[-2]] >= least else None
 
 
+def _power_decay(step: Any, exponent: float) -> Any:
+    return 1 - (step + 1) ** -exponent
+
+
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: float = 0.8,
     step_offset: int = 0,
     min_dim_size_to_factor: int = 128,
     epsilon: float = 1e-30,
+    decay_rate_fn: Callable[..., Any] = _power_decay,
 ) -> GradientTransformation:
     """Adafactor's rule: the gradient over the root of its mean square, estimated from rows and columns.
 
@@ -55,6 +61,7 @@ def scale_by_factored_rms(
         step_offset: the step at which the count of the decay begins.
         min_dim_size_to_factor: arrays are factored whose two largest axes are at least that long.
         epsilon: added to the squared gradient.
+        decay_rate_fn: the decay as a function of the step, from 0 on, and of `decay_rate`.
 
     >>> opt = ff.optim.scale_by_factored_rms(min_dim_size_to_factor=2)
     >>> gradient = np.array([[1.0, 2.0], [2.0, 4.0]])
@@ -97,7 +104,7 @@ def scale_by_factored_rms(
         columns = [
             leaves_like(treedef, m, "scale_by_factored_rms", "updates", n) for n, m in zip(names, moments, strict=True)
         ]
-        decay = 1 - (weak(count) - step_offset + 1) ** -decay_rate
+        decay = decay_rate_fn(weak(count) - step_offset, decay_rate)
         rows = [
             kernel(g, row, col, full, weak(decay, g.dtype), weak(epsilon, g.dtype))
             for g, row, col, full in zip(flat, *columns, strict=True)

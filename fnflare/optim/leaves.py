@@ -20,7 +20,18 @@ from fnflare import tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 
-__all__ = ["check_decay", "copied", "filled", "float_dtype", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
+__all__ = [
+    "check_decay",
+    "copied",
+    "dtype_of",
+    "filled",
+    "float_dtype",
+    "is_nonzero",
+    "leaves_like",
+    "map_leaves",
+    "tiled",
+    "weak",
+]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -42,9 +53,14 @@ def weak(value: Any, dtype: Any = None) -> Any:
     return value if dtype is None else value.astype(dtype)
 
 
-def filled(params: Any, value: float) -> Any:
-    """Arrays of the shapes and dtypes of the parameters that hold one value."""
-    return tree.map(lambda p: np.full_like(p, value), params)
+def dtype_of(leaf: Any) -> np.dtype:
+    """The dtype of an array, a tracer or a number."""
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def filled(params: Any, value: float, dtype: Any = None) -> Any:
+    """Arrays of the shapes of the parameters that hold one value, in a given dtype or the parameters'."""
+    return tree.map(lambda p: np.full_like(p, value, dtype=dtype), params)
 
 
 def copied(params: Any) -> Any:
@@ -54,7 +70,7 @@ def copied(params: Any) -> Any:
 
 def float_dtype(params: Any) -> np.dtype:
     """The dtype to which the parameters' floats promote; float32 where there are none."""
-    dtypes = [leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype for leaf in tree.leaves(params)]
+    dtypes = [dtype_of(leaf) for leaf in tree.leaves(params)]
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
     return np.result_type(*floats) if floats else np.dtype(np.float32)
 

@@ -6,6 +6,8 @@ learning rate comes in with a minus sign.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fnflare.optim.adaptive import optional_trace, scale_by_adadelta, scale_by_rms, scale_by_rss, scale_by_stddev
 from fnflare.optim.averages import ema
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity
@@ -45,6 +47,7 @@ def rmsprop(
     centered: bool = False,
     momentum: float | None = None,
     nesterov: bool = False,
+    bias_correction: bool = False,
 ) -> GradientTransformation:
     """RMSProp (Tieleman & Hinton, 2012), centred (Graves, 2013) and with momentum if wanted.
 
@@ -57,6 +60,7 @@ def rmsprop(
         centered: divide by the standard deviation instead.
         momentum: the decay of the sum of updates, in [0, 1); None for no momentum.
         nesterov: look one step ahead; only with momentum.
+        bias_correction: whether the averages are corrected for their start, as in Adam.
 
     >>> opt, params = ff.optim.rmsprop(0.1), np.array([3.0, 4.0])
     >>> updates, state = opt.update(np.array([0.5, -0.2]), opt.init(params), params)
@@ -65,7 +69,7 @@ def rmsprop(
     """
     rule = scale_by_stddev if centered else scale_by_rms
     return chain(
-        rule(decay, eps, initial_scale, eps_in_sqrt),
+        rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
         scale_by_learning_rate(learning_rate),
         optional_trace(momentum, nesterov),
     )
@@ -75,7 +79,7 @@ def adadelta(
     learning_rate: ScalarOrSchedule = 1.0,
     rho: float = 0.9,
     eps: float = 1e-6,
-    weight_decay: float = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask | None = None,
 ) -> GradientTransformation:
     """Adadelta (Zeiler, 2012, "ADADELTA: an adaptive learning rate method").
@@ -85,7 +89,7 @@ def adadelta(
             sign of the updates as it is, so that they climb.)
         rho: the decay of the mean squares.
         eps: added under the roots.
-        weight_decay: the factor of an L2 penalty; a positive one makes ``update`` need the parameters.
+        weight_decay: the factor of an L2 penalty, or a schedule of it; unless it is 0, ``update`` needs the parameters.
         weight_decay_mask: which parameters it applies to, as in `masked`.
 
     >>> opt, params = ff.optim.adadelta(0.1), np.array([3.0, 4.0])
@@ -105,7 +109,8 @@ def adafactor(
     multiply_by_parameter_scale: bool = True,
     clipping_threshold: float | None = 1.0,
     momentum: float | None = None,
-    weight_decay_rate: float | None = None,
+    dtype_momentum: Any = None,
+    weight_decay_rate: ScalarOrSchedule | None = None,
     eps: float = 1e-30,
     factored: bool = True,
     weight_decay_mask: Mask | None = None,
@@ -120,7 +125,9 @@ def adafactor(
         multiply_by_parameter_scale: whether updates are relative to the root mean square of the parameters.
         clipping_threshold: the greatest root mean square of an update; None for none.
         momentum: the decay of the mean update; None for no momentum.
-        weight_decay_rate: the factor of the decoupled weight decay, which the learning rate does not scale.
+        dtype_momentum: the dtype in which that is kept; the parameters' where it is None (optax's default is float32).
+        weight_decay_rate: the factor of the decoupled weight decay, or a schedule of it; the learning rate
+            does not scale it.
         eps: added to the squared gradient.
         factored: False keeps every mean square in full.
         weight_decay_mask: which parameters decay, as in `masked`.
@@ -142,7 +149,7 @@ def adafactor(
     if multiply_by_parameter_scale:
         rules.append(scale_by_param_block_rms())
     if momentum is not None:
-        rules.append(ema(momentum, debias=False))
+        rules.append(ema(momentum, debias=False, accumulator_dtype=dtype_momentum))
     if weight_decay_rate is not None:
         rules.append(add_decayed_weights(weight_decay_rate, weight_decay_mask))
     return chain(*rules, scale(-1.0))

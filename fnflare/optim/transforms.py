@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from fnflare.optim.base import (
     GradientTransformation,
     ScalarOrSchedule,
     Schedule,
+    identity,
     need_params,
     safe_increment,
     state_of,
@@ -24,6 +26,7 @@ from fnflare.optim.leaves import map_leaves
 
 __all__ = [
     "ScaleByScheduleState",
+    "WeightDecaySchedule",
     "add_decayed_weights",
     "clip",
     "clip_by_global_norm",
@@ -79,17 +82,21 @@ def descending(learning_rate: ScalarOrSchedule) -> ScalarOrSchedule:
     return -learning_rate
 
 
-def scale_by_learning_rate(learning_rate: ScalarOrSchedule, *, flip_sign: bool = True) -> GradientTransformation:
+def scale_by_learning_rate(
+    learning_rate: ScalarOrSchedule | None = None, *, flip_sign: bool = True
+) -> GradientTransformation:
     """Multiplies the updates by minus the learning rate, so that adding them goes downhill.
 
     Args:
-        learning_rate: a number or a schedule.
+        learning_rate: a number or a schedule; None leaves the updates as they are, their sign too.
         flip_sign: False multiplies by plus the learning rate.
 
     >>> opt = ff.optim.scale_by_learning_rate(0.1)
     >>> opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))[0]
     array([-0.3,  0.4])
     """
+    if learning_rate is None:
+        return identity()
     step_size = descending(learning_rate) if flip_sign else learning_rate
     return scale_by_schedule(step_size) if callable(step_size) else scale(step_size)
 
@@ -133,14 +140,20 @@ def clip_by_global_norm(max_norm: float) -> GradientTransformation:
     return stateless(clipped)
 
 
-def add_decayed_weights(weight_decay: float = 0.0, mask: Mask | None = None) -> GradientTransformation:
+class WeightDecaySchedule(NamedTuple):
+    """``count``: how many updates were made, an int32 scalar."""
+
+    count: Any
+
+
+def add_decayed_weights(weight_decay: ScalarOrSchedule = 0.0, mask: Mask | None = None) -> GradientTransformation:
     """Adds ``weight_decay`` times the parameters to the updates.
 
     Before the scaling by an adaptive method this is an L2 penalty; after it, the decoupled weight decay of
     AdamW (Loshchilov & Hutter, 2019, "Decoupled weight decay regularization").
 
     Args:
-        weight_decay: the factor.
+        weight_decay: the factor, or a schedule of it.
         mask: which parameters decay, as in `masked`; all by default.
 
     Raises:
@@ -152,10 +165,25 @@ def add_decayed_weights(weight_decay: float = 0.0, mask: Mask | None = None) -> 
     array([1.1, 0.8])
     """
 
+    decay = _scheduled_decay(weight_decay) if callable(weight_decay) else stateless(_decaying(weight_decay))
+    return decay if mask is None else masked(decay, mask)
+
+
+def _decaying(weight_decay: float) -> Callable[[Any, Any], Any]:
     def decayed(updates: Any, params: Any) -> Any:
         need_params("add_decayed_weights", updates, params)
         trees = {"updates": updates, "params": params}
         return map_leaves("add_decayed_weights", lambda g, p, c: (g + c * p,), trees, weight_decay, outputs=1)[0]
 
-    decay = stateless(decayed)
-    return decay if mask is None else masked(decay, mask)
+    return decayed
+
+
+def _scheduled_decay(schedule: Schedule) -> GradientTransformation:
+    def init(params: Any) -> WeightDecaySchedule:
+        return WeightDecaySchedule(zero_count())
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, WeightDecaySchedule]:
+        count = state_of(WeightDecaySchedule, state, "add_decayed_weights").count
+        return _decaying(schedule(count))(updates, params), WeightDecaySchedule(safe_increment(count))
+
+    return GradientTransformation(init, update)

@@ -21,7 +21,7 @@ def lamb(
     b2: float = 0.999,
     eps: float = 1e-6,
     eps_root: float = 0.0,
-    weight_decay: float = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> GradientTransformation:
     """LAMB (You et al., 2020, "Large batch optimization for deep learning: training BERT in 76 minutes").
@@ -32,7 +32,7 @@ def lamb(
         b2: the decay of the mean squared gradient.
         eps: added to the root.
         eps_root: added under the root.
-        weight_decay: the factor of the weight decay, which counts in the norm of the update.
+        weight_decay: the factor of the weight decay, or a schedule of it, which counts in the norm of the update.
         mask: which parameters decay, as in `masked`.
 
     Raises:
@@ -53,7 +53,7 @@ def lamb(
 
 def lars(
     learning_rate: ScalarOrSchedule,
-    weight_decay: float = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = True,
     trust_coefficient: float = 0.001,
     eps: float = 0.0,
@@ -65,7 +65,7 @@ def lars(
 
     Args:
         learning_rate: a number or a schedule.
-        weight_decay: the factor of the weight decay.
+        weight_decay: the factor of the weight decay, or a schedule of it.
         weight_decay_mask: which parameters decay, as in `masked`; True for all.
         trust_coefficient: the norm of an array's update as a fraction of that of its parameters.
         eps: added to the norm of the gradient.
