@@ -67,6 +67,12 @@ def spoilt(grads: list[Any], *steps: int) -> list[Any]:
 # --- against optax ------------------------------------------------------------------------------------------------
 
 Make = Callable[[Any], Any]
+
+
+def contrib(o: Any) -> Any:
+    return o if o is optim else o.contrib
+
+
 LIKE_OPTAX: dict[str, Make] = {
     "finite": lambda o: o.apply_if_finite(o.adam(0.1), 2),
     "ema": lambda o: o.chain(o.ema(0.8), o.scale(-0.1)),
@@ -85,6 +91,18 @@ LIKE_OPTAX: dict[str, Make] = {
     "partition": lambda o: o.partition({"a": o.adam(0.1), "s": o.sgd(0.1)}, {"w": "a", "b": "s"}),
     "factored_rate": lambda o: o.chain(
         o.scale_by_factored_rms(decay_rate_fn=lambda step, rate: rate * step / (step + 1)), o.scale(-0.1)
+    ),
+    "adaptive_clip": lambda o: o.chain(o.adaptive_grad_clip(0.1), o.sgd(0.1)),
+    "block_norm": lambda o: o.chain(o.scale_by_param_block_norm(), o.scale(-0.1)),
+    "update_norm": lambda o: o.chain(o.normalize_by_update_norm(0.5), o.sgd(0.1)),
+    "nonnegative": lambda o: o.chain(o.sgd(0.5), o.keep_params_nonnegative()),
+    "flat": lambda o: o.flatten(o.chain(o.clip_by_block_rms(0.3), o.adam(0.1))),
+    "apply_every": lambda o: o.chain(o.adam(0.1), o.apply_every(3)),
+    "conditional": lambda o: o.chain(o.conditionally_transform(o.scale(0.1), lambda step: step % 2 == 0), o.sgd(0.1)),
+    "conditional_mask": lambda o: o.conditionally_mask(o.adam(0.1), lambda step: step > 2),
+    "schedule_free": lambda o: contrib(o).schedule_free(o.adam(0.1, b1=0.0), 0.1, b1=0.8, weight_lr_power=1.0),
+    "sophia": lambda o: contrib(o).sophia(
+        0.1, gamma=1.0, update_interval=3, hessian_diagonal_fn=o.stateless(lambda u, p: {n: u[n] ** 2 for n in u})
     ),
     "selective": lambda o: o.selective_transform(o.adam(0.1), freeze_mask={"w": True, "b": False}),
     "frozen": lambda o: o.chain(o.adam(0.1), o.freeze({"w": True, "b": False})),
@@ -145,6 +163,76 @@ def test_reduce_on_plateau_agrees_with_optax(arguments: dict[str, Any], optax: A
         return o.chain(o.sgd(0.1), rule(**arguments))
 
     assert ours_and_theirs(make, optax, GRADS * 2, value=[np.float32(v) for v in losses])
+
+
+FROM_THE_LOSS: dict[str, Make] = {
+    "polyak": lambda o: o.polyak_sgd(0.5, f_min=0.125),
+    "polyak_plus": lambda o: o.polyak_sgd(0.5, f_min=2.0, eps=0.1, variant="sps+"),
+    "momo": lambda o: contrib(o).momo(0.5, weight_decay=0.1),
+    "momo_bound": lambda o: contrib(o).momo(lambda n: 1.0 / (1 + n), adapt_lower_bound=True),
+    "momo_adam": lambda o: contrib(o).momo_adam(0.5, weight_decay=0.1),
+    "momo_adam_bound": lambda o: contrib(o).momo_adam(1.0, lower_bound=0.5, adapt_lower_bound=True),
+}
+
+
+@pytest.mark.parametrize("name", FROM_THE_LOSS)
+def test_step_sizes_from_the_loss_agree_with_optax(name: str, optax: Any) -> None:
+    losses = [np.float32(v) for v in (3.0, 2.0, 2.5, 1.0, 0.5, 0.125, 0.25, 0.1)]
+    assert ours_and_theirs(FROM_THE_LOSS[name], optax, value=losses)
+
+
+def test_muon_agrees_with_optax(optax: Any) -> None:
+    jax = pytest.importorskip("jax")
+    rng = Draws(1)
+    params = {"W": rng.normal(size=(4, 3)), "V": rng.normal(size=(2, 3)), "b": rng.normal(size=3)}
+    grads = [tree.map(lambda p: rng.normal(size=p.shape), params) for _ in range(4)]
+    for arguments in (
+        {"weight_decay": 0.1},
+        {"nesterov": False, "adaptive": True, "consistent_rms": 0.2, "preconditioning": "spectral"},
+    ):
+        with jax.enable_x64():
+            theirs = optax.contrib.muon(0.1, **arguments)
+            ours = optim.muon(0.1, **arguments)
+            s, t, p = ours.init(params), theirs.init(params), params
+            for g in grads:
+                mine, s = ours.update(g, s, p)
+                other, t = theirs.update(g, t, p)
+                assert close([mine], [other], 1e-6)
+                p = optim.apply_updates(p, mine)
+
+
+def test_clipping_of_examples_agrees_with_optax(optax: Any) -> None:
+    grads = {"w": RNG.normal(size=(4, 3, 2)).astype(np.float32), "b": RNG.normal(size=(4,)).astype(np.float32)}
+    for name, arguments in (
+        ("per_example_global_norm_clip", (1.0,)),
+        ("per_example_layer_norm_clip", (1.0,)),
+        ("per_example_layer_norm_clip", (1.0, False)),
+    ):
+        ours, theirs = getattr(optim, name)(grads, *arguments), getattr(optax, name)(grads, *arguments)
+        for a, b in zip(tree.leaves(ours), tree.leaves(tree.map(np.asarray, theirs)), strict=True):
+            assert np.allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 2, 3), (2, 2, 2, 3), (1, 2, 2, 2, 3), (1, 4)])
+def test_norms_of_units_agree_with_optax(shape: tuple[int, ...], optax: Any) -> None:
+    x = RNG.normal(size=shape)
+    assert np.allclose(optim.unitwise_norm(x), optax.transforms.unitwise_norm(x), rtol=1e-5)
+
+
+def test_measurements_agree_with_optax(optax: Any) -> None:
+    def norm(updates: Any) -> Any:
+        return (updates["w"] ** 2).sum() ** 0.5
+
+    def seen(o: Any) -> list[float]:
+        rule = o.monitor({"norm": norm, "mean": o.measure_with_ema(norm, 0.8)})
+        opt = o.chain(o.snapshot("norm", norm), rule)
+        state, values = opt.init(PARAMS), []
+        for g in GRADS:
+            _, state = opt.update(g, state, PARAMS)
+            values += [state[0].measurement["norm"], *[state[1].measurements[n] for n in ("norm", "mean")]]
+        return [float(v) for v in values]
+
+    assert np.allclose(seen(optim), seen(optax), rtol=1e-5)
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -406,6 +494,16 @@ def test_frozen_parameters_have_no_state() -> None:
         (lambda: optim.named_chain(optim.sgd(0.1)), "argument 0 is"),
         (lambda: optim.named_chain(("a", optim.sgd(0.1)), ("a", optim.sgd(0.1))), "once"),
         (lambda: optim.scale_by_lion(mode="soft"), "'refined'"),
+        (lambda: optim.apply_every(0), "at least 1"),
+        (lambda: optim.periodic_update(NET, NET, 0, 0), "at least 1"),
+        (lambda: optim.scale_by_polyak(variant="max"), "'sps' or"),
+        (lambda: optim.polyak_sgd().update(NET, optim.polyak_sgd().init(NET)), "needs the loss"),
+        (lambda: optim.scale_by_dog(("far", 1.0)), "init_step must be"),
+        (lambda: optim.schedule_free(optim.sgd(0.1), 0.1, b1=0.0), "greater than 0"),
+        (lambda: optim.scale_by_muon((1.0, 2.0)), "three numbers"),
+        (lambda: optim.scale_by_muon(preconditioning="aol"), "'frobenius' or"),
+        (lambda: optim.unitwise_norm(np.ones((2,) * 6)), "more than 5 axes"),
+        (lambda: optim.sophia(0.1).update(NET, optim.sophia(0.1).init(NET), NET), "needs the loss"),
         (lambda: optim.freeze(), "expected patterns of paths"),
         (lambda: optim.freeze("encoder/*", {"head": True}), "expected patterns of paths"),
         (lambda: optim.freeze("decoder/*").init(NET), r"'decoder/\*' matches no path"),
@@ -432,6 +530,7 @@ def test_frozen_parameters_have_no_state() -> None:
         (lambda: optim.lookahead(optim.sgd(0.1), 2, 0.5).update(NET, None), "needs the parameters"),
         (lambda: optim.scale_by_trust_ratio().update(NET, None), "needs the parameters"),
         (lambda: optim.params_ema(0.9).update(NET, None), "needs the parameters"),
+        (lambda: optim.prodigy().update(NET, None), "needs the parameters"),
     ],
 )
 def test_bad_arguments(call: Callable[[], Any], message: str) -> None:

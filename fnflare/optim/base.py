@@ -28,6 +28,7 @@ __all__ = [
     "identity",
     "safe_increment",
     "set_to_zero",
+    "stateless",
     "with_extra_args_support",
 ]
 
@@ -87,14 +88,22 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-def stateless(function: Callable[[Any, Any], Any]) -> GradientTransformation:
-    """The transformation that applies ``function(updates, params)`` and keeps no state."""
+def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
+    """The transformation that applies a function to the updates, and keeps no state.
+
+    Args:
+        f: ``f(updates, params) -> updates``; the parameters are None where ``update`` is called without them.
+
+    >>> opt = ff.optim.stateless(lambda updates, params: ff.tree.map(np.sign, updates))
+    >>> opt.update({"w": np.array([3.0, -4.0])}, opt.init(None))[0]
+    {'w': array([ 1., -1.])}
+    """
 
     def init(params: Any) -> EmptyState:
         return EmptyState()
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return function(updates, params), state
+        return f(updates, params), state
 
     return GradientTransformation(init, update)
 

@@ -15,7 +15,7 @@ from fnflare import tree
 from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
 from fnflare.optim.leaves import check_decay, leaves_like, weak
 
-__all__ = ["FactoredState", "scale_by_factored_rms"]
+__all__ = ["FactoredState", "ScaleBySM3State", "scale_by_factored_rms", "scale_by_sm3"]
 
 
 class FactoredState(NamedTuple):
@@ -117,3 +117,63 @@ def scale_by_factored_rms(
 
 def _transposed(treedef: tree.TreeDef, rows: list[tuple[Any, ...]], outputs: int) -> list[Any]:
     return [tree.unflatten(treedef, [row[k] for row in rows]) for k in range(outputs)]
+
+
+class ScaleBySM3State(NamedTuple):
+    """``mu``: for each array a list of the greatest sums along each of its axes; ``nu``: the mean update."""
+
+    mu: Any
+    nu: Any
+
+
+def scale_by_sm3(b1: float = 0.9, b2: float = 1.0, eps: float = 1e-8) -> GradientTransformation:
+    """SM3's rule: Adagrad with sums for the rows and the columns of an array instead of its elements.
+
+    Anil et al., 2019, "Memory-efficient adaptive optimization". An element's sum is the least of those that cover it.
+
+    Args:
+        b1: the decay of the mean update.
+        b2: the decay of the sums; 1 for sums as they are.
+        eps: added to a sum.
+
+    >>> opt = ff.optim.scale_by_sm3()
+    >>> updates, state = opt.update(np.array([[1.0, 2.0], [2.0, 4.0]]), opt.init(np.zeros((2, 2))))
+    >>> updates.round(4), state.mu
+    (array([[0.1, 0.1],
+           [0.1, 0.1]]), [array([ 4., 16.]), array([ 4., 16.])])
+    """
+    check_decay("scale_by_sm3", b1=b1)
+    fresh = 1.0 if b2 == 1.0 else 1.0 - b2
+
+    def others(axis: int, ndim: int) -> tuple[int, ...]:
+        return tuple([i for i in range(ndim) if i != axis])
+
+    def along(x: Any, axis: int, ndim: int) -> Any:
+        return np.reshape(x, [-1 if i == axis else 1 for i in range(ndim)])
+
+    def one(g: Any, nu: Any, *sums: Any) -> tuple[Any, list[Any]]:
+        total = fresh * (g * g)
+        if sums:
+            cover = along(sums[0], 0, g.ndim)
+            for axis, s in enumerate(sums[1:], 1):
+                cover = np.minimum(cover, along(s, axis, g.ndim))
+            total = total + b2 * cover
+        positive = total > 0
+        update = np.where(positive, g / np.sqrt(np.where(positive, total + eps, 1.0)), 0.0).astype(g.dtype)
+        new = [np.max(total, axis=others(axis, g.ndim), initial=0.0) for axis in range(g.ndim)]
+        return b1 * nu + (1 - b1) * update, new
+
+    def init(params: Any) -> ScaleBySM3State:
+        mu = tree.map(lambda p: [np.zeros(n, p.dtype) for n in np.shape(p)], params)
+        return ScaleBySM3State(mu, tree.map(np.zeros_like, params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleBySM3State]:
+        old = state_of(ScaleBySM3State, state, "scale_by_sm3")
+        flat, treedef = tree.flatten(updates)
+        nus = leaves_like(treedef, old.nu, "scale_by_sm3", "updates", "state.nu")
+        sums = iter(tree.leaves(old.mu))
+        rows = [one(g, nu, *[next(sums) for _ in range(g.ndim)]) for g, nu in zip(flat, nus, strict=True)]
+        nu = tree.unflatten(treedef, [row[0] for row in rows])
+        return nu, ScaleBySM3State(tree.unflatten(treedef, [row[1] for row in rows]), nu)
+
+    return GradientTransformation(init, update)

@@ -19,6 +19,7 @@ __all__ = [
     "centralize",
     "clip_by_block_rms",
     "normalize",
+    "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_rprop",
     "scale_by_sign",
@@ -93,6 +94,31 @@ def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
         need_params("scale_by_param_block_rms", updates, params)
         trees = {"updates": updates, "params": params}
         return map_leaves("scale_by_param_block_rms", kernel, trees, min_scale, outputs=1)[0]
+
+    return stateless(scaled)
+
+
+def scale_by_param_block_norm(min_scale: float = 1e-3) -> GradientTransformation:
+    """Multiplies the update of each array by the norm of its parameters.
+
+    Args:
+        min_scale: the least factor, for parameters that are zero.
+
+    Raises:
+        ArgumentError: ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.scale_by_param_block_norm()
+    >>> opt.update(np.array([1.0, -1.0]), opt.init(None), np.array([3.0, 4.0]))[0]
+    array([ 5., -5.])
+    """
+
+    def kernel(g: Any, p: Any, least: Any) -> tuple[Any]:
+        return (g * _root(np.sum(p * p), least),)
+
+    def scaled(updates: Any, params: Any) -> Any:
+        need_params("scale_by_param_block_norm", updates, params)
+        trees = {"updates": updates, "params": params}
+        return map_leaves("scale_by_param_block_norm", kernel, trees, min_scale, outputs=1)[0]
 
     return stateless(scaled)
 

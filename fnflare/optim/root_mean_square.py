@@ -12,12 +12,12 @@ from fnflare.optim.adaptive import optional_trace, scale_by_adadelta, scale_by_r
 from fnflare.optim.averages import ema
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity
 from fnflare.optim.combine import Mask, chain
-from fnflare.optim.factored import scale_by_factored_rms
+from fnflare.optim.factored import scale_by_factored_rms, scale_by_sm3
 from fnflare.optim.layerwise import clip_by_block_rms, scale_by_param_block_rms
 from fnflare.optim.leaves import is_nonzero
 from fnflare.optim.transforms import add_decayed_weights, scale, scale_by_learning_rate
 
-__all__ = ["adadelta", "adafactor", "adagrad", "rmsprop"]
+__all__ = ["adadelta", "adafactor", "adagrad", "rmsprop", "sm3"]
 
 
 def adagrad(
@@ -153,3 +153,17 @@ def adafactor(
     if weight_decay_rate is not None:
         rules.append(add_decayed_weights(weight_decay_rate, weight_decay_mask))
     return chain(*rules, scale(-1.0))
+
+
+def sm3(learning_rate: ScalarOrSchedule, momentum: float = 0.9) -> GradientTransformation:
+    """SM3 (Anil et al., 2019, "Memory-efficient adaptive optimization").
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: the decay of the mean update.
+
+    >>> opt, params = ff.optim.sm3(0.1), np.array([[3.0, 4.0]])
+    >>> opt.update(np.array([[0.5, -0.2]]), opt.init(params), params)[0].round(4)
+    array([[-0.01,  0.01]])
+    """
+    return chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))

@@ -6,13 +6,15 @@ learning rate comes in with a minus sign.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fnflare.optim.adaptive import scale_by_adam, trace
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule
 from fnflare.optim.combine import Mask, chain, masked
 from fnflare.optim.layerwise import scale_by_trust_ratio
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 
-__all__ = ["lamb", "lars"]
+__all__ = ["fromage", "lamb", "lars"]
 
 
 def lamb(
@@ -88,3 +90,35 @@ def lars(
         scale_by_learning_rate(learning_rate),
         trace(momentum, nesterov),
     )
+
+
+def fromage(learning_rate: ScalarOrSchedule, min_norm: float = 1e-6) -> GradientTransformation:
+    """Fromage (Bernstein et al., 2020, "On the distance between two neural networks and the stability of learning").
+
+    A step of the size of the learning rate relative to the norm of each array, and a shrinking that keeps it from
+    growing.
+
+    Args:
+        learning_rate: a number or a schedule.
+        min_norm: a norm that is less counts as this.
+
+    Raises:
+        ArgumentError: ``update`` was called without the parameters.
+
+    >>> opt, params = ff.optim.fromage(0.1), np.array([3.0, 4.0])
+    >>> opt.update(np.array([0.3, -0.4]), opt.init(params), params)[0].round(4)
+    array([-0.3134,  0.3782])
+    """
+    shrink: ScalarOrSchedule
+    rate: ScalarOrSchedule
+    if callable(learning_rate):
+        schedule = learning_rate
+        rate = lambda count: schedule(count) * _shrinking(schedule(count))  # noqa: E731
+        shrink = lambda count: _shrinking(schedule(count)) - 1  # noqa: E731
+    else:
+        rate, shrink = learning_rate * _shrinking(learning_rate), _shrinking(learning_rate) - 1
+    return chain(scale_by_trust_ratio(min_norm), scale_by_learning_rate(rate), add_decayed_weights(shrink))
+
+
+def _shrinking(rate: Any) -> Any:
+    return (1 + rate**2) ** -0.5
