@@ -39,7 +39,7 @@ def key(seed: SupportsIndex) -> np.ndarray:
     Raises:
         DtypeError: the seed is not an integer.
 
-    >>> key(0)
+    >>> ff.random.key(0)
     array([7168695127807431096, 2261885601541050564], dtype=uint64)
     """
     try:
@@ -69,7 +69,7 @@ def split(key: np.ndarray, num: int = 2) -> np.ndarray:
         DtypeError, ShapeError: ``key`` is not a key.
         ArgumentError: ``num`` is negative.
 
-    >>> split(key(0)).shape
+    >>> ff.random.split(ff.random.key(0)).shape
     (2, 2)
     """
     _check_key(key)
@@ -92,7 +92,7 @@ def fold_in(key: np.ndarray, data: Any) -> np.ndarray:
         DtypeError, ShapeError: ``key`` is not a key, or ``data`` not an integer.
         ArgumentError: ``data`` is out of range.
 
-    >>> fold_in(key(0), 7).shape
+    >>> ff.random.fold_in(ff.random.key(0), 7).shape
     (2,)
     """
     _check_key(key)
@@ -156,7 +156,7 @@ def random_bits(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.uint32
         DtypeError: the dtype is another one, or ``key`` is not a key.
         ShapeError: ``shape`` has a negative dimension, or ``key`` is not of shape (2,).
 
-    >>> random_bits(key(0), (3,), np.uint8)
+    >>> ff.random.random_bits(ff.random.key(0), (3,), np.uint8)
     array([186,  92, 184], dtype=uint8)
     """
     _check_key(key)

@@ -64,7 +64,7 @@ def num_threads() -> int:
         What `set_num_threads` has set; otherwise what MKL takes; without MKL what the environment says, or the number
         of processors that this process may run on.
 
-    >>> num_threads() >= 1
+    >>> ff.config.num_threads() >= 1
     True
     """
     return mkl.requested().threads or mkl.max_threads() or _threads_of_environment() or _processors()
@@ -80,9 +80,10 @@ def set_num_threads(count: int) -> None:
         ArgumentError: the count is less.
         DtypeError: it is not an int.
 
-    >>> with override():
-    ...     set_num_threads(1)
-    ...     num_threads()
+    >>> from fnflare import config
+    >>> with config.override():
+    ...     config.set_num_threads(1)
+    ...     config.num_threads()
     1
     """
     try:
@@ -97,7 +98,7 @@ def set_num_threads(count: int) -> None:
 def use_mkl() -> bool:
     """Whether MKL is used: it is installed, it loads, and it is not switched off.
 
-    >>> use_mkl() in (True, False)
+    >>> ff.config.use_mkl() in (True, False)
     True
     """
     return mkl.enabled()
@@ -111,9 +112,10 @@ def set_use_mkl(on: bool) -> None:
     Args:
         on: whether it may be used.
 
-    >>> with override():
-    ...     set_use_mkl(False)
-    ...     use_mkl()
+    >>> from fnflare import config
+    >>> with config.override():
+    ...     config.set_use_mkl(False)
+    ...     config.use_mkl()
     False
     """
     mkl.enable(bool(on))
@@ -122,7 +124,7 @@ def set_use_mkl(on: bool) -> None:
 def use_native() -> bool:
     """Whether `fnflare.jit` compiles programs: llvmlite is installed, and it is not switched off.
 
-    >>> use_native() in (True, False)
+    >>> ff.config.use_native() in (True, False)
     True
     """
     return settings.native and _has_llvmlite()
@@ -141,9 +143,10 @@ def set_use_native(on: bool) -> None:
     Args:
         on: whether programs that are run from now on may be compiled.
 
-    >>> with override():
-    ...     set_use_native(False)
-    ...     use_native()
+    >>> from fnflare import config
+    >>> with config.override():
+    ...     config.set_use_native(False)
+    ...     config.use_native()
     False
     """
     (settings if vars(settings) else _Settings).native = bool(on)
@@ -152,7 +155,7 @@ def set_use_native(on: bool) -> None:
 def mkl_version() -> str | None:
     """The version that MKL tells, for reports; None where it is not installed or does not load.
 
-    >>> version = mkl_version()
+    >>> version = ff.config.mkl_version()
     """
     return mkl.version()
 
@@ -173,8 +176,8 @@ def override(
     Raises:
         ArgumentError, DtypeError: as `set_num_threads`.
 
-    >>> with override(use_mkl=False):
-    ...     set_use_mkl(True)
+    >>> with ff.config.override(use_mkl=False):
+    ...     ff.config.set_use_mkl(True)
     """
     with mkl.block(), _block():
         if num_threads is not None:

@@ -66,10 +66,9 @@ def c99(
         ArgumentError: the name of the file is no identifier of C.
 
     >>> import tempfile
-    >>> import numpy as np
     >>> w = np.ones((3, 2), np.float32)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = c99(lambda x: np.tanh(x @ w), (np.zeros((5, 3), np.float32),), folder + "/dense.c")
+    ...     files = ff.export.c99(lambda x: np.tanh(x @ w), (np.zeros((5, 3), np.float32),), folder + "/dense.c")
     ...     [f.name for f in files]
     ['dense.c', 'dense.h']
     """

@@ -61,8 +61,8 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     >>> import tempfile
     >>> params = {"dense": {"W": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}, "steps": 7}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(folder + "/model.npz", params)
-    ...     load(folder + "/model.npz", like=params)["steps"]
+    ...     ff.save(folder + "/model.npz", params)
+    ...     ff.load(folder + "/model.npz", like=params)["steps"]
     7
     """
     path = Path(path)
@@ -97,8 +97,8 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(folder + "/pair.npz", (np.arange(3), None))
-    ...     load(folder + "/pair.npz")
+    ...     ff.save(folder + "/pair.npz", (np.arange(3), None))
+    ...     ff.load(folder + "/pair.npz")
     (array([0, 1, 2]), None)
     """
     path = Path(path)

@@ -25,7 +25,7 @@ class Padded(NamedTuple):
             no output depends on (layers multiply some of it by zero).
         lengths: integer array of shape (N,), each between 0 and T.
 
-    >>> batch = pad([[1, 2, 3], [4]])
+    >>> batch = ff.nn.pad([[1, 2, 3], [4]])
     >>> batch.values
     array([[1, 2, 3],
            [4, 0, 0]])
@@ -42,7 +42,7 @@ class Padded(NamedTuple):
         Returns:
             bool array of shape (N, T): true before each sequence's length, false on its padding.
 
-        >>> pad([[1, 2, 3], [4]]).mask()
+        >>> ff.nn.pad([[1, 2, 3], [4]]).mask()
         array([[ True,  True,  True],
                [ True, False, False]])
         """
@@ -66,7 +66,7 @@ def pad(sequences: Sequence[ArrayLike], value: Any = 0, multiple_of: int = 1, dt
         ArgumentError: there is no sequence, or `multiple_of` is not positive.
         ShapeError: a sequence is a scalar, or the shapes differ past the first axis.
 
-    >>> pad([[1.0], [2.0, 3.0]], value=-1.0, multiple_of=4).values
+    >>> ff.nn.pad([[1.0], [2.0, 3.0]], value=-1.0, multiple_of=4).values
     array([[ 1., -1., -1., -1.],
            [ 2.,  3., -1., -1.]])
     """

@@ -75,7 +75,7 @@ def uniform(
     Raises:
         DtypeError, ShapeError: ``key``, ``shape`` or ``dtype`` is not one.
 
-    >>> uniform(key(0), (2,))
+    >>> ff.random.uniform(ff.random.key(0), (2,))
     array([0.4246881, 0.9808519], dtype=float32)
     """
     unit = variate(_float_words(key, shape, dtype), "uniform")
@@ -111,7 +111,7 @@ def normal(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float32) ->
     Raises:
         DtypeError, ShapeError: ``key``, ``shape`` or ``dtype`` is not one.
 
-    >>> normal(key(0), (2,))
+    >>> ff.random.normal(ff.random.key(0), (2,))
     array([ 1.4373318 , -0.04801554], dtype=float32)
     """
     return variate(_float_words(key, shape, dtype), "normal")
@@ -139,7 +139,7 @@ def truncated_normal(
         ArgumentError: a lower bound is not below its upper bound.
         DtypeError, ShapeError: ``key``, ``shape`` or ``dtype`` is not one, or the bounds do not broadcast to ``shape``.
 
-    >>> truncated_normal(key(0), -2.0, 2.0, (2,))
+    >>> ff.random.truncated_normal(ff.random.key(0), -2.0, 2.0, (2,))
     array([ 1.7388911, -1.8956677], dtype=float32)
     """
     low, high = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
@@ -180,7 +180,7 @@ def exponential(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float3
     Raises:
         DtypeError, ShapeError: ``key``, ``shape`` or ``dtype`` is not one.
 
-    >>> exponential(key(0), (2,))
+    >>> ff.random.exponential(ff.random.key(0), (2,))
     array([0.8564002 , 0.01933377], dtype=float32)
     """
     return variate(_float_words(key, shape, dtype), "exponential")
@@ -200,7 +200,7 @@ def gumbel(key: np.ndarray, shape: Shape = (), dtype: DTypeLike = np.float32) ->
     Raises:
         DtypeError, ShapeError: ``key``, ``shape`` or ``dtype`` is not one.
 
-    >>> gumbel(key(0), (2,))
+    >>> ff.random.gumbel(ff.random.key(0), (2,))
     array([0.1550175, 3.945902 ], dtype=float32)
     """
     return variate(_float_words(key, shape, dtype), "gumbel")
@@ -222,7 +222,7 @@ def bernoulli(key: np.ndarray, p: ArrayLike = 0.5, shape: Shape | None = None) -
         ArgumentError: the number p is not in [0, 1].
         DtypeError, ShapeError: ``key`` or ``shape`` is not one, or p does not broadcast to ``shape``.
 
-    >>> bernoulli(key(0), 0.25, (4,))
+    >>> ff.random.bernoulli(ff.random.key(0), 0.25, (4,))
     array([False, False, False,  True])
     """
     dims = np.shape(p) if shape is None else check_shape(shape)
@@ -255,7 +255,7 @@ def categorical(key: np.ndarray, logits: ArrayLike, axis: int = -1, shape: Shape
     Raises:
         DtypeError, ShapeError: ``key`` or ``shape`` is not one, or logits have no such axis.
 
-    >>> categorical(key(0), np.log([0.1, 0.0001, 0.9]), shape=(6,))
+    >>> ff.random.categorical(ff.random.key(0), np.log([0.1, 0.0001, 0.9]), shape=(6,))
     array([0, 0, 2, 0, 2, 2])
     """
     array: Any = logits if hasattr(logits, "shape") else np.asarray(logits)
@@ -293,7 +293,7 @@ def randint(
         ArgumentError: a minval is not below its maxval, or does not fit the dtype.
         DtypeError, ShapeError: ``key``, ``shape``, a bound or ``dtype`` is not one.
 
-    >>> randint(key(0), (5,), 0, 10)
+    >>> ff.random.randint(ff.random.key(0), (5,), 0, 10)
     array([9, 0, 1, 9, 1])
     """
     dims = check_shape(shape)
@@ -372,7 +372,7 @@ def permutation(key: np.ndarray, x: int | ArrayLike, axis: int = 0, independent:
         DtypeError: x is a number, and not an integer.
         ShapeError: x has no such axis.
 
-    >>> permutation(key(0), 5)
+    >>> ff.random.permutation(ff.random.key(0), 5)
     array([1, 4, 2, 3, 0])
     """
     array, count = _items("x", x, axis)
@@ -412,9 +412,10 @@ def choice(
         DtypeError: a is a number, and not an integer.
         ShapeError: p does not have one weight an item, or a has no such axis.
 
-    >>> choice(key(0), 5, (3,), replace=False)
+    >>> from fnflare import random
+    >>> random.choice(random.key(0), 5, (3,), replace=False)
     array([1, 4, 2])
-    >>> choice(key(0), np.array(["a", "b", "c"]), (4,), p=[0.5, 0.5, 0.0])
+    >>> random.choice(random.key(0), np.array(["a", "b", "c"]), (4,), p=[0.5, 0.5, 0.0])
     array(['b', 'a', 'a', 'b'], dtype='<U1')
     """
     array, count = _items("a", a, axis)

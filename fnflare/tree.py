@@ -221,7 +221,7 @@ def flatten(tree: Any, is_leaf: IsLeaf | None = None) -> tuple[list[Any], TreeDe
     Raises:
         TreeError: a dict has keys that cannot be sorted.
 
-    >>> flatten({"b": 2, "a": (0, 1), "c": None})
+    >>> ff.tree.flatten({"b": 2, "a": (0, 1), "c": None})
     ([0, 1, 2], TreeDef({'a': (*, *), 'b': *, 'c': None}))
     """
     out: list[Any] = []
@@ -231,7 +231,7 @@ def flatten(tree: Any, is_leaf: IsLeaf | None = None) -> tuple[list[Any], TreeDe
 def leaves(tree: Any, is_leaf: IsLeaf | None = None) -> list[Any]:
     """The leaves of a pytree, from left to right.
 
-    >>> leaves({"b": 2, "a": [0, 1]})
+    >>> ff.tree.leaves({"b": 2, "a": [0, 1]})
     [0, 1, 2]
     """
     return flatten(tree, is_leaf)[0]
@@ -240,7 +240,7 @@ def leaves(tree: Any, is_leaf: IsLeaf | None = None) -> list[Any]:
 def structure(tree: Any, is_leaf: IsLeaf | None = None) -> TreeDef:
     """The structure of a pytree without its leaves.
 
-    >>> structure({"w": 1.0, "b": None})
+    >>> ff.tree.structure({"w": 1.0, "b": None})
     TreeDef({'b': None, 'w': *})
     """
     return flatten(tree, is_leaf)[1]
@@ -272,7 +272,7 @@ def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Any:
     Raises:
         TreeError: there are more or fewer leaves than the structure has.
 
-    >>> unflatten(structure({"a": 0, "b": (0, 0)}), [1, 2, 3])
+    >>> ff.tree.unflatten(ff.tree.structure({"a": 0, "b": (0, 0)}), [1, 2, 3])
     {'a': 1, 'b': (2, 3)}
     """
     leaves = list(leaves)
@@ -284,7 +284,7 @@ def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Any:
 def path_str(path: Path) -> str:
     """A path as text, its keys joined by slashes.
 
-    >>> path_str(("lstm", "forward", 0))
+    >>> ff.tree.path_str(("lstm", "forward", 0))
     'lstm/forward/0'
     """
     return "/".join([str(k) for k in path])
@@ -301,7 +301,7 @@ def _paths(treedef: TreeDef, prefix: Path, out: list[Path]) -> None:
 def flatten_with_path(tree: Any, is_leaf: IsLeaf | None = None) -> tuple[list[tuple[Path, Any]], TreeDef]:
     """Like `flatten`, each leaf paired with its path, a tuple of dict keys, indices and field names.
 
-    >>> flatten_with_path({"lstm": [1, 2]})[0]
+    >>> ff.tree.flatten_with_path({"lstm": [1, 2]})[0]
     [(('lstm', 0), 1), (('lstm', 1), 2)]
     """
     flat, treedef = flatten(tree, is_leaf)
@@ -386,7 +386,7 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf | None = N
     Raises:
         TreeError: a tree of `rest` does not have the structure; names the first path that differs.
 
-    >>> map(lambda p, g: p - g, {"w": 3, "b": 1}, {"w": 1, "b": 1})
+    >>> ff.tree.map(lambda p, g: p - g, {"w": 3, "b": 1}, {"w": 1, "b": 1})
     {'b': 0, 'w': 2}
     """
     flat, treedef = flatten(tree, is_leaf)
@@ -399,7 +399,7 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf | None = N
 def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf | None = None) -> Any:
     """Like `map`; `f` gets the path of the leaf as its first argument.
 
-    >>> map_with_path(lambda path, x: f"{path_str(path)}={x}", {"a": [1, 2]})
+    >>> ff.tree.map_with_path(lambda path, x: f"{ff.tree.path_str(path)}={x}", {"a": [1, 2]})
     {'a': ['a/0=1', 'a/1=2']}
     """
     pairs, treedef = flatten_with_path(tree, is_leaf)
@@ -423,7 +423,7 @@ def broadcast(prefix: Any, tree: Any, is_leaf: IsLeaf | None = None) -> Any:
     Raises:
         TreeError: `prefix` is no prefix of `tree`; names the first path at which it is not.
 
-    >>> broadcast({"a": 0, "b": 1}, {"a": (7, 8), "b": 9})
+    >>> ff.tree.broadcast({"a": 0, "b": 1}, {"a": (7, 8), "b": 9})
     {'a': (0, 0), 'b': 1}
     """
     return _unflatten(structure(tree), iter(_spread(prefix, tree, is_leaf, "tree.broadcast")))
@@ -443,7 +443,7 @@ _no_initial = object()
 def reduce(f: Callable[[Any, Any], Any], tree: Any, initial: Any = _no_initial, is_leaf: IsLeaf | None = None) -> Any:
     """Fold the leaves from left to right.
 
-    >>> reduce(lambda a, b: a + b, {"a": 1, "b": (2, 3)}, 0)
+    >>> ff.tree.reduce(lambda a, b: a + b, {"a": 1, "b": (2, 3)}, 0)
     6
     """
     flat = leaves(tree, is_leaf)
@@ -453,7 +453,7 @@ def reduce(f: Callable[[Any, Any], Any], tree: Any, initial: Any = _no_initial, 
 def all(tree: Any, is_leaf: IsLeaf | None = None) -> bool:
     """Whether every leaf is true; an array leaf is true where all of its elements are.
 
-    >>> all({"a": True, "b": np.array([True, False])})
+    >>> ff.tree.all({"a": True, "b": np.array([True, False])})
     False
     """
     return builtins.all(bool(np.all(x)) for x in leaves(tree, is_leaf))
@@ -464,7 +464,7 @@ def equal(*trees: Any) -> bool:
 
     NaN equals NaN here: the question is whether two trees hold the same numbers.
 
-    >>> equal({"w": np.ones(2)}, {"w": np.ones(2)}), equal((1, 2), [1, 2])
+    >>> ff.tree.equal({"w": np.ones(2)}, {"w": np.ones(2)}), ff.tree.equal((1, 2), [1, 2])
     (True, False)
     """
     if len(trees) < 2:
@@ -497,7 +497,8 @@ def transpose(outer: TreeDef, inner: TreeDef, tree: Any) -> Any:
     Returns:
         A tree of structure `inner` whose leaves are trees of structure `outer`.
 
-    >>> transpose(structure([0, 0]), structure({"a": 0}), [{"a": 1}, {"a": 2}])
+    >>> from fnflare import tree
+    >>> tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), [{"a": 1}, {"a": 2}])
     {'a': [1, 2]}
     """
     subtrees: list[Any] = []
@@ -517,7 +518,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         A vector of their elements, in the dtype to which they promote, and the function that turns
         such a vector back into a tree with the leaves' own shapes and dtypes.
 
-    >>> flat, unravel = ravel({"w": np.ones((2, 2)), "b": np.zeros(1)})
+    >>> flat, unravel = ff.tree.ravel({"w": np.ones((2, 2)), "b": np.zeros(1)})
     >>> flat
     array([0., 1., 1., 1., 1.])
     >>> unravel(flat * 2)["b"]
@@ -552,7 +553,7 @@ def partition(tree: Any, where: Any) -> tuple[Any, Any]:
     Returns:
         The tree of the leaves that `where` holds for, and the tree of the others; `combine` undoes it.
 
-    >>> partition({"w": 1.5, "n": 3}, lambda x: isinstance(x, float))
+    >>> ff.tree.partition({"w": 1.5, "n": 3}, lambda x: isinstance(x, float))
     ({'n': None, 'w': 1.5}, {'n': 3, 'w': None})
     """
     flat, treedef = flatten(tree)
@@ -565,7 +566,7 @@ def partition(tree: Any, where: Any) -> tuple[Any, Any]:
 def combine(*trees: Any) -> Any:
     """Join trees made by `partition`: at each place the first leaf that is not None.
 
-    >>> combine({"n": None, "w": 1.5}, {"n": 3, "w": None})
+    >>> ff.tree.combine({"n": None, "w": 1.5}, {"n": 3, "w": None})
     {'n': 3, 'w': 1.5}
     """
 
@@ -612,12 +613,13 @@ def register_dataclass(
     Returns:
         The class itself.
 
-    >>> @register_dataclass
+    >>> import dataclasses
+    >>> @ff.tree.register_dataclass
     ... @dataclasses.dataclass
     ... class Point:
     ...     x: float
     ...     y: float
-    >>> map(lambda v: v + 1, Point(1, 2)).y
+    >>> ff.tree.map(lambda v: v + 1, Point(1, 2)).y
     3
     """
     if not dataclasses.is_dataclass(cls):

@@ -145,6 +145,8 @@ def test_history_of_epochs_without_reports_and_unfinished_ones() -> None:
     assert history.epochs_at([1, 2, 3, 5, 6]).tolist() == [0.5, 1.0, 1.5, 2.5, 3.0]
     assert history.latest("rare", 1) == [6.0] and history.latest("rare", 9) == [5.0, 6.0]
     assert "rare" in history and "loss " not in history
+    assert list(history) == history.names and len(history) == len(history.names)
+    assert dict(history) == dict(history.items()) == {name: history[name] for name in history.names}
     assert history.table(["rare"]).splitlines()[1].split() == ["1", "2", "nan"]
     assert repr(history) == "History(2 epochs of loss, rare)"
 

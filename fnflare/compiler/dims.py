@@ -30,6 +30,8 @@ class _Symbol(Size):
 def evaluate(dim: Index, values: dict[Size, int]) -> int:
     """The number that a polynomial in sizes is, where each size has a value.
 
+    >>> from fnflare.compiler.dims import evaluate
+    >>> from fnflare.nest import Size, index
     >>> n = Size("n")
     >>> evaluate(2 * index(n) - 1, {n: 5})
     9

@@ -60,7 +60,7 @@ def generic_key(program: Program, sizes: Sizes, contents: bool = True) -> str | 
         A digest; None where a parameter, such as a function of the user's, cannot be told from others in another
         process.
 
-    >>> import fnflare as ff
+    >>> from fnflare.compiler.generic_key import generic_key
     >>> from fnflare.compiler.sizes import symbolic_shapes
     >>> def key(steps):
     ...     program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, c), 0.0, xs))(np.ones(steps))

@@ -28,6 +28,7 @@ def plan(buffers: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
         For each buffer the offset in bytes at which it begins, a multiple of `ALIGNMENT`, and the number of bytes
         that all take together.
 
+    >>> from fnflare.compiler.memory import plan
     >>> plan([(100, 0, 1), (64, 1, 2), (128, 2, 3)])
     ([0, 128, 0], 192)
     """

@@ -36,6 +36,7 @@ def _place(source: Source) -> str:
 def named(source: Source | None, what: str) -> str:
     """What the answer of a primitive is called, and the kernel that computes it: by its layer and the primitive.
 
+    >>> from fnflare.compiler.naming import named
     >>> named(None, "tanh")
     'tanh'
     """
@@ -50,6 +51,7 @@ def named(source: Source | None, what: str) -> str:
 def of_input(name: str) -> str:
     """What the buffer of an input is called: a leaf deep in an argument needs no name of that argument.
 
+    >>> from fnflare.compiler.naming import of_input
     >>> of_input("params/lstm/forward/W"), of_input("params/W"), of_input("x"), of_input("")
     ('lstm_forward_W', 'params_W', 'x', 'in')
     """

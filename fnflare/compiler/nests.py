@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fnflare.compiler.bodies import Rewriter, parameters_in, sizes_in, sizes_of
 from fnflare.compiler.fusion import COLUMN, FULL, REDUCE, ROW, Group, Member
 from fnflare.compiler.graph import Idx, Node, Place, strides_of
 from fnflare.compiler.naming import Places, named
+from fnflare.compiler.sameness import kernel_key
 from fnflare.nest import (
     FUNCTIONS,
     Accumulator,
@@ -24,7 +26,6 @@ from fnflare.nest import (
     Constant,
     Element,
     Index,
-    Integer,
     Kernel,
     Let,
     Local,
@@ -46,7 +47,7 @@ from fnflare.nest import (
     walk,
 )
 
-__all__ = ["Kernels", "neutral", "sizes_in", "sizes_of"]
+__all__ = ["Kernels", "neutral"]
 
 #: Rows of up to this many elements that are read twice stay in memory of the kernel's own.
 _LOCAL = 8192
@@ -89,7 +90,7 @@ class Kernels:
 
     def run(self, kernel: Kernel, parts: Sequence[Part], sizes: Sequence[Index]) -> Run:
         """A run of a kernel, or of one that is equal to it and was there before."""
-        key = _key(kernel)
+        key = kernel_key(kernel)
         known = self._known.get(key)
         if known is None:
             self._names[kernel.name] += 1
@@ -186,7 +187,7 @@ class _Nest:
     # -- rewriting ------------------------------------------------------------------------------------
 
     def _rewrite(self, values: dict[Any, Index], element: Callable[[Element], Element] | None = None) -> None:
-        rewriter = _Rewriter(values, element)
+        rewriter = Rewriter(values, element)
         self.values = {m: rewriter.scalar(s) for m, s in self.values.items()}
         if values:
             self.stores = [(m, b, o.replace(values)) for m, b, o in self.stores]
@@ -435,7 +436,7 @@ class _Nest:
 
     def _run(self, body: tuple[Statement, ...], axis: Axis | None, vector: bool) -> Run:
         body, axis, sizes, lengths = _lengthened(body, axis, vector)
-        used = _parameters_in(body)
+        used = parameters_in(body)
         bound = [(p, key) for key, p in self.group.parameters.items() if p in used]
         kernel = Kernel(
             named(self.group.members[-1].node.source, self.group.members[-1].node.what),
@@ -501,126 +502,11 @@ def _lengthened(
     if vector and axis is not None and (axis.extent.constant is None or axis.extent.constant > _LONG):
         size = Size("n")
         longer = Axis(axis.name, index(size))
-        body = _Rewriter({axis: index(longer)}, None).statements(body)
+        body = Rewriter({axis: index(longer)}, None).statements(body)
         others = tuple([s for s in sizes_of(body) if s != size])
         return body, longer, (size, *others), (axis.extent, *map(index, others))
     sizes = tuple(dict.fromkeys([*sizes_of(body), *sizes_in([] if axis is None else [axis.extent])]))
     return body, axis, sizes, tuple([index(s) for s in sizes])
-
-
-def sizes_of(body: Sequence[Statement]) -> tuple[Size, ...]:
-    """The sizes given at run time that statements use."""
-    return sizes_in([*[a.extent for a in _axes_of(body)], *_indices_of(body)])
-
-
-def sizes_in(found: Iterable[Index]) -> tuple[Size, ...]:
-    """The sizes given at run time that indices are made of."""
-    out: dict[Size, None] = {}
-    for i in found:
-        for a in i.atoms():
-            if isinstance(a, Size):
-                out[a] = None
-            elif isinstance(a, Axis):
-                out.update(dict.fromkeys(sizes_in([a.extent])))
-    return tuple(out)
-
-
-def _axes_of(body: Sequence[Statement]) -> list[Axis]:
-    out = []
-    for s in body:
-        if isinstance(s, Loop):
-            out += [s.axis, *_axes_of(s.body)]
-    return out
-
-
-def _scalars_of(body: Sequence[Statement]) -> list[Scalar]:
-    out: list[Scalar] = []
-    for s in body:
-        if isinstance(s, Loop):
-            out += _scalars_of(s.body)
-        elif isinstance(s, (Let, Store, Update)):
-            out.append(s.value)
-            if isinstance(s, Store):
-                out += [a.value for a in s.index.atoms() if isinstance(a, Integer)]
-    return out
-
-
-def _stores_of(body: Sequence[Statement]) -> list[Store]:
-    out: list[Store] = []
-    for s in body:
-        if isinstance(s, Loop):
-            out += _stores_of(s.body)
-        elif isinstance(s, Store):
-            out.append(s)
-    return out
-
-
-def _indices_of(body: Sequence[Statement]) -> list[Index]:
-    found = [s.index for s in _stores_of(body)]
-    return found + [x.index for x in walk(_scalars_of(body)) if isinstance(x, (Element, Position))]
-
-
-def _parameters_in(body: Sequence[Statement]) -> set[Buffer]:
-    used = {s.buffer for s in _stores_of(body)}
-    used |= {x.buffer for x in walk(_scalars_of(body)) if isinstance(x, Element)}
-    return used
-
-
-class _Rewriter:
-    """Replaces loop variables in expressions, which keep what they share."""
-
-    def __init__(self, values: dict[Any, Index], element: Callable[[Element], Element] | None) -> None:
-        self.values = values
-        self.element = element
-        self.done: dict[int, Scalar] = {}
-        self.indices: dict[Index, Index] = {}
-
-    def scalar(self, root: Scalar) -> Scalar:
-        for x in walk([root]):
-            if id(x) not in self.done:
-                self.done[id(x)] = self._one(x)
-        return self.done[id(root)]
-
-    def _one(self, x: Scalar) -> Scalar:
-        if isinstance(x, Apply):
-            args = tuple([self.done[id(a)] for a in x.args])
-            return x if all(a is b for a, b in zip(args, x.args, strict=True)) else Apply(x.dtype, x.op, args)
-        if isinstance(x, Element):
-            moved = self.index(x.index)
-            x = x if moved is x.index else Element(x.dtype, x.buffer, moved)
-            return x if self.element is None else self.element(x)
-        if isinstance(x, Position):
-            return Position(x.dtype, self.index(x.index))
-        return x
-
-    def index(self, i: Index) -> Index:
-        found = self.indices.get(i)
-        if found is None:
-            values = dict(self.values)
-            for a in i.atoms():
-                if isinstance(a, Integer):
-                    values[a] = index(Integer(self.scalar(a.value)))
-            found = i.replace(values) if values else i
-            self.indices[i] = found = i if found == i else found
-        return found
-
-    def statements(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
-        out: list[Statement] = []
-        for s in body:
-            if isinstance(s, Loop):
-                out.append(Loop(s.axis, self.statements(s.body), s.vector, s.unroll))
-            elif isinstance(s, Let):
-                out.append(Let(s.name, self.scalar(s.value)))
-            elif isinstance(s, Update):
-                out.append(Update(s.name, self.scalar(s.value)))
-            elif isinstance(s, Store):
-                out.append(Store(s.buffer, self.index(s.index), self.scalar(s.value)))
-            else:
-                out.append(s)
-        return tuple(out)
-
-
-# -- names and equality -------------------------------------------------------------------------------
 
 
 def _named(kernel: Kernel, name: str) -> Kernel:
@@ -640,66 +526,3 @@ def _named(kernel: Kernel, name: str) -> Kernel:
 def _lines(members: Iterable[Member]) -> Places:
     """The user's lines that a kernel computes."""
     return Places([m.node.source for m in members])
-
-
-def _key(kernel: Kernel) -> Any:
-    """What two kernels have in common exactly when they are the same but for names and comments."""
-    numbers: dict[Any, int] = {}
-
-    def number(thing: Any) -> int:
-        return numbers.setdefault(thing, len(numbers))
-
-    def of_index(i: Index) -> Any:
-        return tuple(sorted((tuple(sorted(map(of_atom, m), key=str)), c) for m, c in i.terms.items()))
-
-    def of_atom(a: Any) -> Any:
-        if isinstance(a, Axis):
-            return ("a", number(a))
-        if isinstance(a, Size):
-            return ("s", a.name)
-        if isinstance(a, (Quotient, Remainder)):
-            return (type(a).__name__, of_index(a.value), of_index(a.divisor))
-        return ("v", of_scalar(a.value))
-
-    scalars: dict[int, int] = {}
-    shapes: dict[Any, int] = {}
-
-    def of_scalar(root: Scalar) -> int:
-        for x in walk([root]):
-            if id(x) in scalars:
-                continue
-            if isinstance(x, Apply):
-                shape: Any = (x.op, x.dtype, tuple([scalars[id(a)] for a in x.args]))
-            elif isinstance(x, Element):
-                shape = ("element", x.dtype, number(x.buffer), of_index(x.index))
-            elif isinstance(x, Position):
-                shape = ("position", x.dtype, of_index(x.index))
-            elif isinstance(x, Local):
-                shape = ("local", x.dtype, x.name)
-            else:
-                assert isinstance(x, Constant)
-                shape = ("constant", x.dtype, repr(x.value))
-            scalars[id(x)] = shapes.setdefault(shape, len(shapes))
-        return scalars[id(root)]
-
-    def of_body(body: Sequence[Statement]) -> Any:
-        return tuple([of_statement(s) for s in body])
-
-    def of_statement(s: Statement) -> Any:
-        if isinstance(s, Loop):
-            return ("loop", number(s.axis), of_index(s.axis.extent), s.vector, s.unroll, of_body(s.body))
-        if isinstance(s, Store):
-            return ("store", number(s.buffer), of_index(s.index), of_scalar(s.value))
-        if isinstance(s, Let):
-            return ("let", s.name, of_scalar(s.value))
-        if isinstance(s, Update):
-            return ("update", s.name, of_scalar(s.value))
-        assert isinstance(s, Accumulator)
-        return ("accumulator", s.name, s.op, s.dtype)
-
-    first = None if kernel.axis is None else (number(kernel.axis), of_index(kernel.axis.extent))
-    parameters = tuple([(number(p), p.dtype) for p in kernel.parameters])
-    memory = tuple([(number(b), b.dtype, of_index(b.size)) for b in kernel.locals])
-    sizes = tuple([s.name for s in kernel.sizes])
-    body = of_body(kernel.body)
-    return (first, kernel.vector, parameters, memory, sizes, body, tuple(shapes))

@@ -84,7 +84,7 @@ def symbolic_shapes(program: Program, numbers: bool = False) -> Sizes:
         program: the program.
         numbers: whether all sizes are to be numbers.
 
-    >>> import fnflare as ff
+    >>> from fnflare.compiler.sizes import symbolic_shapes
     >>> program = ff.make_program(lambda xs: ff.scan(lambda c, x: (c + x, 2 * c), np.zeros(3), xs))(np.ones((7, 3)))
     >>> sizes = symbolic_shapes(program)
     >>> [sizes.shape(v) for v in program.outputs], sizes.sizes

@@ -24,7 +24,7 @@ class ShapeDtypeStruct:
         dtype: the dtype.
         weak: whether it stands for a Python scalar, whose dtype gives way to that of arrays (NEP 50).
 
-    >>> ShapeDtypeStruct((2, 3), np.float32)
+    >>> ff.ShapeDtypeStruct((2, 3), np.float32)
     ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
 

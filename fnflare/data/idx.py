@@ -36,7 +36,7 @@ def read_idx(path: StrPath) -> np.ndarray:
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
     ...     file.flush()
-    ...     read_idx(file.name)
+    ...     ff.data.read_idx(file.name)
     array([7, 8, 9], dtype=uint8)
     """
     content = read_bytes(path, _WHAT, _SOURCE)

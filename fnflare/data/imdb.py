@@ -59,7 +59,7 @@ def imdb(folder: StrPath, split: str = "train") -> Reviews:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     text = "1\\t9\\t0\\tGood.<br /><br />See it!\\n"
     ...     _ = pathlib.Path(folder, "train.tsv").write_text(text, encoding="utf-8")
-    ...     imdb(folder)
+    ...     ff.data.imdb(folder)
     Reviews(texts=['Good. See it!'], labels=array([1]), ratings=array([9]))
     """
     check_split(split, ("train", "test"))

@@ -33,14 +33,13 @@ class DataLoader:
     process goes on with the next one. An epoch that is left early starts over in the next ``for``, unless the state
     is restored.
 
-    >>> from fnflare import random
     >>> data = {"word": [[1, 2, 3], [4], [5, 6]], "label": np.array([0, 1, 0])}
-    >>> loader = DataLoader(data, batch_size=2, key=random.key(0))
+    >>> loader = ff.data.DataLoader(data, batch_size=2, key=ff.random.key(0))
     >>> len(loader)
     2
     >>> sorted(label for batch in loader for label in batch["label"].tolist())
     [0, 0, 1]
-    >>> next(iter(DataLoader(data, batch_size=2)))["word"].lengths
+    >>> next(iter(ff.data.DataLoader(data, batch_size=2)))["word"].lengths
     array([3, 1])
     """
 

@@ -25,7 +25,7 @@ def one_hot(labels: ArrayLike, num_classes: int, dtype: DTypeLike = np.float32) 
         DtypeError: the labels are no integers.
         ArgumentError: a label is outside the range.
 
-    >>> one_hot([2, 0], 3)
+    >>> ff.data.one_hot([2, 0], 3)
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """

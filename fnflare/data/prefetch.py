@@ -28,6 +28,7 @@ def prefetch(items: Iterator[T], size: int) -> Iterator[T]:
         items: what to iterate over; it is used in the background thread alone.
         size: at least 1.
 
+    >>> from fnflare.data.prefetch import prefetch
     >>> list(prefetch(iter("abc"), 2))
     ['a', 'b', 'c']
     """

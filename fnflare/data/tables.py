@@ -61,7 +61,7 @@ def read_table(
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     _ = file.write(b"age;price\\n65.2;24\\n78.9;21.6\\n")
     ...     file.flush()
-    ...     read_table(file.name, header=True)
+    ...     ff.data.read_table(file.name, header=True)
     Table(values=array([[65.2, 24. ],
            [78.9, 21.6]]), names=('age', 'price'))
     """

@@ -42,7 +42,7 @@ def tokenize(text: str) -> list[str]:
 
     Clitics are cut off as in the Penn Treebank and so in GloVe (``don't`` is ``do`` and ``n't``), hyphens divide.
 
-    >>> tokenize("It's a well-made film... I didn't sleep!")
+    >>> ff.data.tokenize("It's a well-made film... I didn't sleep!")
     ['it', "'s", 'a', 'well', '-', 'made', 'film', '...', 'i', 'did', "n't", 'sleep', '!']
     """
     return _TOKENS.findall(text.lower().replace("’", "'"))
@@ -64,7 +64,7 @@ def windows(ids: ArrayLike, length: int, stride: int | None = None) -> tuple[np.
         ArgumentError: `length` or `stride` is not positive, or there are not `length` + 1 ids.
         ShapeError: `ids` is not one long vector.
 
-    >>> windows([1, 2, 3, 4, 5, 6], 2)
+    >>> ff.data.windows([1, 2, 3, 4, 5, 6], 2)
     (array([[1, 2],
            [3, 4]]), array([[2, 3],
            [4, 5]]))
@@ -96,7 +96,7 @@ def streams(ids: ArrayLike, batch_size: int, length: int) -> tuple[np.ndarray, n
         ArgumentError: `batch_size` or `length` is not positive, or there are not `batch_size` * `length` + 1 ids.
         ShapeError: `ids` is not one long vector.
 
-    >>> inputs, targets = streams(range(9), batch_size=2, length=2)
+    >>> inputs, targets = ff.data.streams(range(9), batch_size=2, length=2)
     >>> inputs[0].tolist(), inputs[1].tolist(), targets[0].tolist()
     ([[0, 1], [4, 5]], [[2, 3], [6, 7]], [[1, 2], [5, 6]])
     """

@@ -28,7 +28,7 @@ class Tree:
         word: of a leaf, None elsewhere.
         children: of an inner node, from left to right; empty for a leaf.
 
-    >>> tree = parse_tree("(3 (2 not) (1 bad))")
+    >>> tree = ff.data.parse_tree("(3 (2 not) (1 bad))")
     >>> tree.label, [child.word for child in tree.children], tree.size
     (3, ['not', 'bad'], 3)
     """
@@ -112,7 +112,7 @@ def parse_tree(text: str) -> Tree:
     Raises:
         DataFileError: the text is not of this form; the message gives the column.
 
-    >>> print(parse_tree("(4 (2 a) (3 (3 fine) (2 film)))"))
+    >>> print(ff.data.parse_tree("(4 (2 a) (3 (3 fine) (2 film)))"))
     (4 (2 a) (3 (3 fine) (2 film)))
     """
     # A frame is the label of an open node, the words and the trees that have come in it so far.

@@ -50,7 +50,7 @@ def read_vectors(path: StrPath, vocabulary: Container[str] | None = None) -> Wor
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     _ = file.write(b"the 0.5 1\\nof -1 2e-1\\n")
     ...     file.flush()
-    ...     read_vectors(file.name, {"of"})
+    ...     ff.data.read_vectors(file.name, {"of"})
     WordVectors(words=['of'], vectors=array([[-1. ,  0.2]], dtype=float32))
     """
     dim: int | None = None

@@ -20,14 +20,14 @@ class Vocabulary:
     A vocabulary is saved as the plain list of its words (``list(vocabulary)`` to JSON, ``np.array(list(vocabulary))``
     in a tree for `fnflare.io.save`) and made again from that list.
 
-    >>> vocabulary = Vocabulary.build("the cat and the dog".split())
+    >>> vocabulary = ff.data.Vocabulary.build("the cat and the dog".split())
     >>> list(vocabulary)
     ['<pad>', '<unk>', 'the', 'and', 'cat', 'dog']
     >>> vocabulary.encode(["the", "bird"])
     array([2, 1])
     >>> vocabulary.decode([5, 4])
     ['dog', 'cat']
-    >>> Vocabulary(list(vocabulary)) == vocabulary
+    >>> ff.data.Vocabulary(list(vocabulary)) == vocabulary
     True
     """
 
@@ -89,7 +89,7 @@ class Vocabulary:
         Raises:
             ArgumentError: `min_count` is less than 1, `max_size` leaves no room for a word, or a token is no string.
 
-        >>> list(Vocabulary.build({"a": 3, "b": 1, "c": 2}, max_size=3, padding=None))
+        >>> list(ff.data.Vocabulary.build({"a": 3, "b": 1, "c": 2}, max_size=3, padding=None))
         ['<unk>', 'a', 'c']
         """
         specials = {w for w in (padding, unknown) if w is not None}
@@ -200,7 +200,7 @@ class Vocabulary:
             ShapeError: there are not as many vectors as words.
             ArgumentError: `missing` is something else.
 
-        >>> matrix, found = Vocabulary(["cat", "dog"]).embedding_matrix(["dog"], [[1.0, 2.0]])
+        >>> matrix, found = ff.data.Vocabulary(["cat", "dog"]).embedding_matrix(["dog"], [[1.0, 2.0]])
         >>> matrix[3], found
         (array([1., 2.]), array([False, False, False,  True]))
         """

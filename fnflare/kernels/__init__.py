@@ -37,6 +37,7 @@ def matmul(a: Any, b: Any) -> Any:
     Raises:
         ValueError: the shapes do not fit, as NumPy says it.
 
+    >>> from fnflare.kernels import matmul
     >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([[1., 2.],
            [3., 4.]])
@@ -77,6 +78,7 @@ def matmul_add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes do not fit, as NumPy says it.
 
+    >>> from fnflare.kernels import matmul_add
     >>> matmul_add(np.eye(2), np.ones((2, 2)), np.full((2, 2), 5.0))
     array([[6., 6.],
            [6., 6.]])

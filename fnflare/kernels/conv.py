@@ -46,6 +46,7 @@ _SHORT = 64
 def output_size(spatial: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Ints:
     """The number of positions of a window along each spatial axis; zero or less where it does not fit.
 
+    >>> from fnflare.kernels.conv import output_size
     >>> output_size((28, 28), (5, 5), (2, 1), ((0, 0), (2, 2)), (1, 1))
     (12, 28)
     """
@@ -67,6 +68,7 @@ def windows(x: np.ndarray, window: Ints, strides: Ints, dilation: Ints) -> np.nd
     Returns:
         (N, *out, C, *window): the windows that lie within `x`.
 
+    >>> from fnflare.kernels.conv import windows
     >>> windows(np.arange(4.0).reshape(1, 4, 1), (2,), (1,), (1,))[0, :, 0]
     array([[0., 1.],
            [1., 2.],
@@ -94,6 +96,7 @@ def fold(ct: np.ndarray, input_shape: Ints, strides: Ints, dilation: Ints) -> np
     Returns:
         (N, *spatial, C), in the dtype of `ct`.
 
+    >>> from fnflare.kernels.conv import fold
     >>> fold(np.ones((1, 3, 1, 2)), (1, 4, 1), (1,), (1,))[0, :, 0]
     array([1., 2., 2., 1.])
     """
@@ -118,6 +121,7 @@ def conv(x: np.ndarray, w: np.ndarray, strides: Ints, padding: Padding, dilation
     Returns:
         (N, *out, F) in the dtype to which `x` and `w` promote; `output_size` gives ``out``.
 
+    >>> from fnflare.kernels.conv import conv
     >>> x, w = np.arange(4.0).reshape(1, 4, 1), np.array([1.0, 10.0]).reshape(2, 1, 1)
     >>> conv(x, w, (1,), ((1, 0),), (1,))[0, :, 0]
     array([ 0., 10., 21., 32.])

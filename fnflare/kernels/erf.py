@@ -69,6 +69,7 @@ def erf(x: np.ndarray) -> np.ndarray:
     Returns:
         An array of x's shape and dtype, within 5 units in the last place (worst just past the border).
 
+    >>> from fnflare.kernels.erf import erf
     >>> erf(np.array([-np.inf, 0.0, 0.5, np.inf]))
     array([-1.        ,  0.        ,  0.52049988,  1.        ])
     """

@@ -81,6 +81,7 @@ def words(key: Any, domain: int, data: Any, count: int) -> np.ndarray:
     Returns:
         ``count`` words, uint64, a fresh array; (..., count) of many keys.
 
+    >>> from fnflare.kernels.philox import BITS, words
     >>> words((0, 0), BITS, 0, 2)
     array([ 213000021201967259, 4455796210202625458], dtype=uint64)
     """

@@ -26,6 +26,7 @@ def add_at(x: np.ndarray, index: Any, values: Any) -> None:
         index: any index of NumPy's with an array in it.
         values: what broadcasts to ``x[index]``; it takes the dtype of `x`.
 
+    >>> from fnflare.kernels.rows import add_at
     >>> x = np.zeros(3)
     >>> add_at(x, np.array([0, 2, 2]), 1.0)
     >>> x
@@ -58,6 +59,7 @@ def add_rows(x: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
         index: (m,), integers from 0 to n - 1.
         rows: (m, ...).
 
+    >>> from fnflare.kernels.rows import add_rows
     >>> x = np.zeros((3, 1))
     >>> add_rows(x, np.array([2, 0, 2]), np.array([[1.0], [2.0], [3.0]]))
     >>> x[:, 0]

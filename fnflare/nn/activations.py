@@ -70,7 +70,7 @@ def elementwise(f: Callable[[Any], Any], name: str | None = None) -> Layer:
     Returns:
         A layer without parameters.
 
-    >>> apply = elementwise(np.sin).apply
+    >>> apply = ff.nn.elementwise(np.sin).apply
     >>> apply((), np.zeros(3))
     array([0., 0., 0.])
     """
@@ -169,7 +169,7 @@ def Threshold(threshold: float, value: float) -> Layer:
         threshold: what an element has to be larger than to pass.
         value: what stands for one that is not.
 
-    >>> Threshold(0.1, 20.0).apply((), np.array([0.1, 0.2]))
+    >>> ff.nn.Threshold(0.1, 20.0).apply((), np.array([0.1, 0.2]))
     array([20. ,  0.2])
     """
     return _pointwise("Threshold", lambda x: F.threshold(x, threshold, value), 1)
@@ -187,8 +187,8 @@ def PRelu(*, shared: bool = False, slope_init: Initializer = _QUARTER) -> Layer:
     Raises:
         ArgumentError: `slope_init` is not a function.
 
-    >>> shape, params = PRelu().init(None, (-1, 2))
-    >>> PRelu().apply(params, np.array([[-2.0, 2.0]], np.float32))
+    >>> shape, params = ff.nn.PRelu().init(None, (-1, 2))
+    >>> ff.nn.PRelu().apply(params, np.array([[-2.0, 2.0]], np.float32))
     array([[-0.5,  2. ]], dtype=float32)
     """
     function("PRelu", "slope_init", slope_init)
@@ -221,7 +221,7 @@ def RRelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         ArgumentError: `lower` is greater than `upper`.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> RRelu(0.2, 0.4).apply((), np.array([-1.0, 1.0])).round(3)
+    >>> ff.nn.RRelu(0.2, 0.4).apply((), np.array([-1.0, 1.0])).round(3)
     array([-0.3,  1. ])
     """
     if not lower <= upper:

@@ -31,7 +31,7 @@ def AdaptiveAvgPool(size: Size) -> Layer:
     Raises:
         ArgumentError: the size is out of range, or when applied, the inputs are a `Padded` batch.
 
-    >>> AdaptiveAvgPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
+    >>> ff.nn.AdaptiveAvgPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([1.5, 2.5])
     """
     return _adaptive("AdaptiveAvgPool", size, False)
@@ -49,7 +49,7 @@ def AdaptiveMaxPool(size: Size) -> Layer:
     Raises:
         ArgumentError: the size is out of range, or when applied, the inputs are a `Padded` batch.
 
-    >>> AdaptiveMaxPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
+    >>> ff.nn.AdaptiveMaxPool(2).apply((), np.array([[[1.0], [2.0], [3.0]]])).ravel()
     array([2., 3.])
     """
     return _adaptive("AdaptiveMaxPool", size, True)

@@ -68,7 +68,8 @@ def MultiHeadAttention(
         DtypeError: when applied, the mask is not of booleans.
         ShapeError: when applied, the inputs or the mask have other shapes.
 
-    >>> shape, params = MultiHeadAttention(4).init(random.key(0), (-1, -1, 32))
+    >>> from fnflare import nn, random
+    >>> shape, params = nn.MultiHeadAttention(4).init(random.key(0), (-1, -1, 32))
     >>> shape, params["query"]["W"].shape
     ((-1, -1, 32), (32, 32))
     """

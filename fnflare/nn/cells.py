@@ -36,12 +36,12 @@ class Cell(NamedTuple):
             alone is computed for all steps at once.
         initial: ``initial(params, batch) -> carry``: the carry before the first step.
 
-    >>> mean_so_far = Cell(
+    >>> from fnflare import nn
+    >>> mean_so_far = nn.Cell(
     ...     init=lambda key, features: (features, ()),
     ...     apply=lambda params, carry, x: (((carry[0] + x), carry[1] + 1), (carry[0] + x) / (carry[1] + 1)),
     ...     initial=lambda params, batch: (np.zeros((batch, 1), np.float32), np.zeros((batch, 1), np.float32)),
     ... )
-    >>> from fnflare import nn
     >>> nn.Recurrent(mean_so_far).apply((), np.array([[[2.0], [4.0], [9.0]]], np.float32)).ravel()
     array([2., 3., 5.], dtype=float32)
     """
@@ -115,7 +115,7 @@ def RNNCell(
         U_init: draws U.
         b_init: draws b.
 
-    >>> RNNCell(25).init(random.key(0), 100)[1]["U"].shape
+    >>> ff.nn.RNNCell(25).init(ff.random.key(0), 100)[1]["U"].shape
     (25, 25)
     """
     units = positive_int("RNNCell", "units", units)
@@ -162,7 +162,7 @@ def LSTMCell(
         b_init: draws each gate's part of b.
         P_init: draws P.
 
-    >>> units, params = LSTMCell(2).init(random.key(0), 3)
+    >>> units, params = ff.nn.LSTMCell(2).init(ff.random.key(0), 3)
     >>> params["W"].shape, params["U"].shape, params["b"]
     ((3, 8), (2, 8), array([0., 0., 1., 1., 0., 0., 0., 0.], dtype=float32))
     """
@@ -222,7 +222,7 @@ def GRUCell(
         U_init: draws each gate's part of U.
         b_init: draws c and each gate's part of b.
 
-    >>> GRUCell(2).init(random.key(0), 3)[1]["W"].shape
+    >>> ff.nn.GRUCell(2).init(ff.random.key(0), 3)[1]["W"].shape
     (3, 6)
     """
     units = positive_int("GRUCell", "units", units)

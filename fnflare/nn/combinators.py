@@ -220,7 +220,7 @@ def FanOut(count: int) -> Layer:
     Args:
         count: how many branches follow.
 
-    >>> FanOut(2).apply((), 1.5)
+    >>> ff.nn.FanOut(2).apply((), 1.5)
     (1.5, 1.5)
     """
     count = positive_int("FanOut", "count", count)
@@ -262,7 +262,7 @@ def FanInConcat(axis: int = -1) -> Layer:
     Args:
         axis: along which axis; of `Padded` batches neither that of the batch nor that of time.
 
-    >>> FanInConcat().apply((), (np.zeros((2, 3)), np.ones((2, 1)))).shape
+    >>> ff.nn.FanInConcat().apply((), (np.zeros((2, 3)), np.ones((2, 1)))).shape
     (2, 4)
     """
     axis = positive_int("FanInConcat", "axis", axis, least=-64)
@@ -318,8 +318,9 @@ def residual(inner: Layer) -> Layer:
     Args:
         inner: a layer that keeps the shape.
 
-    >>> apply = residual(Layer(lambda key, shape: (shape, ()), lambda p, x, *, key=None, train=False: 2 * x)).apply
-    >>> apply((), np.ones(2))
+    >>> from fnflare import nn
+    >>> double = nn.Layer(lambda key, shape: (shape, ()), lambda p, x, *, key=None, train=False: 2 * x)
+    >>> nn.residual(double).apply((), np.ones(2))
     array([3., 3.])
     """
     inner_init, inner_apply = check_layer(inner, "residual")
@@ -354,7 +355,7 @@ def skip(inner: Layer, combine: Callable[[Any, Any], Any] = np.add) -> Layer:
         ArgumentError: `inner` is not a layer, or `combine` not a function.
 
     >>> from fnflare import nn, random
-    >>> dense_block = skip(nn.Dense(3), lambda y, x: np.concatenate([x, y], axis=-1))
+    >>> dense_block = nn.skip(nn.Dense(3), lambda y, x: np.concatenate([x, y], axis=-1))
     >>> dense_block.init(random.key(0), (-1, 5))[0]
     (-1, 8)
     """
@@ -412,7 +413,7 @@ def shape_dependent(make_layer: Callable[[Any], Layer]) -> Layer:
         A layer with the parameters and paths of the one that is made.
 
     >>> from fnflare import nn, random
-    >>> bottleneck = shape_dependent(lambda shape: nn.serial(nn.Dense(2), nn.Dense(shape[-1])))
+    >>> bottleneck = nn.shape_dependent(lambda shape: nn.serial(nn.Dense(2), nn.Dense(shape[-1])))
     >>> bottleneck.init(random.key(0), (-1, 7))[0]
     (-1, 7)
     """

@@ -65,12 +65,13 @@ def Conv(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> shape, params = Conv(6, (5, 5)).init(random.key(0), (-1, 28, 28, 1))
+    >>> from fnflare import nn
+    >>> shape, params = nn.Conv(6, (5, 5)).init(ff.random.key(0), (-1, 28, 28, 1))
     >>> shape, params["W"].shape
     ((-1, 28, 28, 6), (5, 5, 1, 6))
-    >>> Conv(8, 3, padding="VALID").init(random.key(0), (-1, 100, 25))[0]
+    >>> nn.Conv(8, 3, padding="VALID").init(ff.random.key(0), (-1, 100, 25))[0]
     (-1, 98, 8)
-    >>> Conv(8, (3, 3), groups=4).init(random.key(0), (-1, 9, 9, 12))[1]["W"].shape
+    >>> nn.Conv(8, (3, 3), groups=4).init(ff.random.key(0), (-1, 9, 9, 12))[1]["W"].shape
     (3, 3, 3, 8)
     """
     filters, groups = positive_int("Conv", "filters", filters), positive_int("Conv", "groups", groups)
@@ -111,7 +112,7 @@ def DepthwiseConv(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> shape, params = DepthwiseConv((3, 3), 2).init(random.key(0), (-1, 28, 28, 16))
+    >>> shape, params = ff.nn.DepthwiseConv((3, 3), 2).init(ff.random.key(0), (-1, 28, 28, 16))
     >>> shape, params["W"].shape
     ((-1, 28, 28, 32), (3, 3, 1, 32))
     """

@@ -74,8 +74,7 @@ def ConvTranspose(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> from fnflare import random
-    >>> shape, params = ConvTranspose(6, (4, 4), strides=2).init(random.key(0), (-1, 7, 7, 16))
+    >>> shape, params = ff.nn.ConvTranspose(6, (4, 4), strides=2).init(ff.random.key(0), (-1, 7, 7, 16))
     >>> shape, params["W"].shape
     ((-1, 14, 14, 6), (4, 4, 16, 6))
     """

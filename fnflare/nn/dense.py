@@ -53,7 +53,7 @@ def Dense(
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> shape, params = Dense(10).init(random.key(0), (-1, 784))
+    >>> shape, params = ff.nn.Dense(10).init(ff.random.key(0), (-1, 784))
     >>> shape, params["W"].shape, params["b"].shape
     ((-1, 10), (784, 10), (10,))
     """
@@ -115,7 +115,7 @@ def Maxout(
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> shape, params = Maxout(10, pieces=3).init(random.key(0), (-1, 784))
+    >>> shape, params = ff.nn.Maxout(10, pieces=3).init(ff.random.key(0), (-1, 784))
     >>> shape, params["W"].shape
     ((-1, 10), (784, 30))
     """
@@ -165,7 +165,7 @@ def Bilinear(
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> shape, params = Bilinear(10).init(random.key(0), ((-1, 5), (-1, 7)))
+    >>> shape, params = ff.nn.Bilinear(10).init(ff.random.key(0), ((-1, 5), (-1, 7)))
     >>> shape, params["W"].shape
     ((-1, 10), (5, 7, 10))
     """
@@ -231,8 +231,8 @@ def Scale(*, bias: bool = True, scale_init: Initializer = ones, b_init: Initiali
     Raises:
         ArgumentError: an initialiser is not a function.
 
-    >>> shape, params = Scale().init(random.key(0), (-1, 3))
-    >>> Scale().apply(params, np.ones((1, 3), np.float32))
+    >>> shape, params = ff.nn.Scale().init(ff.random.key(0), (-1, 3))
+    >>> ff.nn.Scale().apply(params, np.ones((1, 3), np.float32))
     array([[1., 1., 1.]], dtype=float32)
     """
     function("Scale", "scale_init", scale_init)

@@ -32,11 +32,10 @@ def Dropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> import numpy as np
-    >>> apply = Dropout(0.5).apply
+    >>> apply = ff.nn.Dropout(0.5).apply
     >>> apply((), np.ones(3))
     array([1., 1., 1.])
-    >>> set(apply((), np.ones(100), key=random.key(0), train=True).tolist()) == {0.0, 2.0}
+    >>> set(apply((), np.ones(100), key=ff.random.key(0), train=True).tolist()) == {0.0, 2.0}
     True
     """
     rate = fraction("Dropout", "rate", rate)
@@ -56,7 +55,7 @@ def SpatialDropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> SpatialDropout(0.5).apply((), np.ones((1, 2, 4)), key=random.key(1), train=True)[0]
+    >>> ff.nn.SpatialDropout(0.5).apply((), np.ones((1, 2, 4)), key=ff.random.key(1), train=True)[0]
     array([[2., 0., 0., 2.],
            [2., 0., 0., 2.]])
     """
@@ -77,7 +76,7 @@ def VariationalDropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> VariationalDropout(0.5).apply((), np.ones((1, 2, 4)), key=random.key(1), train=True)[0]
+    >>> ff.nn.VariationalDropout(0.5).apply((), np.ones((1, 2, 4)), key=ff.random.key(1), train=True)[0]
     array([[2., 0., 0., 2.],
            [2., 0., 0., 2.]])
     """
@@ -97,7 +96,7 @@ def GaussianDropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> GaussianDropout(0.5).apply((), np.ones(3))
+    >>> ff.nn.GaussianDropout(0.5).apply((), np.ones(3))
     array([1., 1., 1.])
     """
     rate = fraction("GaussianDropout", "rate", rate)
@@ -122,7 +121,7 @@ def AlphaDropout(rate: float) -> Layer:
         ArgumentError: the rate is out of range.
         MissingKeyError: when applied with ``train=True`` and no key.
 
-    >>> AlphaDropout(0.5).apply((), np.ones(3))
+    >>> ff.nn.AlphaDropout(0.5).apply((), np.ones(3))
     array([1., 1., 1.])
     """
     rate = fraction("AlphaDropout", "rate", rate)

@@ -47,8 +47,8 @@ def Embedding(vocab: int, dim: int, *, W_init: Initializer = _NORMAL) -> Layer:
         ArgumentError: a setting is out of range; when applied, a word is not below `vocab`.
         DtypeError: when applied, the inputs are not integers.
 
-    >>> from fnflare import random
-    >>> shape, params = Embedding(1000, 25).init(random.key(0), (-1, -1))
+    >>> from fnflare import nn, random
+    >>> shape, params = nn.Embedding(1000, 25).init(random.key(0), (-1, -1))
     >>> shape, params["W"].shape
     ((-1, -1, 25), (1000, 25))
     """
@@ -78,7 +78,7 @@ def FixedEmbedding(matrix: ArrayLike) -> Layer:
         ArgumentError: the matrix does not have two axes; when applied, a word is not below ``vocab``.
         DtypeError: when applied, the inputs are not integers.
 
-    >>> FixedEmbedding(np.eye(3)).apply((), np.array([2, 0]))
+    >>> ff.nn.FixedEmbedding(np.eye(3)).apply((), np.array([2, 0]))
     array([[0., 0., 1.],
            [1., 0., 0.]])
     """
@@ -118,7 +118,7 @@ def EmbeddingBag(vocab: int, dim: int, *, mode: str = "mean", W_init: Initialize
         ShapeError: when applied, they have other shapes.
 
     >>> params = {"W": np.array([[1.0], [2.0], [4.0]])}
-    >>> bag = EmbeddingBag(3, 1, mode="sum").apply
+    >>> bag = ff.nn.EmbeddingBag(3, 1, mode="sum").apply
     >>> bag(params, np.array([[0, 1], [2, 2]])).ravel()
     array([3., 8.])
     >>> bag(params, (np.array([0, 1, 2]), np.array([0, 0, 1]))).ravel()

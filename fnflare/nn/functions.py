@@ -50,13 +50,17 @@ __all__ = [
     "threshold",
 ]
 
+#: ``max(x, 0)`` with derivative 0 at 0, as PyTorch and JAX have it.
 relu = ops.relu
+#: ``1 / (1 + exp(-x))`` without overflow.
 sigmoid = ops.logistic
+#: ``log(1 + exp(x))`` without overflow.
 softplus = ops.softplus
+#: NumPy's own.
+tanh = np.tanh
 softmax = ops.softmax
 log_softmax = ops.log_softmax
 logsumexp = ops.logsumexp
-tanh = np.tanh
 
 _LOG_2 = math.log(2.0)
 _SQRT_HALF = 0.5**0.5
@@ -76,7 +80,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
     Returns:
         (..., out).
 
-    >>> linear(np.ones((2, 5, 3), np.float32), np.ones((3, 4), np.float32)).shape
+    >>> ff.nn.linear(np.ones((2, 5, 3), np.float32), np.ones((3, 4), np.float32)).shape
     (2, 5, 4)
     """
     if x.ndim > 2:
@@ -91,7 +95,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 def log_sigmoid(x: Any) -> Any:
     """The logarithm of the sigmoid, exact also where the sigmoid underflows.
 
-    >>> float(log_sigmoid(np.float64(-1000.0)))
+    >>> float(ff.nn.log_sigmoid(np.float64(-1000.0)))
     -1000.0
     """
     return -ops.softplus(-x)
@@ -100,7 +104,7 @@ def log_sigmoid(x: Any) -> Any:
 def silu(x: Any) -> Any:
     """``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016; Ramachandran et al. 2017).
 
-    >>> float(silu(np.float64(0.0)))
+    >>> float(ff.nn.silu(np.float64(0.0)))
     0.0
     """
     return x * ops.logistic(x)
@@ -118,7 +122,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
         approximate: take the paper's approximation by tanh, whose error is up to 5e-4. Its derivative is nan where the
             square of ``x`` overflows, beyond 1e19 in float32.
 
-    >>> round(float(gelu(np.float64(1.0))), 4)
+    >>> round(float(ff.nn.gelu(np.float64(1.0))), 4)
     0.8413
     """
     if approximate:
@@ -129,7 +133,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     """``x`` where it is positive, `slope` times ``x`` elsewhere (Maas et al. 2013). At 0 its derivative is the slope.
 
-    >>> leaky_relu(np.array([-1.0, 2.0]))
+    >>> ff.nn.leaky_relu(np.array([-1.0, 2.0]))
     array([-0.01,  2.  ])
     """
     return np.where(x > 0, x, slope * x)
@@ -138,7 +142,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere (Clevert et al. 2015); derivative alpha at 0.
 
-    >>> elu(np.array([-np.inf, 2.0]))
+    >>> ff.nn.elu(np.array([-np.inf, 2.0]))
     array([-1.,  2.])
     """
     positive = x > 0
@@ -149,7 +153,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 def selu(x: Any) -> Any:
     """The scaled `elu` that keeps activations normalised (Klambauer et al. 2017). At 0 its derivative is that of below.
 
-    >>> round(float(selu(np.float64(1.0))), 4)
+    >>> round(float(ff.nn.selu(np.float64(1.0))), 4)
     1.0507
     """
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
@@ -158,7 +162,7 @@ def selu(x: Any) -> Any:
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """The `elu` that is smooth for every alpha: ``alpha * (exp(x / alpha) - 1)`` below 0 (Barron 2017).
 
-    >>> celu(np.array([-np.inf, 2.0]), alpha=3.0)
+    >>> ff.nn.celu(np.array([-np.inf, 2.0]), alpha=3.0)
     array([-3.,  2.])
     """
     positive = x > 0
@@ -172,7 +176,7 @@ def prelu(x: Any, slope: Any) -> Any:
         x: any shape.
         slope: broadcast against x, such as (features,).
 
-    >>> prelu(np.array([-2.0, 2.0]), np.array([0.25, 0.25]))
+    >>> ff.nn.prelu(np.array([-2.0, 2.0]), np.array([0.25, 0.25]))
     array([-0.5,  2. ])
     """
     return np.where(x > 0, x, slope * x)
@@ -181,7 +185,7 @@ def prelu(x: Any, slope: Any) -> Any:
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """`x` kept between two bounds. The derivative is 1 between them, and 0 at a bound and beyond.
 
-    >>> hardtanh(np.array([-3.0, 0.5, 1e4]))
+    >>> ff.nn.hardtanh(np.array([-3.0, 0.5, 1e4]))
     array([-1. ,  0.5,  1. ])
     """
     return np.where(x <= min_val, min_val, np.where(x >= max_val, max_val, x))
@@ -190,7 +194,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
 def relu6(x: Any) -> Any:
     """`relu` that ends at 6 (Howard et al. 2017). The derivative is 0 at 0 and at 6.
 
-    >>> relu6(np.array([-1.0, 2.0, 7.0]))
+    >>> ff.nn.relu6(np.array([-1.0, 2.0, 7.0]))
     array([0., 2., 6.])
     """
     return hardtanh(x, 0.0, 6.0)
@@ -199,7 +203,7 @@ def relu6(x: Any) -> Any:
 def hardsigmoid(x: Any) -> Any:
     """A sigmoid of three straight lines, ``relu6(x + 3) / 6``. The derivative is 0 at -3 and 3.
 
-    >>> hardsigmoid(np.array([-4.0, 0.0, 4.0]))
+    >>> ff.nn.hardsigmoid(np.array([-4.0, 0.0, 4.0]))
     array([0. , 0.5, 1. ])
     """
     return relu6(x + 3.0) / 6.0
@@ -208,7 +212,7 @@ def hardsigmoid(x: Any) -> Any:
 def hardswish(x: Any) -> Any:
     """``x * hardsigmoid(x)`` (Howard et al. 2019). The derivative is 0 at -3 and 1 at 3.
 
-    >>> hardswish(np.array([-4.0, 3.0]))
+    >>> ff.nn.hardswish(np.array([-4.0, 3.0]))
     array([-0.,  3.])
     """
     return x * hardsigmoid(x)
@@ -217,7 +221,7 @@ def hardswish(x: Any) -> Any:
 def mish(x: Any) -> Any:
     """``x * tanh(softplus(x))`` (Misra 2019).
 
-    >>> round(float(mish(np.float64(1.0))), 4)
+    >>> round(float(ff.nn.mish(np.float64(1.0))), 4)
     0.8651
     """
     return x * np.tanh(ops.softplus(x))
@@ -226,7 +230,7 @@ def mish(x: Any) -> Any:
 def lisht(x: Any) -> Any:
     """``x * tanh(x)`` (Roy et al. 2019).
 
-    >>> round(float(lisht(np.float64(-1.0))), 4)
+    >>> round(float(ff.nn.lisht(np.float64(-1.0))), 4)
     0.7616
     """
     return x * np.tanh(x)
@@ -235,7 +239,7 @@ def lisht(x: Any) -> Any:
 def logcosh(x: Any) -> Any:
     """``log(cosh(x))`` without overflow, and to full relative precision also near 0, where it is ``x**2 / 2``.
 
-    >>> logcosh(np.array([-1e4, 0.0, 1e-9]))
+    >>> ff.nn.logcosh(np.array([-1e4, 0.0, 1e-9]))
     array([9.99930685e+03, 0.00000000e+00, 5.00000000e-19])
     """
     near, size = np.abs(x) < 1, np.abs(x)
@@ -247,7 +251,7 @@ def logcosh(x: Any) -> Any:
 def softsign(x: Any) -> Any:
     """``x / (1 + abs(x))`` (Bergstra et al. 2009).
 
-    >>> softsign(np.array([-1.0, 0.0, 3.0]))
+    >>> ff.nn.softsign(np.array([-1.0, 0.0, 3.0]))
     array([-0.5 ,  0.  ,  0.75])
     """
     return x / (1.0 + np.abs(x))
@@ -256,7 +260,7 @@ def softsign(x: Any) -> Any:
 def tanhshrink(x: Any) -> Any:
     """``x - tanh(x)``.
 
-    >>> round(float(tanhshrink(np.float64(1.0))), 4)
+    >>> round(float(ff.nn.tanhshrink(np.float64(1.0))), 4)
     0.2384
     """
     return x - np.tanh(x)
@@ -265,7 +269,7 @@ def tanhshrink(x: Any) -> Any:
 def softshrink(x: Any, threshold: float = 0.5) -> Any:
     """`x` moved towards 0 by the threshold, and 0 where it is not larger than that, as is the derivative there.
 
-    >>> softshrink(np.array([-2.0, 0.5, 2.0]))
+    >>> ff.nn.softshrink(np.array([-2.0, 0.5, 2.0]))
     array([-1.5,  0. ,  1.5])
     """
     return np.where(np.abs(x) <= threshold, 0.0, x - threshold * np.sign(x))
@@ -274,7 +278,7 @@ def softshrink(x: Any, threshold: float = 0.5) -> Any:
 def hardshrink(x: Any, threshold: float = 0.5) -> Any:
     """`x`, and 0 where its size is not larger than the threshold, as is the derivative there.
 
-    >>> hardshrink(np.array([-2.0, 0.5, 2.0]))
+    >>> ff.nn.hardshrink(np.array([-2.0, 0.5, 2.0]))
     array([-2.,  0.,  2.])
     """
     return np.where(np.abs(x) <= threshold, 0.0, x)
@@ -283,7 +287,7 @@ def hardshrink(x: Any, threshold: float = 0.5) -> Any:
 def threshold(x: Any, threshold: float, value: float) -> Any:
     """`x` where it is larger than the threshold, and `value`, with derivative 0, elsewhere.
 
-    >>> threshold(np.array([0.5, 1.0, 2.0]), 1.0, -7.0)
+    >>> ff.nn.threshold(np.array([0.5, 1.0, 2.0]), 1.0, -7.0)
     array([-7., -7.,  2.])
     """
     return np.where(x <= threshold, value, x)
@@ -299,7 +303,7 @@ def glu(x: Any, axis: int = -1) -> Any:
     Raises:
         ShapeError: the size is odd.
 
-    >>> glu(np.array([2.0, 4.0, 0.0, 0.0]))
+    >>> ff.nn.glu(np.array([2.0, 4.0, 0.0, 0.0]))
     array([1., 2.])
     """
     size = x.shape[axis]
@@ -312,7 +316,7 @@ def glu(x: Any, axis: int = -1) -> Any:
 def softmin(x: Any, axis: int = -1) -> Any:
     """``softmax(-x)``.
 
-    >>> softmin(np.array([0.0, 1e4]))
+    >>> ff.nn.softmin(np.array([0.0, 1e4]))
     array([1., 0.])
     """
     return ops.softmax(-x, axis)
@@ -325,7 +329,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
         x: floats.
         axis: the axis whose elements shall sum to one.
 
-    >>> sparsemax(np.array([2.0, 1.5, 0.0]))
+    >>> ff.nn.sparsemax(np.array([2.0, 1.5, 0.0]))
     array([0.75, 0.25, 0.  ])
     """
     axis = axis % x.ndim

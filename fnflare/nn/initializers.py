@@ -53,7 +53,7 @@ class Initializer(Protocol):
 def zeros(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
     """All zeros; the key is not used.
 
-    >>> zeros(random.key(0), (2,))
+    >>> ff.nn.zeros(ff.random.key(0), (2,))
     array([0., 0.], dtype=float32)
     """
     return np.zeros(shape, dtype)
@@ -62,7 +62,7 @@ def zeros(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) 
 def ones(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
     """All ones; the key is not used.
 
-    >>> ones(random.key(0), (2,))
+    >>> ff.nn.ones(ff.random.key(0), (2,))
     array([1., 1.], dtype=float32)
     """
     return np.ones(shape, dtype)
@@ -71,7 +71,7 @@ def ones(key: np.ndarray, shape: Sequence[int], dtype: DTypeLike = np.float32) -
 def constant(value: float) -> Initializer:
     """All of one value; the key is not used.
 
-    >>> constant(0.5)(random.key(0), (2,))
+    >>> ff.nn.constant(0.5)(ff.random.key(0), (2,))
     array([0.5, 0.5], dtype=float32)
     """
 
@@ -84,7 +84,7 @@ def constant(value: float) -> Initializer:
 def uniform(scale: float = 1e-2) -> Initializer:
     """Evenly distributed in [0, scale), as jax has it; layers mostly want `glorot_uniform`.
 
-    >>> w = uniform(0.1)(random.key(0), (100,))
+    >>> w = ff.nn.uniform(0.1)(ff.random.key(0), (100,))
     >>> bool(np.all((0 <= w) & (w < 0.1)))
     True
     """
@@ -98,7 +98,7 @@ def uniform(scale: float = 1e-2) -> Initializer:
 def normal(stddev: float = 1e-2) -> Initializer:
     """Normally distributed around 0.
 
-    >>> normal(0.1)(random.key(0), (3, 2)).shape
+    >>> ff.nn.normal(0.1)(ff.random.key(0), (3, 2)).shape
     (3, 2)
     """
 
@@ -116,7 +116,7 @@ def truncated_normal(stddev: float = 1e-2, lower: float = -2.0, upper: float = 2
         lower: the least value, in standard deviations.
         upper: the greatest value, in standard deviations.
 
-    >>> w = truncated_normal(0.1)(random.key(0), (100,))
+    >>> w = ff.nn.truncated_normal(0.1)(ff.random.key(0), (100,))
     >>> bool(np.all(np.abs(w) <= 0.2))
     True
     """
@@ -148,7 +148,7 @@ def variance_scaling(
         An initialiser. It raises ShapeError for a shape with fewer than 2 dimensions, which has no fans, and
         DtypeError for a dtype other than float32 and float64.
 
-    >>> w = variance_scaling(2.0, "fan_in", "normal")(random.key(0), (200, 300))
+    >>> w = ff.nn.variance_scaling(2.0, "fan_in", "normal")(ff.random.key(0), (200, 300))
     >>> round(float(np.var(w)) * 200, 1)
     2.0
     """
@@ -196,7 +196,7 @@ def glorot_uniform(in_axis: int = -2, out_axis: int = -1) -> Initializer:
 
     Glorot & Bengio, 2010, "Understanding the difficulty of training deep feedforward neural networks".
 
-    >>> w = glorot_uniform()(random.key(0), (4, 2))
+    >>> w = ff.nn.glorot_uniform()(ff.random.key(0), (4, 2))
     >>> bool(np.all(np.abs(w) <= 1)), w.dtype
     (True, dtype('float32'))
     """
@@ -263,7 +263,7 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1) -> Initializer:
     Returns:
         An initialiser. It raises ShapeError for a shape with fewer than 2 dimensions.
 
-    >>> w = orthogonal()(random.key(0), (4, 3), np.float64)
+    >>> w = ff.nn.orthogonal()(ff.random.key(0), (4, 3), np.float64)
     >>> bool(np.allclose(w.T @ w, np.eye(3)))
     True
     """

@@ -30,7 +30,7 @@ class Layer(NamedTuple):
             Shapes include the batch; -1 stands for a free dimension, such as batch or time.
         apply: ``apply(params, inputs, *, key=None, train=False) -> outputs``.
 
-    >>> scale = Layer(
+    >>> scale = ff.nn.Layer(
     ...     init=lambda key, shape: (shape, {"scale": np.ones(shape[-1], np.float32)}),
     ...     apply=lambda params, inputs, *, key=None, train=False: inputs * params["scale"],
     ... )

@@ -41,7 +41,7 @@ def PeepholeLSTMCell(
         p_init: draws p.
 
     >>> from fnflare import nn
-    >>> shape, params = nn.Recurrent(nn.PeepholeLSTMCell(2), last=True).init(random.key(0), (-1, -1, 3))
+    >>> shape, params = nn.Recurrent(nn.PeepholeLSTMCell(2), last=True).init(ff.random.key(0), (-1, -1, 3))
     >>> shape, params["p"].shape
     ((-1, 2), (3, 2))
     """
@@ -94,7 +94,7 @@ def LayerNormLSTMCell(
         b_init: draws each gate's part of b.
 
     >>> from fnflare import nn
-    >>> nn.Recurrent(nn.LayerNormLSTMCell(2)).init(random.key(0), (-1, -1, 3))[0]
+    >>> nn.Recurrent(nn.LayerNormLSTMCell(2)).init(ff.random.key(0), (-1, -1, 3))[0]
     (-1, -1, 2)
     """
     units = positive_int("LayerNormLSTMCell", "units", units)

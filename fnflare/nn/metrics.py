@@ -59,7 +59,7 @@ def accuracy(logits: ArrayLike, labels: ArrayLike, *, ignore_index: int | None =
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples.
 
-    >>> accuracy([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [1, 0, 0])
+    >>> ff.nn.accuracy([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [1, 0, 0])
     0.6666666666666666
     """
     given, wanted = _pairs("accuracy", logits, labels, ignore_index)
@@ -84,7 +84,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 5, *, ignore_i
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples, a label is out of range, or there are no k classes.
 
-    >>> top_k_accuracy([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], [1, 2], k=2)
+    >>> ff.nn.top_k_accuracy([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], [1, 2], k=2)
     0.5
     """
     given, wanted = _pairs("top_k_accuracy", logits, labels, ignore_index)
@@ -141,7 +141,7 @@ def confusion_matrix(
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples, or a class is out of range.
 
-    >>> confusion_matrix([0, 1, 1, 1], [0, 0, 1, 1])
+    >>> ff.nn.confusion_matrix([0, 1, 1, 1], [0, 0, 1, 1])
     array([[1, 1],
            [0, 2]])
     """
@@ -228,7 +228,7 @@ def precision(
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples, a class is out of range, or `average` does not fit the classes.
 
-    >>> precision([1, 1, 1, 0], [1, 1, 0, 0])
+    >>> ff.nn.precision([1, 1, 1, 0], [1, 1, 0, 0])
     0.6666666666666666
     """
     return _averaged("precision", _precision, logits, labels, average, num_classes, zero_division, ignore_index)
@@ -262,7 +262,7 @@ def recall(
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples, a class is out of range, or `average` does not fit the classes.
 
-    >>> recall([1, 0, 0, 0], [1, 1, 0, 0])
+    >>> ff.nn.recall([1, 0, 0, 0], [1, 1, 0, 0])
     0.5
     """
     return _averaged("recall", _recall, logits, labels, average, num_classes, zero_division, ignore_index)
@@ -296,7 +296,7 @@ def f1(
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no examples, a class is out of range, or `average` does not fit the classes.
 
-    >>> f1([1, 1, 1, 0], [1, 1, 0, 0])
+    >>> ff.nn.f1([1, 1, 1, 0], [1, 1, 0, 0])
     0.8
     """
     return _averaged("f1", _f1, logits, labels, average, num_classes, zero_division, ignore_index)
@@ -320,7 +320,7 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike, *, ignore_index: int | None = 
         ShapeError, DtypeError: the two do not fit together.
         ArgumentError: there are no two classes among the labels, or a label is out of range.
 
-    >>> roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    >>> ff.nn.roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     0.75
     """
     given, wanted = _pairs("roc_auc", scores, labels, ignore_index)

@@ -52,8 +52,8 @@ def LayerNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
         epsilon: added to the variance.
         affine: whether there are parameters.
 
-    >>> shape, params = LayerNorm().init(None, (-1, 4))
-    >>> y = LayerNorm().apply(params, np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
+    >>> shape, params = ff.nn.LayerNorm().init(None, (-1, 4))
+    >>> y = ff.nn.LayerNorm().apply(params, np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
     >>> y.round(2)
     array([[-1.34, -0.45,  0.45,  1.34]], dtype=float32)
     """
@@ -88,8 +88,8 @@ def RMSNorm(epsilon: float = 1e-6, *, affine: bool = True) -> Layer:
         epsilon: added to the mean square.
         affine: whether there are parameters.
 
-    >>> shape, params = RMSNorm().init(None, (-1, 2))
-    >>> RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
+    >>> shape, params = ff.nn.RMSNorm().init(None, (-1, 2))
+    >>> ff.nn.RMSNorm().apply(params, np.array([[3.0, 4.0]], np.float32)).round(3)
     array([[0.849, 1.131]], dtype=float32)
     """
     eps = _epsilon("RMSNorm", epsilon)
@@ -125,7 +125,7 @@ def GroupNorm(groups: int, epsilon: float = 1e-5, *, affine: bool = True) -> Lay
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> shape, params = GroupNorm(2).init(None, (-1, 8, 8, 6))
+    >>> shape, params = ff.nn.GroupNorm(2).init(None, (-1, 8, 8, 6))
     >>> shape, params["scale"].shape
     ((-1, 8, 8, 6), (6,))
     """
@@ -146,7 +146,7 @@ def InstanceNorm(epsilon: float = 1e-5, *, affine: bool = True) -> Layer:
     Raises:
         ArgumentError: a setting is out of range.
 
-    >>> y = InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
+    >>> y = ff.nn.InstanceNorm(affine=False).apply((), np.array([[[1.0], [2.0], [3.0]]]))
     >>> y.ravel().round(2)
     array([-1.22,  0.  ,  1.22])
     """

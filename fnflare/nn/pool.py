@@ -41,7 +41,7 @@ def MaxPool(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> MaxPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
+    >>> ff.nn.MaxPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([3., 2.])
     """
     win = Window("MaxPool", window, window if strides is None else strides, padding)
@@ -98,7 +98,7 @@ def LpPool(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> LpPool(2, 2).apply((), np.array([[[3.0], [-4.0], [0.0], [0.0]]])).ravel()
+    >>> ff.nn.LpPool(2, 2).apply((), np.array([[[3.0], [-4.0], [0.0], [0.0]]])).ravel()
     array([5., 0.])
     """
     order: Any = p
@@ -138,7 +138,7 @@ def AvgPool(
     Raises:
         ArgumentError: a setting is out of range, or they do not agree in the number of axes.
 
-    >>> AvgPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
+    >>> ff.nn.AvgPool(2).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]])).ravel()
     array([2., 1.])
     """
     win = Window("AvgPool", window, window if strides is None else strides, padding)

@@ -28,7 +28,7 @@ def sinusoidal_positions(steps: int, features: int, base: float = 10000.0, dtype
     Returns:
         (steps, features).
 
-    >>> sinusoidal_positions(2, 4).round(3)
+    >>> ff.nn.sinusoidal_positions(2, 4).round(3)
     array([[0.   , 1.   , 0.   , 1.   ],
            [0.841, 0.54 , 0.01 , 1.   ]], dtype=float32)
     """
@@ -49,7 +49,7 @@ def SinusoidalPositions(base: float = 10000.0) -> Layer:
     Raises:
         ArgumentError: `base` is not a positive number.
 
-    >>> SinusoidalPositions().apply((), np.zeros((1, 1, 4)))
+    >>> ff.nn.SinusoidalPositions().apply((), np.zeros((1, 1, 4)))
     array([[[0., 1., 0., 1.]]])
     """
     kind = "SinusoidalPositions"
@@ -89,7 +89,7 @@ def rotary(x: Any, positions: Any = None, *, base: float = 10000.0) -> Any:
     Raises:
         ShapeError: `x` has fewer than two axes or an odd size.
 
-    >>> rotary(np.array([[1.0, 0.0], [1.0, 0.0]])).round(3)
+    >>> ff.nn.rotary(np.array([[1.0, 0.0], [1.0, 0.0]])).round(3)
     array([[1.   , 0.   ],
            [0.54 , 0.841]])
     """

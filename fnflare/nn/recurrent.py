@@ -68,7 +68,7 @@ def Recurrent(
 
     >>> from fnflare import nn
     >>> tagger = nn.Recurrent(nn.LSTMCell(5), bidirectional=True)
-    >>> tagger.init(random.key(0), (-1, -1, 3))[0]
+    >>> tagger.init(ff.random.key(0), (-1, -1, 3))[0]
     (-1, -1, 10)
     """
     run = _Run(bidirectional, last, reverse, num_layers, dropout, residual)
@@ -91,7 +91,7 @@ def RNN(
 ) -> Layer:
     """The simple recurrent layer: `Recurrent` over an `RNNCell`, whose settings and parameters it has.
 
-    >>> RNN(5, last=True).init(random.key(0), (-1, -1, 3))[0]
+    >>> ff.nn.RNN(5, last=True).init(ff.random.key(0), (-1, -1, 3))[0]
     (-1, 5)
     """
     cell = RNNCell(units, activation=activation, W_init=W_init, U_init=U_init, b_init=b_init)
@@ -117,7 +117,7 @@ def LSTM(
 ) -> Layer:
     """The LSTM layer: `Recurrent` over an `LSTMCell`, whose settings and parameters it has.
 
-    >>> shape, params = LSTM(5, bidirectional=True, last=True).init(random.key(0), (-1, -1, 3))
+    >>> shape, params = ff.nn.LSTM(5, bidirectional=True, last=True).init(ff.random.key(0), (-1, -1, 3))
     >>> shape, sorted(params), params["forward"]["W"].shape
     ((-1, 10), ['backward', 'forward'], (3, 20))
     """
@@ -150,7 +150,7 @@ def GRU(
 ) -> Layer:
     """The GRU layer: `Recurrent` over a `GRUCell`, whose settings and parameters it has.
 
-    >>> GRU(5).init(random.key(0), (-1, -1, 3))[0]
+    >>> ff.nn.GRU(5).init(ff.random.key(0), (-1, -1, 3))[0]
     (-1, -1, 5)
     """
     cell = GRUCell(units, reset_after=reset_after, W_init=W_init, U_init=U_init, b_init=b_init)

@@ -35,9 +35,9 @@ def WeightNorm(inner: Layer, names: str | Sequence[str] = "W") -> Layer:
     Raises:
         ArgumentError: `inner` is not a layer, or in init, has no weight of these names.
 
-    >>> from fnflare import nn, tree
-    >>> shape, params = WeightNorm(nn.Dense(3)).init(random.key(0), (-1, 4))
-    >>> tree.map(np.shape, params)
+    >>> from fnflare import nn
+    >>> shape, params = nn.WeightNorm(nn.Dense(3)).init(ff.random.key(0), (-1, 4))
+    >>> ff.tree.map(np.shape, params)
     {'W': {'g': (3,), 'v': (4, 3)}, 'b': (3,)}
     """
     kind = "WeightNorm"
@@ -95,8 +95,8 @@ def SpectralNorm(
             is used without `with_state`.
 
     >>> from fnflare import nn
-    >>> model = nn.with_state(nn.serial(hidden=SpectralNorm(nn.Dense(3))))
-    >>> shape, params, state = model.init(random.key(0), (-1, 4))
+    >>> model = nn.with_state(nn.serial(hidden=nn.SpectralNorm(nn.Dense(3))))
+    >>> shape, params, state = model.init(ff.random.key(0), (-1, 4))
     >>> state["hidden/spectral"]["W"].shape
     (3,)
     """

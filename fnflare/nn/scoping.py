@@ -67,9 +67,13 @@ def scope(name: str) -> Iterator[None]:
     Args:
         name: the name of the part.
 
-    >>> with scope("encoder"), scope("lstm"):
-    ...     path()
-    'encoder/lstm'
+    >>> inner = ff.nn.Dense(3)
+    >>> _, params = inner.init(ff.random.key(0), (-1, 5))
+    >>> with ff.nn.scope("encoder"), ff.nn.scope("head"):
+    ...     inner.apply(params, np.zeros((2, 4)))
+    Traceback (most recent call last):
+        ...
+    fnflare.errors.ShapeError: in layer 'encoder/head': Dense expected inputs (..., 5), got (2, 4)
     """
     stack = local.names
     depth = len(stack)

@@ -92,7 +92,7 @@ def with_state(model: Layer) -> StatefulLayer:
         ArgumentError: `model` is not a layer, or two layers keep state under one path.
 
     >>> from fnflare import nn, random
-    >>> model = with_state(nn.serial(dense=nn.Dense(3), norm=nn.BatchNorm()))
+    >>> model = nn.with_state(nn.serial(dense=nn.Dense(3), norm=nn.BatchNorm()))
     >>> shape, params, state = model.init(random.key(0), (-1, 2))
     >>> sorted(state), sorted(state["norm"])
     (['norm'], ['mean', 'var'])

@@ -158,7 +158,7 @@ def summary(model: Layer | StatefulLayer, input_shape: Any, *, key: Any = None) 
         ShapeError: the model does not take inputs of this shape.
 
     >>> from fnflare import nn
-    >>> print(summary(nn.serial(hidden=nn.Dense(128), act=nn.Relu, out=nn.Dense(10)), (-1, 784)))
+    >>> print(nn.summary(nn.serial(hidden=nn.Dense(128), act=nn.Relu, out=nn.Dense(10)), (-1, 784)))
     path    layer  output shape   params      bytes    FLOPs
     --------------------------------------------------------
     hidden  Dense  (-1, 128)     100,480  392.5 KiB  200,832

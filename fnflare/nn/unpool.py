@@ -42,7 +42,7 @@ def MaxUnpool(
 
     >>> from fnflare import nn
     >>> pair = nn.MaxPool(2, return_indices=True).apply((), np.array([[[1.0], [3.0], [2.0], [0.0]]]))
-    >>> MaxUnpool(2).apply((), pair).ravel()
+    >>> nn.MaxUnpool(2).apply((), pair).ravel()
     array([0., 3., 2., 0.])
     """
     win = Window(_KIND, window, window if strides is None else strides, padding)

@@ -49,11 +49,12 @@ def upsample(
         ArgumentError: a setting is out of range, or both or none of `scale` and `size` are given.
         ShapeError: `x` has no spatial axis, or not as many as `scale` or `size`.
 
-    >>> upsample(np.array([[[1.0], [3.0]]]), 2).ravel()
+    >>> from fnflare import nn
+    >>> nn.upsample(np.array([[[1.0], [3.0]]]), 2).ravel()
     array([1., 1., 3., 3.])
-    >>> upsample(np.array([[[1.0], [3.0]]]), 2, mode="linear").ravel()
+    >>> nn.upsample(np.array([[[1.0], [3.0]]]), 2, mode="linear").ravel()
     array([1. , 1.5, 2.5, 3. ])
-    >>> upsample(np.array([[[1.0], [3.0]]]), size=3, mode="linear", align_corners=True).ravel()
+    >>> nn.upsample(np.array([[[1.0], [3.0]]]), size=3, mode="linear", align_corners=True).ravel()
     array([1., 2., 3.])
     """
     return _Sizes("upsample", scale, size, mode, align_corners).resized(x)
@@ -79,7 +80,7 @@ def Upsample(
     Raises:
         ArgumentError: a setting is out of range, or both or none of `scale` and `size` are given.
 
-    >>> Upsample(2, mode="linear").init(None, (-1, 7, 7, 16))[0]
+    >>> ff.nn.Upsample(2, mode="linear").init(None, (-1, 7, 7, 16))[0]
     (-1, 14, 14, 16)
     """
     sizes = _Sizes("Upsample", scale, size, mode, align_corners)
@@ -196,7 +197,7 @@ def pixel_shuffle(x: Any, factor: int) -> Any:
     Raises:
         ShapeError: there is no spatial axis, or the number of channels is no multiple.
 
-    >>> pixel_shuffle(np.arange(4.0).reshape(1, 1, 1, 4), 2)[0, :, :, 0]
+    >>> ff.nn.pixel_shuffle(np.arange(4.0).reshape(1, 1, 1, 4), 2)[0, :, :, 0]
     array([[0., 1.],
            [2., 3.]])
     """
@@ -220,7 +221,7 @@ def pixel_unshuffle(x: Any, factor: int) -> Any:
     Raises:
         ShapeError: there is no spatial axis, or the size of one is no multiple.
 
-    >>> pixel_unshuffle(np.arange(4.0).reshape(1, 2, 2, 1), 2).ravel()
+    >>> ff.nn.pixel_unshuffle(np.arange(4.0).reshape(1, 2, 2, 1), 2).ravel()
     array([0., 1., 2., 3.])
     """
     shape = _unshuffled("pixel_unshuffle", np.shape(x), factor)
@@ -239,7 +240,7 @@ def PixelShuffle(factor: int) -> Layer:
     Args:
         factor: how many times as large each spatial axis becomes.
 
-    >>> PixelShuffle(2).init(None, (-1, 7, 7, 16))[0]
+    >>> ff.nn.PixelShuffle(2).init(None, (-1, 7, 7, 16))[0]
     (-1, 14, 14, 4)
     """
     return _rearranging("PixelShuffle", factor, _shuffled, pixel_shuffle)
@@ -253,7 +254,7 @@ def PixelUnshuffle(factor: int) -> Layer:
     Args:
         factor: how many times as small each spatial axis becomes.
 
-    >>> PixelUnshuffle(2).init(None, (-1, 14, 14, 4))[0]
+    >>> ff.nn.PixelUnshuffle(2).init(None, (-1, 14, 14, 4))[0]
     (-1, 7, 7, 16)
     """
     return _rearranging("PixelUnshuffle", factor, _unshuffled, pixel_unshuffle)

@@ -139,9 +139,9 @@ def at(x: Any) -> _Parts:
         An object to index, with ``set``, ``add``, ``multiply``, ``divide``, ``power``, ``min``, ``max``,
         ``apply`` and ``get`` on the part.
 
-    >>> at(np.zeros(3))[1].set(5.0)
+    >>> ff.at(np.zeros(3))[1].set(5.0)
     array([0., 5., 0.])
-    >>> at(np.zeros(2))[[0, 0, 1]].add(1.0)
+    >>> ff.at(np.zeros(2))[[0, 0, 1]].add(1.0)
     array([2., 1.])
     """
     return _Parts(x if isinstance(x, (np.ndarray, Tracer)) else np.asarray(x))

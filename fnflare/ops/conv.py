@@ -164,7 +164,7 @@ def conv(x: Any, w: Any, strides: Ints, padding: Padding, dilation: Ints, groups
     Returns:
         (N, *out, F).
 
-    >>> conv(np.ones((1, 4, 1)), np.ones((3, 1, 1)), (1,), ((1, 1),), (1,))[0, :, 0]
+    >>> ff.ops.conv(np.ones((1, 4, 1)), np.ones((3, 1, 1)), (1,), ((1, 1),), (1,))[0, :, 0]
     array([2., 3., 3., 2.])
     """
     geometry = {"strides": strides, "padding": padding, "dilation": dilation}
@@ -192,7 +192,7 @@ def conv_transpose(
     Returns:
         (N, *spatial, F).
 
-    >>> conv_transpose(np.ones((1, 2, 1)), np.ones((3, 1, 1)), (5,), (2,), ((0, 0),), (1,))[0, :, 0]
+    >>> ff.ops.conv_transpose(np.ones((1, 2, 1)), np.ones((3, 1, 1)), (5,), (2,), ((0, 0),), (1,))[0, :, 0]
     array([1., 1., 2., 1., 1.])
     """
     geometry = {"strides": strides, "padding": padding, "dilation": dilation}
@@ -238,7 +238,7 @@ def _(size: int, args: Any, axes: Any, *, input_shape: Ints, **params: Any) -> t
 def windows(x: Any, window: Ints, strides: Ints, dilation: Ints) -> Any:
     """Every window of an array: (N, *spatial, C) becomes (N, *out, C, *window), without a copy.
 
-    >>> windows(np.arange(4.0).reshape(1, 4, 1), (2,), (2,), (1,))[0, :, 0]
+    >>> ff.ops.windows(np.arange(4.0).reshape(1, 4, 1), (2,), (2,), (1,))[0, :, 0]
     array([[0., 1.],
            [2., 3.]])
     """

@@ -46,9 +46,8 @@ def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: A
     Returns:
         An array of the shape to which all broadcast.
 
-    >>> import fnflare as ff
     >>> x = np.array([0.0, 2.0])
-    >>> ff.grad(lambda x: np.sum(safe_where(x > 0, np.log, x)))(x)
+    >>> ff.grad(lambda x: np.sum(ff.safe_where(x > 0, np.log, x)))(x)
     array([0. , 0.5])
     """
     if not callable(fun):
@@ -68,10 +67,9 @@ def safe_sqrt(x: Any) -> Any:
     Args:
         x: real numbers.
 
-    >>> import fnflare as ff
-    >>> safe_sqrt(np.array([-1e-9, 0.0, 4.0]))
+    >>> ff.safe_sqrt(np.array([-1e-9, 0.0, 4.0]))
     array([0., 0., 2.])
-    >>> ff.grad(lambda x: np.sum(safe_sqrt(x)))(np.array([-1e-9, 0.0, 4.0]))
+    >>> ff.grad(lambda x: np.sum(ff.safe_sqrt(x)))(np.array([-1e-9, 0.0, 4.0]))
     array([0.  , 0.  , 0.25])
     """
     x = _real("safe_sqrt", x)
@@ -92,10 +90,9 @@ def safe_log(x: Any, eps: float | None = None) -> Any:
     Raises:
         ArgumentError: eps is not positive.
 
-    >>> import fnflare as ff
-    >>> safe_log(np.array([0.0, 1e-12, 1.0]), eps=1e-6).round(3)
+    >>> ff.safe_log(np.array([0.0, 1e-12, 1.0]), eps=1e-6).round(3)
     array([-13.816, -13.816,   0.   ])
-    >>> ff.grad(lambda x: np.sum(safe_log(x)))(np.array([0.0, 0.5]))
+    >>> ff.grad(lambda x: np.sum(ff.safe_log(x)))(np.array([0.0, 0.5]))
     array([0., 2.])
     """
     x = _real("safe_log", x)
@@ -121,10 +118,9 @@ def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None,
     Raises:
         ArgumentError: `ord` is less than 1.
 
-    >>> import fnflare as ff
-    >>> safe_norm(np.array([[3e200, 4e200], [0.0, 0.0]]), axis=1)
+    >>> ff.safe_norm(np.array([[3e200, 4e200], [0.0, 0.0]]), axis=1)
     array([5.e+200, 0.e+000])
-    >>> ff.grad(lambda x: np.sum(safe_norm(x, axis=1)))(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    >>> ff.grad(lambda x: np.sum(ff.safe_norm(x, axis=1)))(np.array([[3.0, 4.0], [0.0, 0.0]]))
     array([[0.6, 0.8],
            [0. , 0. ]])
     """

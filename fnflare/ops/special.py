@@ -167,7 +167,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
         x: an array; integers count as float64.
         axis: the axis whose elements shall sum to one.
 
-    >>> softmax(np.array([0.0, 0.0, 1000.0]))
+    >>> ff.nn.softmax(np.array([0.0, 0.0, 1000.0]))
     array([0., 0., 1.])
     """
     return bind(_softmax, (_floating(x),), {"axis": axis})
@@ -176,7 +176,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """``log(softmax(x))``, finite where the softmax itself would round to zero.
 
-    >>> log_softmax(np.array([0.0, 1000.0]))
+    >>> ff.nn.log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
     return bind(_log_softmax, (_floating(x),), {"axis": axis})
@@ -190,7 +190,8 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         axis: an axis, a tuple of axes, or None for all.
         keepdims: whether to keep the axes, with length one.
 
-    >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
+    >>> import math
+    >>> float(ff.nn.logsumexp(np.array([1000.0, 1000.0]))) == 1000 + math.log(2)
     True
     """
     out = bind(_logsumexp, (_floating(x),), {"axis": axis})

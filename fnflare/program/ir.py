@@ -198,9 +198,7 @@ class Program:
                 of the layer, and "backward" where it is part of a derivative.
             nested: whether to write the programs of control flow and the like below their equations.
 
-        >>> import numpy as np
-        >>> from fnflare import make_program
-        >>> program = make_program(lambda w, x: np.sum(np.tanh(x @ w) * 0.5))(np.ones(3), np.ones((2, 3)))
+        >>> program = ff.make_program(lambda w, x: np.sum(np.tanh(x @ w) * 0.5))(np.ones(3), np.ones((2, 3)))
         >>> print(program.text())
         program <lambda>(w: float64[3], x: float64[2,3]):
             a: float64[2] = matmul x w

@@ -232,7 +232,7 @@ def _as_pattern(x: Any) -> Pattern:
 def operand(name: str) -> Pattern:
     """A hole for any array. Where the name occurs twice, both must be the same array.
 
-    >>> np.log(np.exp(operand("x"))).names()
+    >>> np.log(np.exp(ff.program.operand("x"))).names()
     {'x'}
     """
     return _Operand(name)

@@ -187,7 +187,8 @@ def count_equations(program: Program) -> int:
 def type_text(aval: ShapeDtypeStruct) -> str:
     """An abstract value: ``float32[3,4]``, or ``float`` for a Python number.
 
-    >>> type_text(ShapeDtypeStruct((3, 4), np.float32))
+    >>> from fnflare.program.printing import type_text
+    >>> type_text(ff.ShapeDtypeStruct((3, 4), np.float32))
     'float32[3,4]'
     """
     if aval.weak:

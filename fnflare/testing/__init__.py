@@ -5,9 +5,9 @@ the leaf and both numbers, and ends in the smallest example that was found: code
 arrays as literals, that fails in the same way.
 
 >>> import numpy as np
->>> check_grads(lambda w, x: np.sum(np.tanh(x @ w)), (np.ones(3), np.eye(3)), order=2)
+>>> ff.testing.check_grads(lambda w, x: np.sum(np.tanh(x @ w)), (np.ones(3), np.eye(3)), order=2)
 >>> from fnflare import nn
->>> check_layer(nn.serial(nn.Dense(3), nn.Tanh), (-1, 2))
+>>> ff.testing.check_layer(nn.serial(nn.Dense(3), nn.Tanh), (-1, 2))
 
 Where they are not given, the step of finite differences and the tolerances follow from the coarsest floating dtype
 among the arguments and answers:

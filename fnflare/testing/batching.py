@@ -39,8 +39,7 @@ def check_vmap(
     Raises:
         AssertionError: structure, shapes, dtypes or values differ; names the leaf and the example.
 
-    >>> import numpy as np
-    >>> check_vmap(lambda x, w: np.tanh(x @ w), (np.ones((4, 3)), np.eye(3)), in_axes=(0, None))
+    >>> ff.testing.check_vmap(lambda x, w: np.tanh(x @ w), (np.ones((4, 3)), np.eye(3)), in_axes=(0, None))
     """
 
     def write(writer: Writer, args: Any) -> str:

@@ -35,8 +35,7 @@ def check_jit(f: Callable[..., Any], args: Sequence[Any], atol: float | None = N
         AssertionError: the function cannot be traced, or structure, shapes, dtypes or values differ; names the
             executor and the leaf.
 
-    >>> import numpy as np
-    >>> check_jit(lambda x, w: {"y": np.tanh(x @ w)}, (np.ones((4, 3)), np.eye(3)))
+    >>> ff.testing.check_jit(lambda x, w: {"y": np.tanh(x @ w)}, (np.ones((4, 3)), np.eye(3)))
     """
 
     def write(writer: Writer, args: Any) -> str:

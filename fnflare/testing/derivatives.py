@@ -65,7 +65,7 @@ def check_jvp(
     Raises:
         AssertionError: value, structure, dtype or derivative differ; names the leaf.
 
-    >>> check_jvp(np.sin, lambda p, t: (np.sin(p[0]), np.cos(p[0]) * t[0]), (1.0,))
+    >>> ff.testing.check_jvp(np.sin, lambda p, t: (np.sin(p[0]), np.cos(p[0]) * t[0]), (1.0,))
     """
     limits = (atol, rtol, eps)
 
@@ -121,7 +121,7 @@ def check_vjp(
     Raises:
         AssertionError: value, structure, dtype or derivative differ; names the leaf.
 
-    >>> check_vjp(np.sin, lambda x: (np.sin(x), lambda ct: (ct * np.cos(x),)), (1.0,))
+    >>> ff.testing.check_vjp(np.sin, lambda x: (np.sin(x), lambda ct: (ct * np.cos(x),)), (1.0,))
     """
     limits = (atol, rtol, eps)
 
@@ -204,7 +204,7 @@ def check_jvp_vjp(
     Raises:
         AssertionError: the two numbers differ.
 
-    >>> check_jvp_vjp(lambda x, y: np.tanh(x @ y), (np.ones((2, 3)), np.ones(3)))
+    >>> ff.testing.check_jvp_vjp(lambda x, y: np.tanh(x @ y), (np.ones((2, 3)), np.ones(3)))
     """
 
     def write(writer: Writer, args: Any) -> str:
@@ -262,7 +262,7 @@ def check_grads(
     Raises:
         AssertionError: a derivative is wrong; names the modes that led to it, such as ``jvp of vjp``, and the leaf.
 
-    >>> check_grads(lambda w, x: np.sum(np.tanh(x @ w)), (np.ones(3), np.eye(3)), order=2)
+    >>> ff.testing.check_grads(lambda w, x: np.sum(np.tanh(x @ w)), (np.ones(3), np.eye(3)), order=2)
     """
     if order < 1 or not modes or set(modes) - {"fwd", "rev"}:
         raise ArgumentError(f"check_grads: needs order >= 1 and modes of 'fwd' and 'rev', got {order=} and {modes=}")

@@ -58,7 +58,7 @@ def random_like(like: Any, seed: int = 0) -> Any:
         A tree like `like` of standard normal numbers in the shapes and dtypes of its leaves, with
         float0 where a leaf is not of floating dtype.
 
-    >>> random_like({"w": np.zeros((2, 3), np.float32)})["w"].dtype
+    >>> ff.testing.random_like({"w": np.zeros((2, 3), np.float32)})["w"].dtype
     dtype('float32')
     """
     rng = np.random.default_rng(seed)
@@ -108,7 +108,7 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
     Returns:
         A tree like the answer of `f`: float64 or complex128 arrays, float0 for leaves that are not of floating dtype.
 
-    >>> round(float(numerical_jvp(np.sin, (0.0,), (2.0,), 1e-5)), 8)
+    >>> round(float(ff.testing.numerical_jvp(np.sin, (0.0,), (2.0,), 1e-5)), 8)
     2.0
     """
     ahead = f(*_moved(tuple(primals), tuple(tangents), eps))

@@ -23,8 +23,8 @@ __all__ = ["keys_drawn_from"]
 def keys_drawn_from(f: Callable[..., Any], *args: Any) -> list[bytes]:
     """The keys that a function draws from, one for each draw, as bytes; `split` and `fold_in` draw nothing.
 
-    >>> from fnflare import random
-    >>> one, two = keys_drawn_from(lambda key: random.normal(key) + random.uniform(key), random.key(0))
+    >>> from fnflare.testing.draws import keys_drawn_from
+    >>> one, two = keys_drawn_from(lambda key: ff.random.normal(key) + ff.random.uniform(key), ff.random.key(0))
     >>> one == two
     True
     """

@@ -75,12 +75,12 @@ def check_layer(
         ArgumentError: `layer` is no pair that can be called as a layer, or there is no such law.
 
     >>> from fnflare import nn
-    >>> check_layer(nn.Dense(2), (-1, 3))
+    >>> ff.testing.check_layer(nn.Dense(2), (-1, 3))
     >>> halves = nn.Layer(
     ...     init=lambda key, shape: (shape, ()),
     ...     apply=lambda params, x, *, key=None, train=False: x[: len(x) // 2],
     ... )
-    >>> check_layer(halves, (4, 3))
+    >>> ff.testing.check_layer(halves, (4, 3))
     Traceback (most recent call last):
         ...
     fnflare.testing.failures.LawError: shapes: for inputs (1, 1) init foretells outputs (1, 1); apply gives (0, 1) ...

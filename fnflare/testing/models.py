@@ -56,7 +56,7 @@ def check_model(
     >>> def loss(params, x, y):
     ...     return np.mean(np.square(np.tanh(x @ params["w"]) + params["b"] - y))
     >>> params = {"w": np.ones((3, 2), np.float32), "b": np.zeros(2, np.float32)}
-    >>> check_model(loss, params, np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32))
+    >>> ff.testing.check_model(loss, params, np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32))
     """
     limits = (atol, rtol, eps)
 

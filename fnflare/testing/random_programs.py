@@ -543,8 +543,7 @@ def programs(draw: Any, reverse: bool = True, most: int = 5) -> RandomProgram:
         A strategy of `RandomProgram`, which shrinks to fewer and simpler statements, fewer arguments and fewer axes.
 
     >>> from hypothesis import find
-    >>> import fnflare as ff
-    >>> program = find(programs(), lambda program: True)
+    >>> program = find(ff.testing.programs(), lambda program: True)
     >>> program.source.splitlines()[0][:4], len(ff.tree.leaves(program.f(*program.args))) > 0
     ('def ', True)
     """

@@ -45,10 +45,11 @@ def shrink(
     Returns:
         Arguments, and the failure that they give.
 
+    >>> from fnflare.testing.shrinking import shrink
     >>> def law(x):
     ...     if np.sum(x) > 5:
-    ...         raise LawError("small", f"the sum is {np.sum(x):g}")
-    >>> x, failure = shrink(law, np.array([[3.7, 9.12], [2.3, 4.1]]), LawError("small", "the sum is 19.22"))
+    ...         raise ff.testing.LawError("small", f"the sum is {np.sum(x):g}")
+    >>> x, failure = shrink(law, np.array([[3.7, 9.12], [2.3, 4.1]]), ff.testing.LawError("small", "the sum is 19.22"))
     >>> x, str(failure)
     (array([[9.]]), 'the sum is 9')
     """

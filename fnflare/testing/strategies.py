@@ -35,7 +35,7 @@ def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side:
         min_side, max_side: the length of each. With a `min_side` of 0 there are empty arrays too.
 
     >>> from hypothesis import find
-    >>> find(shapes(), lambda shape: len(shape) == 2)
+    >>> find(ff.testing.shapes(), lambda shape: len(shape) == 2)
     (1, 1)
     """
     return st.lists(st.integers(min_side, max_side), min_size=min_dims, max_size=max_dims).map(tuple)
@@ -58,7 +58,7 @@ def arrays(
             shrink to zeros.
 
     >>> from hypothesis import find
-    >>> find(arrays((2, 2)), lambda x: np.sum(x) > 1.3)
+    >>> find(ff.testing.arrays((2, 2)), lambda x: np.sum(x) > 1.3)
     array([[0.    , 0.    ],
            [0.    , 1.3125]])
     """
@@ -109,8 +109,9 @@ def pytrees(
         max_leaves: how many.
         keys: of the dicts.
 
+    >>> import hypothesis.strategies as st
     >>> from hypothesis import find
-    >>> find(pytrees(st.just(0.5)), lambda t: isinstance(t, dict) and len(t) == 2 == len(tree.leaves(t)))
+    >>> find(ff.testing.pytrees(st.just(0.5)), lambda t: isinstance(t, dict) and len(t) == 2 == len(ff.tree.leaves(t)))
     {'W': 0.5, 'b': 0.5}
     """
 
@@ -125,7 +126,7 @@ def keys() -> st.SearchStrategy[Any]:
     """Keys of random numbers, as `fnflare.random.key` makes them; they shrink to that of seed 0.
 
     >>> from hypothesis import find
-    >>> bool(np.array_equal(find(keys(), lambda key: True), random.key(0)))
+    >>> bool(np.array_equal(find(ff.testing.keys(), lambda key: True), ff.random.key(0)))
     True
     """
     return st.builds(random.key, _SEEDS)
@@ -147,7 +148,7 @@ def params_for(draw: Any, layer: Any, input_shape: Any, *, dtype: DTypeLike = np
 
     >>> from hypothesis import find
     >>> from fnflare import nn
-    >>> params = find(params_for(nn.Dense(2), (-1, 3)), lambda params: True)
+    >>> params = find(ff.testing.params_for(nn.Dense(2), (-1, 3)), lambda params: True)
     >>> params["W"].shape, params["b"]
     ((3, 2), array([0., 0.], dtype=float32))
     """
@@ -185,7 +186,7 @@ def batches(
         min_side, max_side: the sizes of free dimensions.
 
     >>> from hypothesis import find
-    >>> find(batches((-1, -1), integers=10), lambda ids: ids.shape[1] > 1)
+    >>> find(ff.testing.batches((-1, -1), integers=10), lambda ids: ids.shape[1] > 1)
     array([[0, 0]])
     """
     free: dict[int, int] = {}

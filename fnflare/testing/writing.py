@@ -44,6 +44,7 @@ class Writer:
     Args:
         site: the frame of the user's call, whose arguments are read where a value has no source of its own.
 
+    >>> from fnflare.testing.writing import Writer
     >>> writer = Writer()
     >>> writer.expression({"w": np.array([[0.5, 1.0]], np.float32), "n": (3,)})
     "{'w': np.array([[0.5, 1.0]], np.float32), 'n': (3,)}"

@@ -19,9 +19,8 @@ class Checkpointer:
     one; so may a loop of your own:
 
     >>> import tempfile
-    >>> import numpy as np
     >>> folder = tempfile.TemporaryDirectory()
-    >>> checkpointer = Checkpointer(folder.name + "/run.npz", every=100)
+    >>> checkpointer = ff.train.Checkpointer(folder.name + "/run.npz", every=100)
     >>> params, start = checkpointer.restore(like=(np.zeros(2), 0)) or (np.zeros(2), 0)
     >>> for step in range(start, 250):
     ...     params = params + 1

@@ -16,6 +16,7 @@ __all__ = ["first_not_finite", "non_finite_loss"]
 def first_not_finite(params: Any) -> str | None:
     """The path of the first leaf of a pytree that holds an infinity or NaN, None where all are finite.
 
+    >>> from fnflare.train.finite import first_not_finite
     >>> first_not_finite({"lstm": {"W": np.ones(2), "b": np.array([0.0, np.inf])}})
     'lstm/b'
     """

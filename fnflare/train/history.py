@@ -6,7 +6,7 @@ import bisect
 import itertools
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,9 +38,9 @@ class History:
     """The numbers that a run has reported, by name.
 
     `add` takes them, ``history["loss"]`` gives them back as a list, `series` together with their steps, `by_epoch` one
-    a epoch. `fit` keeps one; a loop of your own may as well.
+    an epoch. `fit` keeps one; a loop of your own may as well.
 
-    >>> history = History()
+    >>> history = ff.train.History()
     >>> for step, loss in enumerate([4.0, 2.0, 1.0, 1.0], start=1):
     ...     history.add(step, {"loss": loss}, averaged=True)
     ...     if step % 2 == 0:
@@ -102,6 +102,20 @@ class History:
     def __getitem__(self, name: str) -> list[float]:
         """All values of that name, in order."""
         return self._column(name).values.tolist()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def keys(self) -> KeysView[str]:
+        """The names, so that ``dict(history)`` is all values by name."""
+        return self._columns.keys()
+
+    def items(self) -> Iterator[tuple[str, list[float]]]:
+        """Each name with all its values."""
+        return ((name, self[name]) for name in self)
 
     def __repr__(self) -> str:
         return f"History({len(self._ends)} epochs of {', '.join(self._columns) or 'nothing'})"

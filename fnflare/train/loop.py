@@ -99,7 +99,7 @@ def fit(
 
     >>> from fnflare import data, optim, train
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)
-    >>> loader = data.DataLoader((x, 2 * x + 1), batch_size=16, key=random.key(0))
+    >>> loader = data.DataLoader((x, 2 * x + 1), batch_size=16, key=ff.random.key(0))
     >>> def loss(params, batch, key):
     ...     x, y = batch
     ...     return np.mean((params["a"] * x + params["b"] - y) ** 2)

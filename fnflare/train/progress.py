@@ -19,11 +19,11 @@ class Progress:
 
     Go through it in place of what it is given, or enter it and call `advance` yourself. It writes to standard error.
 
-    >>> progress = Progress([1, 2, 3], "epoch 1", shown=False)
+    >>> progress = ff.train.Progress([1, 2, 3], "epoch 1", shown=False)
     >>> for batch in progress:
     ...     progress.report({"loss": 0.5})
 
-    >>> with Progress(total=2, shown=False) as progress:
+    >>> with ff.train.Progress(total=2, shown=False) as progress:
     ...     progress.advance({"loss": 0.5})
     ...     progress.advance()
     """

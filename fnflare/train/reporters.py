@@ -45,9 +45,8 @@ class Reporter(abc.ABC):
 class Callback(Reporter):
     """Calls a function of the moment; what it returns is reported, unless it is None.
 
-    >>> from fnflare.train import History
-    >>> halved = Callback(lambda moment: {"half loss": moment.metrics["loss"] / 2}, on="step")
-    >>> halved(Moment("step", 1, 0, None, None, {"loss": 3.0}, History()))
+    >>> halved = ff.train.Callback(lambda moment: {"half loss": moment.metrics["loss"] / 2}, on="step")
+    >>> halved(ff.train.Moment("step", 1, 0, None, None, {"loss": 3.0}, ff.train.History()))
     {'half loss': 1.5}
     """
 
@@ -127,7 +126,7 @@ class Evaluate(Reporter):
     ...     x, y = batch
     ...     return {"loss": np.abs(params * x - y)}
     >>> batches = [(np.array([1.0, 2.0]), np.array([2.0, 5.0])), (np.array([3.0]), np.array([6.0]))]
-    >>> evaluate = Evaluate(measures, batches)
+    >>> evaluate = ff.train.Evaluate(measures, batches)
     >>> evaluate.measure(2.0)
     {'validation loss': 0.3333333333333333}
     """
@@ -189,7 +188,7 @@ class Accuracy(Evaluate):
     >>> from fnflare import data
     >>> points, signs = np.array([[1.0], [-2.0], [3.0], [4.0]]), np.array([1, 0, 1, 0])
     >>> loader = data.DataLoader((points, signs), batch_size=2)
-    >>> Accuracy(lambda params, x: params * x[:, 0], loader).measure(2.0)
+    >>> ff.train.Accuracy(lambda params, x: params * x[:, 0], loader).measure(2.0)
     {'validation accuracy': 0.75}
     """
 

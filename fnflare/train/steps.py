@@ -124,10 +124,9 @@ def make_step(
             own; with `jit` also if something in a batch is no array.
         ConcretizationError: by the step, with `jit`, if the loss needs the value of an array.
 
-    >>> import numpy as np
-    >>> step = make_step(lambda params, batch, key: np.sum((params - batch) ** 2), optim.sgd(0.25))
+    >>> step = ff.train.make_step(lambda params, batch, key: np.sum((params - batch) ** 2), ff.optim.sgd(0.25))
     >>> params = np.zeros(2)
-    >>> params, opt_state, metrics = step(params, optim.sgd(0.25).init(params), np.array([1.0, 2.0]))
+    >>> params, opt_state, metrics = step(params, ff.optim.sgd(0.25).init(params), np.array([1.0, 2.0]))
     >>> params, float(metrics["loss"])
     (array([0.5, 1. ]), 5.0)
     """

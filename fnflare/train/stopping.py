@@ -16,7 +16,7 @@ class EarlyStopping:
 
     Give it to `fit`, or ask it in a loop of your own: ``if stopping.update(value, params): break``.
 
-    >>> stopping = EarlyStopping("validation loss", patience=2)
+    >>> stopping = ff.train.EarlyStopping("validation loss", patience=2)
     >>> [stopping.update(loss) for loss in (0.9, 0.5, 0.6, 0.4, 0.5, 0.4)]
     [False, False, False, False, False, True]
     >>> stopping.best

@@ -32,9 +32,7 @@ def disable_jit(disable: bool = True) -> Iterator[None]:
     Args:
         disable: False switches staging on again.
 
-    >>> import numpy as np
-    >>> import fnflare as ff
-    >>> with disable_jit():
+    >>> with ff.disable_jit():
     ...     print(ff.scan(lambda total, x: (total + x, print("at", x)), 0, np.array([1, 2]))[0])
     at 1
     at 2

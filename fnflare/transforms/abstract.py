@@ -30,8 +30,7 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     Raises:
         ConcretizationError: `fun` needs the value of an array, in a Python ``if`` say.
 
-    >>> import numpy as np
-    >>> eval_shape(np.matmul, ShapeDtypeStruct((2, 3), np.float32), np.ones((3, 4), np.float32))
+    >>> ff.eval_shape(np.matmul, ff.ShapeDtypeStruct((2, 3), np.float32), np.ones((3, 4), np.float32))
     ShapeDtypeStruct(shape=(2, 4), dtype=float32)
     """
     trace = AbstractTrace(fun)

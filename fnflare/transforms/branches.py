@@ -37,7 +37,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     Raises:
         TreeError, ShapeError: the two return different structures, shapes or dtypes.
 
-    >>> float(cond(True, lambda x: x + 1, lambda x: x * 10, 2.0))
+    >>> float(ff.cond(True, lambda x: x + 1, lambda x: x * 10, 2.0))
     3.0
     """
     _check_functions("cond", (true_fun, false_fun))
@@ -62,7 +62,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     Raises:
         TreeError, ShapeError: the branches return different structures, shapes or dtypes.
 
-    >>> float(switch(2, [lambda x: x, lambda x: x * 2, lambda x: x * 3], 5.0))
+    >>> float(ff.switch(2, [lambda x: x, lambda x: x * 2, lambda x: x * 3], 5.0))
     15.0
     """
     branches = tuple(branches)

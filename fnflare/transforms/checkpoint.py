@@ -83,9 +83,7 @@ def checkpoint(fun: Callable[..., Any] | None = None, *, policy: Policy | None =
         A function with the same arguments and the same answer. Derivatives of any order and in either
         mode are those of `fun`.
 
-    >>> import numpy as np
-    >>> from fnflare import grad
-    >>> float(grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0))
+    >>> float(ff.grad(ff.checkpoint(lambda x: np.sin(np.sin(x))))(0.0))
     1.0
     """
     if fun is None:

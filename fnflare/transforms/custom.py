@@ -348,12 +348,11 @@ class custom_vjp:
     ``(out, residuals)``; ``bwd(residuals, ct)`` returns a tuple with one cotangent for each
     differentiable argument, or None for zero.
 
-    >>> from fnflare import grad
-    >>> @custom_vjp
+    >>> @ff.custom_vjp
     ... def clip_gradient(x):
     ...     return x
     >>> clip_gradient.defvjp(lambda x: (x, None), lambda _, ct: (np.clip(ct, -1, 1),))
-    >>> float(grad(lambda x: clip_gradient(x) * 10)(1.0))
+    >>> float(ff.grad(lambda x: clip_gradient(x) * 10)(1.0))
     1.0
     """
 
@@ -423,12 +422,11 @@ class custom_jvp:
     Reverse mode transposes it. ``defjvps(*rules)`` gives one rule for each argument instead,
     ``rule(t, out, *primals)``, whose results are summed; None stands for zero.
 
-    >>> from fnflare import grad
-    >>> @custom_jvp
+    >>> @ff.custom_jvp
     ... def f(x):
     ...     return np.abs(x)
     >>> f.defjvps(lambda t, out, x: t * np.where(x >= 0, 1.0, -1.0))
-    >>> float(grad(f)(0.0))
+    >>> float(ff.grad(f)(0.0))
     1.0
     """
 

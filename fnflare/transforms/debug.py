@@ -49,11 +49,10 @@ def debug_nans(enabled: bool = True, *, inf: bool = False) -> Iterator[None]:
     Raises:
         NonFiniteError: an operation within gave NaN; see there for what the error tells a program.
 
-    >>> from fnflare import grad
     >>> try:
-    ...     with debug_nans(), np.errstate(invalid="ignore"):
-    ...         grad(lambda x: np.log(x) * 2)(-1.0)
-    ... except NonFiniteError as error:
+    ...     with ff.debug_nans(), np.errstate(invalid="ignore"):
+    ...         ff.grad(lambda x: np.log(x) * 2)(-1.0)
+    ... except ff.errors.NonFiniteError as error:
     ...     error.op, error.phase, error.from_inputs
     ('log', 'forward', False)
     """

@@ -40,7 +40,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     Raises:
         CotangentError: a tangent does not fit its primal.
 
-    >>> out, tangent = jvp(np.sin, (0.0,), (1.0,))
+    >>> out, tangent = ff.jvp(np.sin, (0.0,), (1.0,))
     >>> float(out), float(tangent)
     (0.0, 1.0)
     """
@@ -86,7 +86,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         ``(out, pushforward)`` or ``(out, pushforward, aux)``. ``pushforward(*tangents)`` is the tangent
         that `jvp` would give, without running `fun` again; it may be called any number of times.
 
-    >>> out, pushforward = linearize(np.sin, 0.0)
+    >>> out, pushforward = ff.linearize(np.sin, 0.0)
     >>> float(pushforward(2.0))
     2.0
     """

@@ -93,7 +93,7 @@ def jacrev(
         the argument whose leaves have shape ``output leaf.shape + argument leaf.shape``; with `has_aux`
         a pair of that and aux.
 
-    >>> jacrev(lambda x: x * x)(np.array([1.0, 2.0]))
+    >>> ff.jacrev(lambda x: x * x)(np.array([1.0, 2.0]))
     array([[2., 0.],
            [0., 4.]])
     """
@@ -144,7 +144,7 @@ def jacfwd(
     Returns:
         What `jacrev` returns.
 
-    >>> jacfwd(lambda x: x * x)(np.array([1.0, 2.0]))
+    >>> ff.jacfwd(lambda x: x * x)(np.array([1.0, 2.0]))
     array([[2., 0.],
            [0., 4.]])
     """
@@ -185,7 +185,7 @@ def hessian(
         fun: a function, usually to a scalar.
         argnums, has_aux, holomorphic, argnames: as in `fnflare.value_and_grad`.
 
-    >>> hessian(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    >>> ff.hessian(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
     array([[ 6.,  0.],
            [ 0., 12.]])
     """

@@ -149,7 +149,7 @@ class Jitted:
             A `Stage`: print it for a report, ask ``as_text("c99")`` for loops in C to read. Nothing is compiled before
             its ``compile()``.
 
-        >>> print(jit(lambda x: np.sort(np.exp(x)) + 1).lower(np.zeros(3)))
+        >>> print(ff.jit(lambda x: np.sort(np.exp(x)) + 1).lower(np.zeros(3)))
         <lambda>: 3 equations in 3 segments
           native: 1 equation: 1 loop nest (1 different), 0 sums of products
           NumPy: 1 equation: sort has no lowering
@@ -187,9 +187,9 @@ class Jitted:
             The bytes, without those of constants; None where the function is not native as a whole. An answer in the
             memory of a donated argument needs none.
 
-        >>> jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000)) in (8000, None)
+        >>> ff.jit(lambda x: np.exp(x) + 1).peak_bytes(np.zeros(1000)) in (8000, None)
         True
-        >>> jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000)) in (0, None)
+        >>> ff.jit(lambda x: np.exp(x) + 1, donate_argnums=0).peak_bytes(np.zeros(1000)) in (0, None)
         True
         """
         from fnflare.compiler.native import peak_bytes
@@ -417,7 +417,7 @@ def jit(
         ConcretizationError: the function needs the value of an array, in a Python ``if`` say.
         ArgumentError: an argument is no array and not static, a static one is not hashable, or is to be donated too.
 
-    >>> @jit
+    >>> @ff.jit
     ... def loss(w, x):
     ...     return np.sum(np.tanh(x @ w))
     >>> float(loss(np.zeros(3), np.ones((2, 3))))
@@ -425,7 +425,7 @@ def jit(
 
     The memory of parameters can be used for those of the next step:
 
-    >>> step = jit(lambda w, x: w - 0.1 * x, donate_argnums=0)
+    >>> step = ff.jit(lambda w, x: w - 0.1 * x, donate_argnums=0)
     >>> step(np.ones(2), np.ones(2))
     array([0.9, 0.9])
     """

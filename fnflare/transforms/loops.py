@@ -73,7 +73,7 @@ def scan(
     Raises:
         TreeError, ShapeError: the carry changes its structure, a shape or a dtype, or the lengths differ.
 
-    >>> carry, ys = scan(lambda total, x: (total + x, total + x), 0.0, np.array([1.0, 2.0, 3.0]))
+    >>> carry, ys = ff.scan(lambda total, x: (total + x, total + x), 0.0, np.array([1.0, 2.0, 3.0]))
     >>> float(carry), ys
     (6.0, array([1., 3., 6.]))
     """
@@ -285,7 +285,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     Returns:
         What `f` returns for each, stacked along a new first axis.
 
-    >>> map(lambda x: x * x, np.array([1.0, 2.0, 3.0]))
+    >>> ff.map(lambda x: x * x, np.array([1.0, 2.0, 3.0]))
     array([1., 4., 9.])
     """
     if batch_size is not None:
@@ -323,7 +323,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     Returns:
         The last value.
 
-    >>> float(fori_loop(0, 3, lambda i, x: x * 2, 1.0))
+    >>> float(ff.fori_loop(0, 3, lambda i, x: x * 2, 1.0))
     8.0
     """
     if isinstance(lower, Tracer) or isinstance(upper, Tracer):
@@ -357,7 +357,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         UnsupportedError: reverse mode where the number of turns is not known, that is under `jit` or `vmap`; use
             `scan`, or `fori_loop` with known bounds.
 
-    >>> float(while_loop(lambda x: x < 100, lambda x: x * x, 3.0))
+    >>> float(ff.while_loop(lambda x: x < 100, lambda x: x * x, 3.0))
     6561.0
     """
     return _while(cond_fun, body_fun, init_val, ("while_loop", name_of(body_fun)))

@@ -82,8 +82,7 @@ def checkpoint_name(x: Any, name: str) -> Any:
         x: an array.
         name: the name.
 
-    >>> import numpy as np
-    >>> float(checkpoint_name(np.float64(2.0), "h"))
+    >>> float(ff.checkpoint_policies.checkpoint_name(np.float64(2.0), "h"))
     2.0
     """
     return bind(_named, (x,), {"name": name})

@@ -306,8 +306,7 @@ def profile(fun: Callable[..., Any], *, repeat: int = 1) -> Callable[..., Profil
     Raises:
         ArgumentError: `repeat` is less than 1.
 
-    >>> from fnflare import grad
-    >>> report = profile(grad(lambda w, x: np.sum(np.tanh(x @ w))))(np.zeros((3, 2)), np.ones((4, 3)))
+    >>> report = ff.profile(ff.grad(lambda w, x: np.sum(np.tanh(x @ w))))(np.zeros((3, 2)), np.ones((4, 3)))
     >>> report.out.shape
     (3, 2)
     >>> sorted((c.op, c.phase, c.calls, c.flops) for c in report.by_op() if c.op == "matmul")
@@ -315,8 +314,8 @@ def profile(fun: Callable[..., Any], *, repeat: int = 1) -> Callable[..., Profil
 
     The memory that a jitted function needs, for its answer alone if it stores nothing on the way:
 
-    >>> from fnflare import jit
-    >>> profile(jit(lambda x: np.tanh(x) * 2))(np.ones(1000)).peak_bytes in (8000, None)  # None without native code
+    >>> report = ff.profile(ff.jit(lambda x: np.tanh(x) * 2))(np.ones(1000))
+    >>> report.peak_bytes in (8000, None)  # None without native code
     True
     """
     if repeat < 1:

@@ -54,7 +54,7 @@ def make_program(
 
     >>> def loss(params, x):
     ...     return np.mean(np.tanh(x @ params["w"] + params["b"]) ** 2)
-    >>> make_program(loss)({"w": np.ones(3, np.float32), "b": 0.0}, ShapeDtypeStruct((8, 3), np.float32))
+    >>> ff.make_program(loss)({"w": np.ones(3, np.float32), "b": 0.0}, ff.ShapeDtypeStruct((8, 3), np.float32))
     program loss(params/b: float, params/w: float32[3], x: float32[8,3]):
         a: float32[8] = matmul x params/w
         b: float32[8] = add a params/b

@@ -199,7 +199,7 @@ def value_and_grad(
         DtypeError: a leaf of a chosen argument is not of floating or complex dtype.
 
     >>> loss = lambda w, x: np.sum(np.square(x @ w))
-    >>> value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
+    >>> ff.value_and_grad(loss)(np.array([1.0, 2.0]), np.eye(2))
     (np.float64(5.0), array([2., 4.]))
     """
 
@@ -234,11 +234,11 @@ def grad(
         NonScalarLossError: `fun` does not return a scalar of floating dtype, or of complex dtype if `holomorphic`.
         DtypeError: a leaf of a chosen argument is not of floating or complex dtype.
 
-    >>> float(grad(np.tanh)(0.0))
+    >>> float(ff.grad(np.tanh)(0.0))
     1.0
-    >>> float(grad(grad(lambda x: x**3))(2.0))
+    >>> float(ff.grad(ff.grad(lambda x: x**3))(2.0))
     12.0
-    >>> print(grad(lambda z: np.abs(z) ** 2)(1 + 2j), grad(lambda z: z * z, holomorphic=True)(1 + 2j))
+    >>> print(ff.grad(lambda z: np.abs(z) ** 2)(1 + 2j), ff.grad(lambda z: z * z, holomorphic=True)(1 + 2j))
     (2-4j) (2+4j)
     """
 
@@ -265,7 +265,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Raises:
         CotangentError: the cotangent does not fit the output.
 
-    >>> out, pullback = vjp(np.multiply, 2.0, 3.0)
+    >>> out, pullback = ff.vjp(np.multiply, 2.0, 3.0)
     >>> [float(g) for g in pullback(np.float64(1.0))]
     [3.0, 2.0]
     """

@@ -22,8 +22,7 @@ def stop_gradient(x: Any) -> Any:
     Returns:
         The same tree; under `grad` and `jvp` plain values, which may be printed or stored.
 
-    >>> from fnflare import grad
-    >>> float(grad(lambda x: x * stop_gradient(x))(3.0))
+    >>> float(ff.grad(lambda x: x * ff.stop_gradient(x))(3.0))
     3.0
     """
     return tree.map(lambda leaf: stop(leaf) if isinstance(leaf, (np.ndarray, Tracer)) else leaf, x)

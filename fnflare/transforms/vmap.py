@@ -49,7 +49,7 @@ def vmap(
         ArgumentError: `in_axes` or `out_axes` does not fit, or nothing is mapped and `axis_size` is not given.
 
     >>> dot = lambda x, y: np.sum(x * y)
-    >>> vmap(dot, in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
+    >>> ff.vmap(dot, in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
     array([3., 4.])
     """
     if isinstance(in_axes, list):

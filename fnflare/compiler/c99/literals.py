@@ -76,6 +76,7 @@ def width(dtype: str) -> int:
 def literal(value: bool | float, dtype: str) -> Text:
     """A number of a type such that a compiler reads that number back.
 
+    >>> from fnflare.compiler.c99.literals import literal
     >>> literal(0.1, "f32").text, literal(0.1, "f64").text, literal(-(2**63), "i64").text
     ('0.1f', '0.1', 'INT64_MIN')
     """

@@ -60,6 +60,7 @@ def check_identifier(name: str) -> None:
 class Names:
     """The identifiers of one scope of C, which sees those of the scopes around it.
 
+    >>> from fnflare.compiler.c99.names import Names
     >>> names = Names()
     >>> names.fresh("x"), names.fresh("x"), names.fresh("float"), names.fresh("2 layers")
     ('x', 'x2', 'float2', 'v2_layers')

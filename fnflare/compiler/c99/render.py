@@ -54,6 +54,7 @@ def render(module: Module, name: str) -> str:
         ArgumentError: if `name` is no identifier of C.
         UnsupportedError: if an operation has no meaning on the type that it is given.
 
+    >>> from fnflare.compiler.c99.render import render
     >>> from fnflare.nest import Axis, Buffer, Element, Kernel, Module, Part, Run, Size, Store, index
     >>> n = Size("n")
     >>> x, y = Buffer("x", "f32", index(n), "input"), Buffer("y", "f32", index(n), "output")

@@ -59,6 +59,7 @@ def expand(op: str, args: tuple[Scalar, ...]) -> Scalar | None:
         The expression, or None for a function that is left to the mathematics library.
 
     Examples:
+        >>> from fnflare.compiler.elementary import expand
         >>> from fnflare.nest import Local
         >>> expand("logistic", (Local("f32", "x"),)).op
         'divide'

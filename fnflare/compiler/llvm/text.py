@@ -17,6 +17,7 @@ Value = int | str
 class Text:
     """The lines of one function's body, and the block that is being written.
 
+    >>> from fnflare.compiler.llvm.text import Text
     >>> text = Text()
     >>> text.add(text.multiply(3, "%n"), 0)
     '%v0'

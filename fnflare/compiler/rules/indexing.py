@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, broadcast_shape, lowering, machine_type
+from fnflare.compiler.bodies import sizes_of
 from fnflare.compiler.graph import Idx, Stored, Value, fresh_axes, indices
 from fnflare.compiler.index_parts import Cut, NewAxis, Part, Picked
 from fnflare.compiler.index_parts import Place as At
 from fnflare.compiler.naming import Places, named
-from fnflare.compiler.nests import sizes_of
 from fnflare.nest import (
     Buffer,
     Constant,

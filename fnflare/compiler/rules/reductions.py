@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fnflare.compiler.block import Block, NotLowered, lowering, machine_type
+from fnflare.compiler.bodies import sizes_in, sizes_of
 from fnflare.compiler.graph import Place, Value, indices
-from fnflare.compiler.nests import sizes_in, sizes_of
 from fnflare.nest import (
     Axis,
     Buffer,

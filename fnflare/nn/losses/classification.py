@@ -44,7 +44,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: float = 
         DtypeError: the logits are not floats.
         ArgumentError: label_smoothing is not in [0, 1).
 
-    >>> softmax_cross_entropy(np.zeros((1, 4)), np.array([[0.0, 1.0, 0.0, 0.0]])).round(4)
+    >>> ff.nn.softmax_cross_entropy(np.zeros((1, 4)), np.array([[0.0, 1.0, 0.0, 0.0]])).round(4)
     array([1.3863])
     """
     who = "softmax_cross_entropy"
@@ -86,7 +86,7 @@ def softmax_cross_entropy_with_integer_labels(
         DtypeError: the logits are not floats, or the labels are not integers.
         ArgumentError: a label is out of range, or label_smoothing is not in [0, 1).
 
-    >>> losses = softmax_cross_entropy_with_integer_labels(np.zeros((2, 4)), np.array([3, -1]), ignore_index=-1)
+    >>> losses = ff.nn.softmax_cross_entropy_with_integer_labels(np.zeros((2, 4)), np.array([3, -1]), ignore_index=-1)
     >>> losses.round(4)
     array([1.3863, 0.    ])
     """
@@ -180,7 +180,7 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any, *, pos_weight: Any = 
         ShapeError: the shapes differ.
         DtypeError: the logits are not floats.
 
-    >>> sigmoid_binary_cross_entropy(np.array([0.0, 100.0]), np.array([True, False])).round(4)
+    >>> ff.nn.sigmoid_binary_cross_entropy(np.array([0.0, 100.0]), np.array([True, False])).round(4)
     array([  0.6931, 100.    ])
     """
     logits, labels = float_pair("sigmoid_binary_cross_entropy", logits, labels, ("logits", "labels"))
@@ -207,7 +207,7 @@ def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: float | None = None, 
         DtypeError: the logits are not floats.
         ArgumentError: gamma is negative.
 
-    >>> sigmoid_focal_loss(np.array([0.0, 100.0]), np.array([True, False])).round(4)
+    >>> ff.nn.sigmoid_focal_loss(np.array([0.0, 100.0]), np.array([True, False])).round(4)
     array([  0.1733, 100.    ])
     """
     who = "sigmoid_focal_loss"
@@ -245,7 +245,7 @@ def softmax_focal_loss(logits: Any, labels: Any, *, gamma: float = 2.0, class_we
         DtypeError: the logits are not floats.
         ArgumentError: gamma is negative.
 
-    >>> softmax_focal_loss(np.zeros((1, 2)), np.array([[0.0, 1.0]])).round(4)
+    >>> ff.nn.softmax_focal_loss(np.zeros((1, 2)), np.array([[0.0, 1.0]])).round(4)
     array([0.1733])
     """
     who = "softmax_focal_loss"
@@ -278,7 +278,7 @@ def softmax_focal_loss_with_integer_labels(
         DtypeError: the logits are not floats, or the labels are not integers.
         ArgumentError: a label is out of range, or gamma is negative.
 
-    >>> softmax_focal_loss_with_integer_labels(np.zeros((1, 2)), np.array([1])).round(4)
+    >>> ff.nn.softmax_focal_loss_with_integer_labels(np.zeros((1, 2)), np.array([1])).round(4)
     array([0.1733])
     """
     who = "softmax_focal_loss_with_integer_labels"
@@ -305,7 +305,7 @@ def hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
         DtypeError: the outputs are not floats.
         ArgumentError: a target is neither -1 nor 1.
 
-    >>> hinge_loss(np.array([2.0, 0.5, 0.5]), np.array([1, 1, -1]))
+    >>> ff.nn.hinge_loss(np.array([2.0, 0.5, 0.5]), np.array([1, 1, -1]))
     array([0. , 0.5, 1.5])
     """
     return np.maximum(1 - _agreement("hinge_loss", predictor_outputs, targets), 0.0)
@@ -314,7 +314,7 @@ def hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
 def squared_hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
     """The square of `hinge_loss`, which is smooth; arguments and errors as there.
 
-    >>> squared_hinge_loss(np.array([2.0, 0.5, 0.5]), np.array([1, 1, -1]))
+    >>> ff.nn.squared_hinge_loss(np.array([2.0, 0.5, 0.5]), np.array([1, 1, -1]))
     array([0.  , 0.25, 2.25])
     """
     return np.square(np.maximum(1 - _agreement("squared_hinge_loss", predictor_outputs, targets), 0.0))
@@ -343,7 +343,7 @@ def kl_divergence(log_predictions: Any, targets: Any) -> Any:
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> kl_divergence(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]])).round(4)
+    >>> ff.nn.kl_divergence(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]])).round(4)
     array([0.6931])
     """
     log_q, p = float_pair("kl_divergence", log_predictions, targets, ("log_predictions", "targets"))
@@ -366,7 +366,7 @@ def kl_divergence_with_log_targets(log_predictions: Any, log_targets: Any) -> An
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> kl_divergence_with_log_targets(np.log([[0.5, 0.5]]), np.array([[0.0, -np.inf]])).round(4)
+    >>> ff.nn.kl_divergence_with_log_targets(np.log([[0.5, 0.5]]), np.array([[0.0, -np.inf]])).round(4)
     array([0.6931])
     """
     names = ("log_predictions", "log_targets")

@@ -53,7 +53,7 @@ def ctc_loss(
         ArgumentError: a label is the blank or out of range, a length is out of range, or lengths come twice.
 
     >>> steps = np.log([[[0.1, 0.9, 0.0 + 1e-9], [0.4, 0.5, 0.1]]])
-    >>> np.exp(-ctc_loss(steps, np.array([[1]]))).round(3)  # 1 1, 1 blank or blank 1: 0.45 + 0.36 + 0.05
+    >>> np.exp(-ff.nn.ctc_loss(steps, np.array([[1]]))).round(3)  # 1 1, 1 blank or blank 1: 0.45 + 0.36 + 0.05
     array([0.86])
     """
     logits, logit_lengths = _with_lengths("logits", logits, logit_lengths, 3)

@@ -37,7 +37,7 @@ def cosine_similarity(predictions: Any, targets: Any, *, axis: int = -1, eps: fl
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> cosine_similarity(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[6.0, 8.0], [1.0, 0.0]])).round(6)
+    >>> ff.nn.cosine_similarity(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[6.0, 8.0], [1.0, 0.0]])).round(6)
     array([1., 0.])
     """
     x, y = float_pair("cosine_similarity", predictions, targets, ("predictions", "targets"))
@@ -53,7 +53,7 @@ def _direction(x: Any, axis: int, eps: float) -> Any:
 def cosine_distance(predictions: Any, targets: Any, *, axis: int = -1, eps: float = 1e-8) -> Any:
     """1 minus `cosine_similarity`, from 0 to 2; arguments and errors as there.
 
-    >>> cosine_distance(np.array([1.0, 0.0]), np.array([0.0, 5.0]))
+    >>> ff.nn.cosine_distance(np.array([1.0, 0.0]), np.array([0.0, 5.0]))
     np.float64(1.0)
     """
     return 1.0 - cosine_similarity(predictions, targets, axis=axis, eps=eps)
@@ -80,7 +80,7 @@ def cosine_embedding_loss(
         DtypeError: the embeddings are not floats.
         ArgumentError: a target is neither -1 nor 1.
 
-    >>> cosine_embedding_loss(np.eye(2), np.eye(2), np.array([1, -1]))
+    >>> ff.nn.cosine_embedding_loss(np.eye(2), np.eye(2), np.array([1, -1]))
     array([0., 1.])
     """
     who = "cosine_embedding_loss"
@@ -133,7 +133,7 @@ def triplet_margin_loss(
         ShapeError: the shapes differ.
         DtypeError: the anchors are not floats.
 
-    >>> triplet_margin_loss(np.array([0.0, 0.0]), np.array([0.0, 1.0]), np.array([1.5, 0.0])).round(4)
+    >>> ff.nn.triplet_margin_loss(np.array([0.0, 0.0]), np.array([0.0, 1.0]), np.array([1.5, 0.0])).round(4)
     np.float64(0.5)
     """
     who = "triplet_margin_loss"
@@ -169,7 +169,7 @@ def contrastive_loss(embeddings: Any, others: Any, similar: Any, *, margin: floa
         ShapeError: the shapes do not fit.
         DtypeError: the embeddings are not floats.
 
-    >>> contrastive_loss(np.zeros((2, 1)), np.full((2, 1), 0.25), np.array([True, False]))
+    >>> ff.nn.contrastive_loss(np.zeros((2, 1)), np.full((2, 1), 0.25), np.array([True, False]))
     array([0.0625, 0.5625])
     """
     who = "contrastive_loss"
@@ -199,7 +199,7 @@ def info_nce_loss(embeddings: Any, others: Any, *, temperature: float = 0.1, eps
         DtypeError: the embeddings are not floats.
         ArgumentError: the temperature is not positive.
 
-    >>> info_nce_loss(np.eye(3), np.eye(3), temperature=1.0).round(4)
+    >>> ff.nn.info_nce_loss(np.eye(3), np.eye(3), temperature=1.0).round(4)
     array([0.5514, 0.5514, 0.5514])
     """
     who = "info_nce_loss"

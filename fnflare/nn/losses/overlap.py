@@ -33,7 +33,7 @@ def dice_loss(predictions: Any, targets: Any, *, axis: Axis = None, smooth: floa
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> dice_loss(np.array([[1.0, 1.0, 0.0]]), np.array([[1, 0, 0]]), smooth=0.0).round(4)
+    >>> ff.nn.dice_loss(np.array([[1.0, 1.0, 0.0]]), np.array([[1, 0, 0]]), smooth=0.0).round(4)
     array([0.3333])
     """
     p, t = float_pair("dice_loss", predictions, targets, _PAIR)
@@ -64,7 +64,7 @@ def tversky_loss(
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> tversky_loss(np.array([[1.0, 1.0, 0.0]]), np.array([[1, 0, 0]]), smooth=0.0).round(4)
+    >>> ff.nn.tversky_loss(np.array([[1.0, 1.0, 0.0]]), np.array([[1, 0, 0]]), smooth=0.0).round(4)
     array([0.2308])
     """
     p, t = float_pair("tversky_loss", predictions, targets, _PAIR)

@@ -41,7 +41,7 @@ def squared_error(predictions: Any, targets: Any) -> Any:
         ShapeError: the shapes differ, as (n, 1) and (n,) do.
         DtypeError: the predictions are not floats.
 
-    >>> squared_error(np.array([1.0, 2.0]), np.array([0, 5]))
+    >>> ff.nn.squared_error(np.array([1.0, 2.0]), np.array([0, 5]))
     array([1., 9.])
     """
     predictions, targets = float_pair("squared_error", predictions, targets, ("predictions", "targets"))
@@ -51,7 +51,7 @@ def squared_error(predictions: Any, targets: Any) -> Any:
 def absolute_error(predictions: Any, targets: Any) -> Any:
     """The absolute value of each difference; arguments and errors as in `squared_error`.
 
-    >>> absolute_error(np.array([1.0, 2.0]), np.array([0, 5]))
+    >>> ff.nn.absolute_error(np.array([1.0, 2.0]), np.array([0, 5]))
     array([1., 3.])
     """
     predictions, targets = float_pair("absolute_error", predictions, targets, ("predictions", "targets"))
@@ -74,7 +74,7 @@ def huber_loss(predictions: Any, targets: Any, *, delta: float = 1.0) -> Any:
         DtypeError: the predictions are not floats.
         ArgumentError: delta is not positive.
 
-    >>> huber_loss(np.array([0.5, 3.0]), np.array([0.0, 0.0]))
+    >>> ff.nn.huber_loss(np.array([0.5, 3.0]), np.array([0.0, 0.0]))
     array([0.125, 2.5  ])
     """
     if delta <= 0:
@@ -102,7 +102,7 @@ def smooth_l1_loss(predictions: Any, targets: Any, *, beta: float = 1.0) -> Any:
         DtypeError: the predictions are not floats.
         ArgumentError: beta is not positive.
 
-    >>> smooth_l1_loss(np.array([0.25, 3.0]), np.array([0.0, 0.0]), beta=0.5)
+    >>> ff.nn.smooth_l1_loss(np.array([0.25, 3.0]), np.array([0.0, 0.0]), beta=0.5)
     array([0.0625, 2.75  ])
     """
     if beta <= 0:
@@ -116,7 +116,7 @@ def log_cosh_loss(predictions: Any, targets: Any) -> Any:
     """The logarithm of the hyperbolic cosine of each difference: half its square where it is small, and nearly its size
     where it is large; arguments and errors as in `squared_error`.
 
-    >>> log_cosh_loss(np.array([1.0, 2000.0]), np.array([1.0, 0.0])).round(4)
+    >>> ff.nn.log_cosh_loss(np.array([1.0, 2000.0]), np.array([1.0, 0.0])).round(4)
     array([   0.    , 1999.3069])
     """
     return logcosh(_difference("log_cosh_loss", predictions, targets))
@@ -137,7 +137,7 @@ def squared_log_error(predictions: Any, targets: Any) -> Any:
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> squared_log_error(np.array([9.0, 999.0]), np.array([99.0, 99.0])).round(4)
+    >>> ff.nn.squared_log_error(np.array([9.0, 999.0]), np.array([99.0, 99.0])).round(4)
     array([5.3019, 5.3019])
     """
     predictions, targets = float_pair("squared_log_error", predictions, targets, _PAIR)
@@ -164,7 +164,7 @@ def poisson_nll_loss(
         ShapeError: the shapes differ.
         DtypeError: the predictions are not floats.
 
-    >>> poisson_nll_loss(np.log([2.0, 3.0]), np.array([2, 3])).round(4)
+    >>> ff.nn.poisson_nll_loss(np.log([2.0, 3.0]), np.array([2, 3])).round(4)
     array([ 0.6137, -0.2958])
     """
     predictions, targets = float_pair("poisson_nll_loss", predictions, targets, _PAIR)
@@ -200,7 +200,7 @@ def gaussian_nll_loss(predictions: Any, targets: Any, variances: Any, *, full: b
         DtypeError: the predictions or variances are not floats.
         ArgumentError: a variance is negative.
 
-    >>> gaussian_nll_loss(np.array([1.0, 1.0]), np.array([1.0, 3.0]), np.array([1.0, 4.0])).round(4)
+    >>> ff.nn.gaussian_nll_loss(np.array([1.0, 1.0]), np.array([1.0, 3.0]), np.array([1.0, 4.0])).round(4)
     array([0.    , 1.1931])
     """
     who = "gaussian_nll_loss"
