@@ -12,6 +12,7 @@ from optimisers_under_test import OPTIMISERS, Make, steps
 
 import fnflare as ff
 from fnflare import optim
+from fnflare.errors import DtypeError
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -342,3 +343,33 @@ def test_arguments_and_defaults_are_those_of_optax(name: str, optax: Any) -> Non
         if (name, parameter.name) not in (("adadelta", "learning_rate"), ("adafactor", "dtype_momentum")):
             default = theirs[parameter.name].default
             assert parameter.default == default or callable(default), parameter.name
+
+
+COMPLEX = {
+    **{name: OPTAX[name] for name in ("adam", "amsgrad", "radam", "adabelief", "yogi", "adagrad", "adan")},
+    "rmsprop": {"centered": True, "eps": 1e-2},
+    **{name: {} for name in ("adamax", "lamb", "lars", "novograd", "adafactor", "ademamix", "dowg", "lion", "sgd")},
+    "muon": {"nesterov": False},
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_parameters_agree_with_optax(name: str, optax: Any) -> None:
+    turned = GRADIENTS[:, ::-1] + 0.3
+    start, gradients = START + 1j * START[::-1], GRADIENTS + 1j * turned
+    if name == "muon":
+        start, gradients = start[:4].reshape(2, 2), gradients[:, :4].reshape(-1, 2, 2)
+    theirs = trajectory_of_optax(lambda: in_optax(name, optax)(0.1, **COMPLEX[name]), optax, start, gradients)
+    given = iter(gradients)
+    opt = getattr(optim, name)(0.1, **COMPLEX[name])
+    ours = [params for params, _ in steps(opt, start, lambda _: next(given), len(gradients))]
+    assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_the_norm_of_complex_gradients() -> None:
+    g = np.array([3.0 + 4.0j, 0.0])
+    assert optim.global_norm(g) == pytest.approx(5.0)
+    assert np.allclose(optim.clip_by_global_norm(1.0).update(g, None)[0], g / 5)
+    for opt in (optim.clip(1.0), optim.rprop(0.1), optim.sm3(0.1), optim.cocob()):
+        with pytest.raises(DtypeError, match="is complex"):
+            opt.update(g, opt.init(g), g)

@@ -14,7 +14,7 @@ from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.adaptive import ScaleByAdamState
 from fnflare.optim.base import GradientTransformation
-from fnflare.optim.leaves import check_decay, is_nonzero, tiled, weak
+from fnflare.optim.leaves import abs_sq, check_decay, is_nonzero, tiled, weak
 from fnflare.optim.moments import counted_rule
 
 __all__ = [
@@ -81,7 +81,7 @@ def scale_by_amsgrad(
         g: Any, mu: Any, nu: Any, top: Any, b1: Any, b2: Any, eps: Any, root: Any, c1: Any, c2: Any
     ) -> tuple[Any, Any, Any, Any]:
         mu = b1 * mu + (1 - b1) * g
-        nu = b2 * nu + (1 - b2) * (g * g)
+        nu = b2 * nu + (1 - b2) * abs_sq(g)
         top = np.maximum(top, c2 * nu)
         return c1 * mu / (np.sqrt(top + root) + eps), mu, nu, top
 
@@ -130,7 +130,7 @@ def scale_by_radam(
         g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, mean: Any, ahead: Any, c2: Any, r: Any
     ) -> tuple[Any, Any, Any]:
         mu = b1 * mu + (1 - b1) * g
-        nu = b2 * nu + (1 - b2) * (g * g)
+        nu = b2 * nu + (1 - b2) * abs_sq(g)
         direction = _mix(mean, ahead, mu, g, nesterov)
         size = np.sqrt(c2 * nu + root if rooted else c2 * nu) + eps
         return np.where(r > 0, r * direction / size, direction), mu, nu
@@ -185,7 +185,7 @@ def scale_by_belief(
     ) -> tuple[Any, Any, Any]:
         mu = b1 * mu + (1 - b1) * g
         off = g - mu
-        nu = b2 * nu + (1 - b2) * (off * off) + root
+        nu = b2 * nu + (1 - b2) * abs_sq(off) + root
         return _mix(mean, ahead, mu, g, nesterov) / (np.sqrt(c2 * nu) + eps), mu, nu
 
     def hyper(count: Any) -> tuple[Any, ...]:
@@ -225,7 +225,7 @@ def scale_by_yogi(
         g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, c1: Any, c2: Any
     ) -> tuple[Any, Any, Any]:
         mu = b1 * mu + (1 - b1) * g
-        square = g * g
+        square = abs_sq(g)
         nu = nu - (1 - b2) * np.sign(nu - square) * square
         return c1 * mu / (np.sqrt(c2 * nu + root) + eps), mu, nu
 

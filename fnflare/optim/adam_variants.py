@@ -22,7 +22,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import Mask, chain
-from fnflare.optim.leaves import check_decay, dtype_of, filled, leaves_like, tiled, weak
+from fnflare.optim.leaves import abs_sq, check_decay, dtype_of, filled, leaves_like, tiled, weak
 from fnflare.optim.moments import counted_rule, kept_as, like
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 
@@ -83,7 +83,7 @@ def scale_by_adan(
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * change
         ahead = g + (1 - b2) * change
-        n = b3 * n + (1 - b3) * (ahead * ahead)
+        n = b3 * n + (1 - b3) * abs_sq(ahead)
         return (c1 * m + (1 - b2) * c2 * v) / (np.sqrt(c3 * n + root) + eps), m, v, n, g + 0.0
 
     def hyper(count: Any) -> tuple[Any, ...]:
@@ -166,7 +166,7 @@ def scale_by_novograd(
     check_decay("scale_by_novograd", b1=b1, b2=b2)
 
     def one(g: Any, p: Any, mu: Any, nu: Any, keep1: Any, keep2: Any, decay: Any) -> tuple[Any, Any]:
-        nu = keep2 * nu + (1 - keep2) * np.sum(g * g)
+        nu = keep2 * nu + (1 - keep2) * np.sum(abs_sq(g))
         return keep1 * mu + g / (np.sqrt(nu + eps_root) + eps) + decay * p, nu
 
     def init(params: Any) -> ScaleByNovogradState:
@@ -259,13 +259,13 @@ def scale_by_adopt(
         if use_clipping:
             scaled = np.clip(scaled, -most, most)
         mu = b1 * mu + (1 - b1) * scaled
-        nu = b2 * nu + (1 - b2) * (g * g)
+        nu = b2 * nu + (1 - b2) * abs_sq(g)
         return (b1 * mu + (1 - b1) * scaled if nesterov else mu + 0.0), mu, nu
 
     def hyper(count: Any) -> tuple[Any, ...]:
-        later = count > 0
+        later = count > 0  # before there is a mean square, the gradient is divided by 1 and not used
         most = clip_value_fn(count) if use_clipping else 0.0
-        return np.where(later, b1, 1.0), np.where(later, b2, 0.0), eps, most
+        return np.where(later, b1, 1.0), np.where(later, b2, 0.0), np.where(later, eps, 1.0), most
 
     return counted_rule("scale_by_adopt", kernel, ScaleByAdamState, hyper, dtypes={"mu": mu_dtype})
 
@@ -348,7 +348,7 @@ def scale_by_ademamix(
     ) -> tuple[Any, Any, Any, Any]:
         m1 = b1 * m1 + (1 - b1) * g
         m2 = b3 * m2 + (1 - b3) * g
-        nu = b2 * nu + (1 - b2) * (g * g)
+        nu = b2 * nu + (1 - b2) * abs_sq(g)
         return (c1 * m1 + alpha * m2) / (np.sqrt(c2 * nu + root) + eps), m1, m2, nu
 
     def hyper(count: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity
-from fnflare.optim.leaves import check_decay, is_nonzero, tiled, weak
+from fnflare.optim.leaves import abs_sq, check_decay, is_nonzero, tiled, weak
 from fnflare.optim.moments import counted_rule, rule
 
 __all__ = [
@@ -89,6 +89,11 @@ def _times(a: Any, x: Any, out: Any) -> Any:
     return a * x if out is None else np.multiply(x, a, out=out)
 
 
+def _squared(g: Any, out: Any) -> Any:
+    """The squared sizes of the elements, written into `out` where there is one and they have its dtype."""
+    return abs_sq(g) if out is None or g.dtype.kind == "c" else np.multiply(g, g, out=out)
+
+
 def _minus(a: Any, b: Any, out: Any) -> Any:
     """``a - b``, written into `out` where there is one."""
     return a - b if out is None else np.subtract(a, b, out=out)
@@ -160,7 +165,7 @@ def scale_by_adam(
     ) -> tuple[Any, Any, Any]:
         # b m + (1 - b) g as m + (1 - b) (g - m), which needs no other array than the result.
         mu = _plus(_scaled(_minus(g, mu, out[1]), 1 - b1), mu)
-        nu = _plus(_scaled(_minus(_times(g, g, out[2]), nu, out[2]), 1 - b2), nu)
+        nu = _plus(_scaled(_minus(_squared(g, out[2]), nu, out[2]), 1 - b2), nu)
         size = _plus(np.sqrt(nu + eps_root if rooted else nu), eps)
         direction = step * mu + ahead * g if nesterov else _times(step, mu, out[0])
         return direction / size if out[0] is None else np.divide(direction, size, out=out[0]), mu, nu
@@ -249,7 +254,7 @@ def scale_by_rms(
 
     @tiled
     def kernel(g: Any, nu: Any, decay: Any, eps: Any, c: Any) -> tuple[Any, Any]:
-        nu = decay * nu + (1 - decay) * (g * g)
+        nu = decay * nu + (1 - decay) * abs_sq(g)
         mean = c * nu if bias_correction else nu
         return g / (np.sqrt(mean + eps) if eps_in_sqrt else np.sqrt(mean) + eps), nu
 
@@ -307,9 +312,9 @@ def scale_by_stddev(
     @tiled
     def kernel(g: Any, mu: Any, nu: Any, decay: Any, eps: Any, c: Any) -> tuple[Any, Any, Any]:
         mu = decay * mu + (1 - decay) * g
-        nu = decay * nu + (1 - decay) * (g * g)
+        nu = decay * nu + (1 - decay) * abs_sq(g)
         mean, square = (c * mu, c * nu) if bias_correction else (mu, nu)
-        variance = np.maximum(square - mean * mean, 0.0)
+        variance = np.maximum(square - abs_sq(mean), 0.0)
         return g / (np.sqrt(variance + eps) if eps_in_sqrt else np.sqrt(variance) + eps), mu, nu
 
     kind = ScaleByRStdDevWithCountState if bias_correction else ScaleByRStdDevState
@@ -346,7 +351,7 @@ def scale_by_rss(initial_accumulator_value: float = 0.1, eps: float = 1e-7) -> G
 
     @tiled
     def kernel(g: Any, total: Any, eps: Any) -> tuple[Any, Any]:
-        total = total + g * g
+        total = total + abs_sq(g)
         return g / np.sqrt(total + eps), total
 
     return rule("scale_by_rss", kernel, ScaleByRssState, eps, start=initial_accumulator_value)
@@ -377,9 +382,9 @@ def scale_by_adadelta(rho: float = 0.9, eps: float = 1e-6) -> GradientTransforma
 
     @tiled
     def kernel(g: Any, e_g: Any, e_x: Any, rho: Any, eps: Any) -> tuple[Any, Any, Any]:
-        e_g = rho * e_g + (1 - rho) * (g * g)
+        e_g = rho * e_g + (1 - rho) * abs_sq(g)
         delta = np.sqrt((e_x + eps) / (e_g + eps)) * g
-        e_x = rho * e_x + (1 - rho) * (delta * delta)
+        e_x = rho * e_x + (1 - rho) * abs_sq(delta)
         return delta, e_g, e_x
 
     return rule("scale_by_adadelta", kernel, ScaleByAdaDeltaState, rho, eps)

@@ -21,7 +21,7 @@ from fnflare.optim.base import (
     state_of,
     zero_count,
 )
-from fnflare.optim.leaves import check_decay, copied, filled, map_leaves, tiled, weak
+from fnflare.optim.leaves import check_decay, copied, dtype_of, filled, map_leaves, tiled, weak
 from fnflare.optim.moments import kept_as, like
 
 __all__ = [
@@ -210,6 +210,16 @@ class AddNoiseState(NamedTuple):
     rng_key: Any
 
 
+def normal_like(key: Any, leaf: Any) -> Any:
+    """Standard normal numbers in the shape and dtype of an array; the parts of complex ones share the variance."""
+    dtype, shape = dtype_of(leaf), np.shape(leaf)
+    if dtype.kind == "c":
+        parts = random.normal(key, (2, *shape), np.zeros(0, dtype).real.dtype)
+        return (parts[0] + 1j * parts[1]) * 0.5**0.5
+    drawn = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    return random.normal(key, shape, drawn).astype(dtype)
+
+
 def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
     """Adds normal noise to the updates, of variance ``eta / n**gamma`` in the n-th.
 
@@ -235,7 +245,7 @@ def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
         flat, treedef = tree.flatten(updates)
         keys = random.split(rng_key, len(flat) + 1)
         size = (eta / (weak(count) + 1) ** gamma) ** 0.5
-        noisy = [g + weak(size, g.dtype) * random.normal(keys[i + 1], g.shape, g.dtype) for i, g in enumerate(flat)]
+        noisy = [g + weak(size, dtype_of(g)) * normal_like(keys[i + 1], g) for i, g in enumerate(flat)]
         return tree.unflatten(treedef, noisy), AddNoiseState(safe_increment(count), keys[0])
 
     return GradientTransformation(init, update)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.errors import ArgumentError, TreeError
-from fnflare.optim.leaves import map_leaves
+from fnflare.optim.leaves import abs_sq, dtype_of, map_leaves
 
 __all__ = [
     "EmptyState",
@@ -154,8 +154,14 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def sum_of_squares(updates: Any) -> Any:
-    """The sum of the squares of all elements of a pytree."""
-    return sum((np.sum(np.square(leaf)) for leaf in tree.leaves(updates)), 0.0)
+    """The sum of the squared sizes of all elements of a pytree."""
+    return sum((np.sum(abs_sq(leaf)) for leaf in tree.leaves(updates)), 0.0)
+
+
+def inner_product(a: Any, b: Any) -> Any:
+    """The sum of the products of the elements of two pytrees, of which complex numbers are vectors of two."""
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return sum((np.sum(x * y if dtype_of(x).kind != "c" else (np.conj(x) * y).real) for x, y in pairs), 0.0)
 
 
 def global_norm(updates: Any) -> Any:

@@ -12,8 +12,9 @@ import numpy as np
 
 from fnflare import random, tree
 from fnflare.errors import ArgumentError, ShapeError
+from fnflare.optim.averages import normal_like
 from fnflare.optim.base import GradientTransformation, need_params, state_of, stateless
-from fnflare.optim.leaves import map_leaves, weak
+from fnflare.optim.leaves import abs_sq, dtype_of, map_leaves, weak
 
 __all__ = [
     "DifferentiallyPrivateAggregateState",
@@ -30,7 +31,7 @@ Axis = int | tuple[int, ...] | None
 
 def _unit_axes(x: Any, axis: Axis) -> Axis:
     """The axes along which the weights of one unit lie: all but the last, in which the layers have their outputs."""
-    if axis is not None or sum(n != 1 for n in x.shape) <= 1:
+    if axis is not None or sum(n != 1 for n in np.shape(x)) <= 1:
         return axis
     if x.ndim > 5:
         raise ArgumentError(
@@ -56,9 +57,9 @@ def unitwise_norm(x: Any, axis: Axis = None) -> Any:
     array([[5., 1.],
            [5., 1.]])
     """
-    squares = np.sum(np.square(np.abs(x)), axis=_unit_axes(x, axis), keepdims=True)
+    squares = np.sum(abs_sq(x), axis=_unit_axes(x, axis), keepdims=True)
     positive = squares > 0
-    return np.broadcast_to(np.where(positive, np.sqrt(np.where(positive, squares, 1.0)), 0.0), x.shape).astype(
+    return np.broadcast_to(np.where(positive, np.sqrt(np.where(positive, squares, 1.0)), 0.0), np.shape(x)).astype(
         squares.dtype
     )
 
@@ -148,7 +149,7 @@ def per_example_global_norm_clip(grads: Any, l2_norm_clip: float) -> tuple[Any, 
     ({'w': array([0.9, 1.2])}, 1)
     """
     size = _examples("per_example_global_norm_clip", grads)
-    squares = sum(np.sum(np.reshape(g, (size, -1)) ** 2, axis=1) for g in tree.leaves(grads))
+    squares = sum(np.sum(abs_sq(np.reshape(g, (size, -1))), axis=1) for g in tree.leaves(grads))
     long = squares > l2_norm_clip * l2_norm_clip
     factors = np.where(long, l2_norm_clip / np.sqrt(np.where(long, squares, 1.0)), 1.0)
 
@@ -221,10 +222,7 @@ def differentially_private_aggregate(l2_norm_clip: float, noise_multiplier: floa
         flat, treedef = tree.flatten(per_example_global_norm_clip(updates, l2_norm_clip)[0])
         keys = random.split(rng_key, len(flat) + 1)
         deviation = l2_norm_clip * noise_multiplier
-        noisy = [
-            (g + weak(deviation, g.dtype) * random.normal(keys[i + 1], g.shape, g.dtype)) / size
-            for i, g in enumerate(flat)
-        ]
+        noisy = [(g + weak(deviation, dtype_of(g)) * normal_like(keys[i + 1], g)) / size for i, g in enumerate(flat)]
         return tree.unflatten(treedef, noisy), DifferentiallyPrivateAggregateState(keys[0])
 
     return GradientTransformation(init, update)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
-from fnflare.optim.leaves import check_decay, leaves_like, weak
+from fnflare.optim.leaves import abs_sq, check_decay, dtype_of, leaves_like, reject_complex, weak
 
 __all__ = ["FactoredState", "ScaleBySM3State", "scale_by_factored_rms", "scale_by_sm3"]
 
@@ -73,16 +73,17 @@ def scale_by_factored_rms(
     check_decay("scale_by_factored_rms", decay_rate=decay_rate)
 
     def start(p: Any) -> tuple[Any, Any, Any]:
-        axes = _largest_axes(p.shape, factored, min_dim_size_to_factor)
-        none = np.zeros(1, p.dtype)
+        axes = _largest_axes(np.shape(p), factored, min_dim_size_to_factor)
+        dtype = dtype_of(p)
+        none = np.zeros(1, dtype)
         if axes is None:
             return none, none.copy(), np.zeros_like(p)
         small, large = axes
-        return np.zeros(np.delete(p.shape, large), p.dtype), np.zeros(np.delete(p.shape, small), p.dtype), none
+        return np.zeros(np.delete(p.shape, large), dtype), np.zeros(np.delete(p.shape, small), dtype), none
 
     def kernel(g: Any, row: Any, col: Any, full: Any, decay: Any, eps: Any) -> tuple[Any, Any, Any, Any]:
-        square = g * g + eps
-        axes = _largest_axes(g.shape, factored, min_dim_size_to_factor)
+        square = abs_sq(g) + eps
+        axes = _largest_axes(np.shape(g), factored, min_dim_size_to_factor)
         if axes is None:
             full = decay * full + (1 - decay) * square
             return g / np.sqrt(full), row, col, full
@@ -106,7 +107,7 @@ def scale_by_factored_rms(
         ]
         decay = decay_rate_fn(weak(count) - step_offset, decay_rate)
         rows = [
-            kernel(g, row, col, full, weak(decay, g.dtype), weak(epsilon, g.dtype))
+            kernel(g, row, col, full, weak(decay, dtype_of(g)), weak(epsilon, dtype_of(g)))
             for g, row, col, full in zip(flat, *columns, strict=True)
         ]
         updates, *moments = _transposed(treedef, rows, 4)
@@ -152,27 +153,28 @@ def scale_by_sm3(b1: float = 0.9, b2: float = 1.0, eps: float = 1e-8) -> Gradien
         return np.reshape(x, [-1 if i == axis else 1 for i in range(ndim)])
 
     def one(g: Any, nu: Any, *sums: Any) -> tuple[Any, list[Any]]:
-        total = fresh * (g * g)
+        total = fresh * abs_sq(g)
         if sums:
-            cover = along(sums[0], 0, g.ndim)
+            cover = along(sums[0], 0, np.ndim(g))
             for axis, s in enumerate(sums[1:], 1):
-                cover = np.minimum(cover, along(s, axis, g.ndim))
+                cover = np.minimum(cover, along(s, axis, np.ndim(g)))
             total = total + b2 * cover
         positive = total > 0
-        update = np.where(positive, g / np.sqrt(np.where(positive, total + eps, 1.0)), 0.0).astype(g.dtype)
-        new = [np.max(total, axis=others(axis, g.ndim), initial=0.0) for axis in range(g.ndim)]
+        update = np.where(positive, g / np.sqrt(np.where(positive, total + eps, 1.0)), 0.0).astype(dtype_of(g))
+        new = [np.max(total, axis=others(axis, np.ndim(g)), initial=0.0) for axis in range(np.ndim(g))]
         return b1 * nu + (1 - b1) * update, new
 
     def init(params: Any) -> ScaleBySM3State:
-        mu = tree.map(lambda p: [np.zeros(n, p.dtype) for n in np.shape(p)], params)
+        mu = tree.map(lambda p: [np.zeros(n, dtype_of(p)) for n in np.shape(p)], params)
         return ScaleBySM3State(mu, tree.map(np.zeros_like, params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleBySM3State]:
+        reject_complex("scale_by_sm3", updates)
         old = state_of(ScaleBySM3State, state, "scale_by_sm3")
         flat, treedef = tree.flatten(updates)
         nus = leaves_like(treedef, old.nu, "scale_by_sm3", "updates", "state.nu")
         sums = iter(tree.leaves(old.mu))
-        rows = [one(g, nu, *[next(sums) for _ in range(g.ndim)]) for g, nu in zip(flat, nus, strict=True)]
+        rows = [one(g, nu, *[next(sums) for _ in range(np.ndim(g))]) for g, nu in zip(flat, nus, strict=True)]
         nu = tree.unflatten(treedef, [row[0] for row in rows])
         return nu, ScaleBySM3State(tree.unflatten(treedef, [row[1] for row in rows]), nu)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, need_params, state_of, stateless, sum_of_squares
-from fnflare.optim.leaves import filled, map_leaves, tiled
+from fnflare.optim.leaves import abs_sq, filled, map_leaves, reject_complex, tiled
 
 __all__ = [
     "ScaleByRpropState",
@@ -56,7 +56,7 @@ def scale_by_trust_ratio(
     """
 
     def kernel(g: Any, p: Any, least: Any, factor: Any, eps: Any) -> tuple[Any]:
-        param, update = _root(np.sum(p * p), least), _root(np.sum(g * g), least)
+        param, update = _root(np.sum(abs_sq(p)), least), _root(np.sum(abs_sq(g)), least)
         zero = (param == 0) | (update == 0)
         ratio = factor * param / (np.where(zero, 1.0, update) + eps)
         return (g * np.where(zero, 1.0, ratio),)
@@ -70,7 +70,7 @@ def scale_by_trust_ratio(
 
 
 def _mean_square(x: Any) -> Any:
-    return np.sum(x * x) / max(x.size, 1)
+    return np.sum(abs_sq(x)) / max(np.size(x), 1)
 
 
 def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
@@ -113,7 +113,7 @@ def scale_by_param_block_norm(min_scale: float = 1e-3) -> GradientTransformation
     """
 
     def kernel(g: Any, p: Any, least: Any) -> tuple[Any]:
-        return (g * _root(np.sum(p * p), least),)
+        return (g * _root(np.sum(abs_sq(p)), least),)
 
     def scaled(updates: Any, params: Any) -> Any:
         need_params("scale_by_param_block_norm", updates, params)
@@ -260,6 +260,7 @@ def scale_by_rprop(
         return ScaleByRpropState(filled(params, learning_rate), filled(params, 0.0))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByRpropState]:
+        reject_complex("scale_by_rprop", updates)
         steps, last = state_of(ScaleByRpropState, state, "scale_by_rprop")
         trees = {"updates": updates, "state.step_sizes": steps, "state.prev_updates": last}
         hyper = (eta_minus, eta_plus, min_step_size, max_step_size)

@@ -16,7 +16,7 @@ from fnflare import transforms, tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.base import GradientTransformationExtraArgs, need_params, state_of
-from fnflare.optim.leaves import filled, float_dtype, map_leaves, weak
+from fnflare.optim.leaves import dtype_of, filled, float_dtype, map_leaves, weak
 
 __all__ = [
     "ScaleByBacktrackingLinesearchState",
@@ -29,8 +29,9 @@ __all__ = [
 
 
 def vdot(a: Any, b: Any) -> Any:
-    """The sum of the products of the elements of two pytrees of one structure."""
-    return sum((np.sum(x * y) for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)), 0.0)
+    """The slope: the sum of the products of the elements of a direction and a gradient, pytrees of one structure."""
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return sum((np.sum(x * y if dtype_of(y).kind != "c" else (x * y).real) for x, y in pairs), 0.0)
 
 
 def _moved(params: Any, updates: Any, size: Any) -> Any:

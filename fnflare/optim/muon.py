@@ -14,9 +14,15 @@ import numpy as np
 from fnflare import tree
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.optim.adams import adamw
-from fnflare.optim.base import GradientTransformation, GradientTransformationExtraArgs, ScalarOrSchedule, stateless
+from fnflare.optim.base import (
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    ScalarOrSchedule,
+    inner_product,
+    stateless,
+)
 from fnflare.optim.combine import Mask, chain, multi_transform
-from fnflare.optim.leaves import check_decay, weak
+from fnflare.optim.leaves import abs_sq, check_decay, weak
 from fnflare.optim.moments import counted_rule
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 
@@ -43,11 +49,11 @@ def _orthogonal(x: Any, rounds: Sequence[Sequence[float]], eps: float, precondit
     if preconditioning == "spectral":
         size = np.linalg.norm(x, ord=2)
     else:
-        square = np.sum(x * x)
+        square = np.sum(abs_sq(x))
         size = np.where(square > 0, np.sqrt(np.where(square > 0, square, 1.0)), 0.0)
     x = x / (size + eps).astype(x.dtype)
     for a, b, c in rounds:
-        gram = x @ x.T
+        gram = x @ (np.conj(x.T) if x.dtype.kind == "c" else x.T)
         x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.T if tall else x
 
@@ -103,7 +109,7 @@ def scale_by_muon(
         mu = beta * mu + (1 - beta) * g
         direction = mean * mu + ahead * g
         update = _orthogonal(direction, rounds, eps, preconditioning)
-        return (np.sum(direction * update) * update if adaptive else update), mu
+        return (inner_product(direction, update) * update if adaptive else update), mu
 
     def hyper(count: Any) -> tuple[Any, ...]:
         t = weak(count) + 1
@@ -120,7 +126,7 @@ def _scaled_by_shape(consistent_rms: float | None) -> GradientTransformation:
     def scaled(g: Any) -> Any:
         inputs, outputs = g.shape
         if consistent_rms is None:
-            return g * max(1.0, outputs / inputs) ** 0.5
+            return g * max(1.0, outputs / max(inputs, 1)) ** 0.5
         return g * (max(inputs, outputs) ** 0.5 * consistent_rms)
 
     return stateless(lambda updates, params: tree.map(scaled, updates))

@@ -17,6 +17,7 @@ from fnflare.optim.base import (
     ScalarOrSchedule,
     global_norm,
     identity,
+    inner_product,
     need_params,
     safe_increment,
     state_of,
@@ -24,8 +25,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import Mask, chain
-from fnflare.optim.leaves import check_decay, copied, filled, float_dtype, map_leaves, weak
-from fnflare.optim.linesearch import vdot
+from fnflare.optim.leaves import abs_sq, check_decay, copied, filled, float_dtype, map_leaves, reject_complex, weak
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [
@@ -302,7 +302,7 @@ def prodigy(
 
     def gather(g: Any, ea: Any, eas: Any, s: Any, d: Any, pace: Any) -> tuple[Any, Any, Any]:
         g = d * g
-        return b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * (g * g), b3 * s + pace * g
+        return b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * abs_sq(g), b3 * s + pace * g
 
     def step(ea: Any, eas: Any, p: Any, rate: Any, least: Any) -> tuple[Any]:
         return (-rate * (weight_decay * p + ea / (np.sqrt(eas) + least)),)
@@ -320,7 +320,7 @@ def prodigy(
         rate = rate * ((1 - b2**t) ** 0.5 / (1 - b1**t))
         trees = {"params": params, "state.params0": old.params0}
         (gone,) = map_leaves("prodigy", lambda p, q: (q - p,), trees, outputs=1)
-        numerator = b3 * old.numerator_weighted + d / estim_lr0 * rate * vdot(updates, gone)
+        numerator = b3 * old.numerator_weighted + d / estim_lr0 * rate * inner_product(updates, gone)
         trees = {"u": updates, "exp_avg": old.exp_avg, "exp_avg_sq": old.exp_avg_sq, "grad_sum": old.grad_sum}
         pace = (d if safeguard_warmup else rate) / estim_lr0
         mean, square, total = map_leaves("prodigy", gather, trees, d, pace, outputs=3)
@@ -386,7 +386,7 @@ def dadapt_adamw(
 
     def gather(g: Any, ea: Any, eas: Any, s: Any, p: Any, rate: Any) -> tuple[Any, ...]:
         gone = s / (np.sqrt(eas) + eps)
-        ea, eas, s = b1 * ea + (1 - b1) * rate * g, b2 * eas + (1 - b2) * (g * g), b3 * s + (1 - b3) * rate * g
+        ea, eas, s = b1 * ea + (1 - b1) * rate * g, b2 * eas + (1 - b2) * abs_sq(g), b3 * s + (1 - b3) * rate * g
         return -weight_decay * rate * p - ea / (np.sqrt(eas) + eps), gone, ea, eas, s
 
     def init(params: Any) -> DAdaptAdamWState:
@@ -403,7 +403,7 @@ def dadapt_adamw(
         moments = {"exp_avg": old.exp_avg, "exp_avg_sq": old.exp_avg_sq, "grad_sum": old.grad_sum}
         trees = {"updates": updates, **moments, "params": params}
         steps, gone, mean, square, total = map_leaves("dadapt_adamw", gather, trees, rate, outputs=5)
-        numerator = b3 * old.numerator_weighted + (1 - b3) * rate * vdot(updates, gone)
+        numerator = b3 * old.numerator_weighted + (1 - b3) * rate * inner_product(updates, gone)
         new = _greater(old.estim_lr, numerator, (1 - b3) * _size_of(total))
         numbers = _scalar(new, dtype), _scalar(numerator, dtype), safe_increment(old.count)
         return steps, DAdaptAdamWState(mean, square, total, *numbers)
@@ -463,6 +463,7 @@ def scale_by_cocob(alpha: float = 100.0, eps: float = 1e-8) -> GradientTransform
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, COCOBState]:
         need_params("scale_by_cocob", updates, params)
+        reject_complex("scale_by_cocob", updates)
         old = state_of(COCOBState, state, "scale_by_cocob")
         trees = {"updates": updates, "params": params, **{f"state.{n}": v for n, v in old._asdict().items()}}
         new, *rest = map_leaves("scale_by_cocob", kernel, trees, alpha, outputs=5)

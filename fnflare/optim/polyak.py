@@ -15,14 +15,14 @@ from fnflare.optim.base import (
     EmptyState,
     GradientTransformationExtraArgs,
     ScalarOrSchedule,
+    inner_product,
     need_params,
     safe_increment,
     state_of,
     sum_of_squares,
     zero_count,
 )
-from fnflare.optim.leaves import check_decay, filled, float_dtype, map_leaves, weak
-from fnflare.optim.linesearch import vdot
+from fnflare.optim.leaves import abs_sq, check_decay, filled, float_dtype, map_leaves, weak
 
 __all__ = ["MomoAdamState", "MomoState", "momo", "momo_adam", "scale_by_polyak"]
 
@@ -167,10 +167,10 @@ def momo(
         dtype = old.barf.dtype
         keep = np.where(old.count == 0, 0.0, beta)
         barf = (keep * old.barf + (1 - keep) * _loss("momo", value, dtype)).astype(dtype)
-        gamma = (keep * old.gamma + (1 - keep) * vdot(updates, params)).astype(dtype)
+        gamma = (keep * old.gamma + (1 - keep) * inner_product(updates, params)).astype(dtype)
         trees = {"updates": updates, "state.exp_avg": old.exp_avg}
         (mean,) = map_leaves("momo", lambda g, ea, k: (k * ea + (1 - k) * g,), trees, keep, outputs=1)
-        square, product = sum_of_squares(mean), vdot(mean, params)
+        square, product = sum_of_squares(mean), inner_product(mean, params)
         alpha, decayed = _rates(learning_rate, weight_decay, old.count)
         lower = old.lb
         if adapt_lower_bound:
@@ -217,7 +217,7 @@ def momo_adam(
     check_decay("momo_adam", b1=b1, b2=b2)
 
     def kernel(g: Any, ea: Any, eas: Any, c2: Any) -> tuple[Any, Any, Any]:
-        ea, eas = b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * (g * g)
+        ea, eas = b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * abs_sq(g)
         return ea / (np.sqrt(eas * c2) + eps), ea, eas
 
     def init(params: Any) -> MomoAdamState:
@@ -230,10 +230,10 @@ def momo_adam(
         old = state_of(MomoAdamState, state, "momo_adam")
         dtype, t = old.barf.dtype, weak(old.count) + 1
         barf = (b1 * old.barf + (1 - b1) * _loss("momo_adam", value, dtype)).astype(dtype)
-        gamma = (b1 * old.gamma + (1 - b1) * vdot(updates, params)).astype(dtype)
+        gamma = (b1 * old.gamma + (1 - b1) * inner_product(updates, params)).astype(dtype)
         trees = {"updates": updates, "state.exp_avg": old.exp_avg, "state.exp_avg_sq": old.exp_avg_sq}
         direction, mean, squares = map_leaves("momo_adam", kernel, trees, 1 / (1 - b2**t), outputs=3)
-        norm, product, corrected = vdot(mean, direction), vdot(mean, params), 1 - b1**t
+        norm, product, corrected = inner_product(mean, direction), inner_product(mean, params), 1 - b1**t
         alpha, decayed = _rates(learning_rate, weight_decay, old.count)
         lower = old.lb
         if adapt_lower_bound:

@@ -23,7 +23,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import Mask, chain
-from fnflare.optim.leaves import check_decay, dtype_of, filled, map_leaves, weak
+from fnflare.optim.leaves import check_decay, dtype_of, filled, map_leaves, reject_complex, weak
 from fnflare.optim.moments import kept_as, like
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 from fnflare.optim.wrappers import choose
@@ -142,6 +142,7 @@ def scale_by_sophia(
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, SophiaState]:
         who = "scale_by_sophia"
         need_params(who, updates, params)
+        reject_complex(who, updates)
         old = state_of(SophiaState, state, who)
         trees = {"updates": updates, "state.mu": like(old.mu, updates, mu_dtype), "state.nu": old.nu}
         new, mu = map_leaves(who, kernel, trees, 1 / (1 - b1 ** (weak(old.count) + 1)), eps, outputs=2)

@@ -22,7 +22,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import Mask, masked
-from fnflare.optim.leaves import map_leaves
+from fnflare.optim.leaves import map_leaves, reject_complex
 
 __all__ = [
     "ScaleByScheduleState",
@@ -112,6 +112,7 @@ def clip(max_delta: float) -> GradientTransformation:
         raise ArgumentError(f"clip: max_delta must be positive, got {max_delta!r}")
 
     def clipped(updates: Any, params: Any) -> Any:
+        reject_complex("clip", updates)
         return map_leaves("clip", lambda g, d: (np.clip(g, -d, d),), {"updates": updates}, max_delta, outputs=1)[0]
 
     return stateless(clipped)
