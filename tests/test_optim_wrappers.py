@@ -114,6 +114,28 @@ def test_agrees_with_optax(name: str, optax: Any) -> None:
     assert ours_and_theirs(LIKE_OPTAX[name], optax)
 
 
+def test_parts_of_complex_numbers_agree_with_optax(optax: Any) -> None:
+    def end(o: Any, wrap: Any) -> Any:
+        params = {"z": np.array([1 + 2j, -1j]), "x": np.ones(2)}
+        opt = wrap(o.adam(0.1))
+        state = opt.init(params)
+        for i in range(3):
+            updates, state = opt.update(tree.map(lambda p, n=i: p * (n + 1) + 0.5, params), state, params)
+            params = tree.map(lambda p, u: p + np.asarray(u), params, updates)
+        return params
+
+    ours = end(optim, optim.split_real_and_imaginary)
+    theirs = end(optax, optax.contrib.split_real_and_imaginary)
+    assert close([ours], [theirs])
+    assert ours["z"].dtype == np.complex128
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "sgd", "prodigy", "dadapt_adamw", "dog", "rprop", "lbfgs"])
+def test_optimisers_take_keywords_that_they_do_not_know(name: str) -> None:
+    opt = getattr(optim, name)(0.1)
+    assert isinstance(opt, optim.GradientTransformationExtraArgs)
+
+
 @pytest.mark.parametrize("broken", [(0, 2, 3), (1, 2, 3, 4, 5)])
 def test_apply_if_finite_agrees_with_optax(broken: tuple[int, ...], optax: Any) -> None:
     grads = spoilt(GRADS, *broken)

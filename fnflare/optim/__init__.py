@@ -14,6 +14,7 @@ True
 from fnflare.optim.adam_family import (
     ScaleByAmsgradState,
     ScaleByBeliefState,
+    scale_by_acprop,
     scale_by_amsgrad,
     scale_by_belief,
     scale_by_radam,
@@ -33,6 +34,7 @@ from fnflare.optim.adam_variants import (
     scale_by_novograd,
 )
 from fnflare.optim.adams import (
+    acprop,
     adabelief,
     adam,
     adamax,
@@ -111,6 +113,11 @@ from fnflare.optim.combine import (
     partition,
     selective_transform,
 )
+from fnflare.optim.complex_leaves import (
+    SplitRealAndImaginaryArrays,
+    SplitRealAndImaginaryState,
+    split_real_and_imaginary,
+)
 from fnflare.optim.conditions import (
     ApplyEvery,
     ConditionallyMaskState,
@@ -136,6 +143,11 @@ from fnflare.optim.descent import (
     sgd,
     sign_sgd,
     signum,
+)
+from fnflare.optim.dual_averaging import (
+    MadgradState,
+    madgrad,
+    scale_by_madgrad,
 )
 from fnflare.optim.factored import (
     FactoredState,
@@ -303,6 +315,7 @@ __all__ = [
     "HutchinsonState",
     "InjectHyperparamsState",
     "LookaheadState",
+    "MadgradState",
     "MaskedState",
     "MomoAdamState",
     "MomoState",
@@ -338,8 +351,11 @@ __all__ = [
     "ScheduleFreeState",
     "SnapshotState",
     "SophiaState",
+    "SplitRealAndImaginaryArrays",
+    "SplitRealAndImaginaryState",
     "TraceState",
     "WeightDecaySchedule",
+    "acprop",
     "adabelief",
     "adadelta",
     "adafactor",
@@ -397,6 +413,7 @@ __all__ = [
     "linear_schedule",
     "lion",
     "lookahead",
+    "madgrad",
     "mask_by_path",
     "masked",
     "measure_with_ema",
@@ -433,6 +450,7 @@ __all__ = [
     "safe_increment",
     "sam",
     "scale",
+    "scale_by_acprop",
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
@@ -449,6 +467,7 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_madgrad",
     "scale_by_muon",
     "scale_by_novograd",
     "scale_by_optimistic_gradient",
@@ -483,6 +502,7 @@ __all__ = [
     "sm3",
     "snapshot",
     "sophia",
+    "split_real_and_imaginary",
     "stateless",
     "stateless_with_tree_map",
     "trace",

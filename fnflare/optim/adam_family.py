@@ -20,6 +20,7 @@ from fnflare.optim.moments import counted_rule
 __all__ = [
     "ScaleByAmsgradState",
     "ScaleByBeliefState",
+    "scale_by_acprop",
     "scale_by_amsgrad",
     "scale_by_belief",
     "scale_by_radam",
@@ -234,3 +235,40 @@ def scale_by_yogi(
         return b1, b2, eps, eps_root, 1 / (1 - b1**t), 1 / (1 - b2**t)
 
     return counted_rule("scale_by_yogi", kernel, ScaleByAdamState, hyper, start=initial_accumulator_value)
+
+
+def scale_by_acprop(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-16, eps_root: float = 1e-16
+) -> GradientTransformation:
+    """ACProp's rule: the gradient over the root of the mean squared distance of those before it from their mean.
+
+    Zhuang et al., 2021, "Momentum centering and asynchronous update for adaptive gradient methods". The state is
+    AdaBelief's; the first update is the gradient.
+
+    Args:
+        b1: the decay of the mean gradient.
+        b2: the decay of the mean squared distance.
+        eps: added to the root.
+        eps_root: added to the mean squared distance at every step.
+
+    >>> opt = ff.optim.scale_by_acprop()
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates, opt.update(np.array([3.0, 4.0]), state)[0]
+    (array([ 3., -4.]), array([1., 1.]))
+    """
+    check_decay("scale_by_acprop", b1=b1, b2=b2)
+
+    @tiled
+    def kernel(
+        g: Any, mu: Any, nu: Any, b1: Any, b2: Any, eps: Any, root: Any, c2: Any, first: Any
+    ) -> tuple[Any, Any, Any]:
+        update = g / (np.sqrt(c2 * nu + first) + eps)
+        nu = b2 * nu + (1 - b2) * abs_sq(g - mu) + root
+        return update, b1 * mu + (1 - b1) * g, nu
+
+    def hyper(count: Any) -> tuple[Any, ...]:
+        first = count == 0
+        correction = 1 - b2 ** np.maximum(weak(count), 1.0)
+        return b1, b2, eps, eps_root, np.where(first, 0.0, 1 / correction), np.where(first, 1.0, 0.0)
+
+    return counted_rule("scale_by_acprop", kernel, ScaleByBeliefState, hyper)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnflare.optim.adam_family import scale_by_amsgrad, scale_by_belief, scale_by_radam, scale_by_yogi
+from fnflare.optim.adam_family import scale_by_acprop, scale_by_amsgrad, scale_by_belief, scale_by_radam, scale_by_yogi
 from fnflare.optim.adaptive import scale_by_adam, scale_by_adamax
-from fnflare.optim.base import GradientTransformation, ScalarOrSchedule
+from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, with_extra_args_support
 from fnflare.optim.combine import Mask, chain
 from fnflare.optim.transforms import add_decayed_weights, descending, scale_by_learning_rate
 
-__all__ = ["adabelief", "adam", "adamax", "adamaxw", "adamw", "amsgrad", "nadam", "nadamw", "radam", "yogi"]
+__all__ = ["acprop", "adabelief", "adam", "adamax", "adamaxw", "adamw", "amsgrad", "nadam", "nadamw", "radam", "yogi"]
 
 
 def adam(
@@ -46,7 +46,8 @@ def adam(
     >>> updates
     {'w': array([-0.001], dtype=float32)}
     """
-    return scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, step_size=descending(learning_rate))
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, step_size=descending(learning_rate))
+    return with_extra_args_support(rule)
 
 
 def adamw(
@@ -308,3 +309,35 @@ def yogi(
     (array([-0.0996,  0.0983]), array([-0.0997, -0.0052]))
     """
     return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+def acprop(
+    learning_rate: ScalarOrSchedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-16,
+    eps_root: float = 1e-16,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Mask | None = None,
+) -> GradientTransformation:
+    """ACProp (Zhuang et al., 2021, "Momentum centering and asynchronous update for adaptive gradient methods").
+
+    Args:
+        learning_rate: a number or a schedule; it scales the decay too.
+        b1: the decay of the mean gradient.
+        b2: the decay of the mean squared distance of gradients from it.
+        eps: added to the root.
+        eps_root: added to the mean squared distance at every step.
+        weight_decay: the factor of the decay, or a schedule of it.
+        mask: which parameters decay, as in `masked`.
+
+    Raises:
+        ArgumentError: ``update`` was called without the parameters.
+
+    >>> opt, params = ff.optim.acprop(0.1), np.array([3.0, 4.0])
+    >>> updates, state = opt.update(np.array([0.5, -0.2]), opt.init(params), params)
+    >>> updates, opt.update(np.array([0.5, -0.2]), state, params)[0]
+    (array([-0.05,  0.02]), array([-0.1,  0.1]))
+    """
+    rule = scale_by_acprop(b1, b2, eps, eps_root)
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -66,7 +66,7 @@ def reject_complex(who: str, updates: Any) -> None:
         if dtype_of(leaf).kind == "c":
             raise DtypeError(
                 f"{who}: the array at {tree.path_str(path)!r} is complex, of which no element is greater than another; "
-                "keep its real and its imaginary part as two arrays"
+                "write split_real_and_imaginary(...) around the rule"
             )
 
 

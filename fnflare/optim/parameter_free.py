@@ -14,6 +14,7 @@ from fnflare import tree
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import (
     GradientTransformation,
+    GradientTransformationExtraArgs,
     ScalarOrSchedule,
     global_norm,
     identity,
@@ -22,6 +23,7 @@ from fnflare.optim.base import (
     safe_increment,
     state_of,
     sum_of_squares,
+    with_extra_args_support,
     zero_count,
 )
 from fnflare.optim.combine import Mask, chain
@@ -271,7 +273,7 @@ def prodigy(
     estim_lr_coef: float = 1.0,
     weight_decay: float = 0.0,
     safeguard_warmup: bool = False,
-) -> GradientTransformation:
+) -> GradientTransformationExtraArgs:
     """Prodigy (Mishchenko & Defazio, 2023, "Prodigy: an expeditiously adaptive parameter-free learner"): Adam that
     estimates its learning rate.
 
@@ -330,7 +332,7 @@ def prodigy(
         numbers = _scalar(new, dtype), _scalar(numerator, dtype), safe_increment(old.count)
         return steps, ProdigyState(mean, square, total, old.params0, *numbers)
 
-    return GradientTransformation(init, update)
+    return with_extra_args_support(GradientTransformation(init, update))
 
 
 class DAdaptAdamWState(NamedTuple):
@@ -359,7 +361,7 @@ def dadapt_adamw(
     eps: float = 1e-8,
     estim_lr0: float = 1e-6,
     weight_decay: float = 0.0,
-) -> GradientTransformation:
+) -> GradientTransformationExtraArgs:
     """AdamW by D-adaptation (Defazio & Mishchenko, 2023, "Learning-rate-free learning by D-adaptation").
 
     Args:
@@ -408,7 +410,7 @@ def dadapt_adamw(
         numbers = _scalar(new, dtype), _scalar(numerator, dtype), safe_increment(old.count)
         return steps, DAdaptAdamWState(mean, square, total, *numbers)
 
-    return GradientTransformation(init, update)
+    return with_extra_args_support(GradientTransformation(init, update))
 
 
 class COCOBState(NamedTuple):
