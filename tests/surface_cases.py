@@ -54,6 +54,17 @@ def known(case: Case) -> bool:
     return True
 
 
+def quietly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of NumPy that says of itself that it is going away, and may do so here."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return function(*args, **kwargs)
+
+    return call
+
+
 #: Whether this is the oldest NumPy that is supported, some of whose answers later releases have mended.
 OLDEST = np.__version__.startswith("2.0.")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from laws import close, same_as_numpy
+from surface_cases import quietly
 
 import fnflare as ff
 from fnflare import config
@@ -311,7 +312,7 @@ EDGES = np.array([np.inf, -np.inf, np.nan, -0.0, 0.0, -2.0, 5e-324, 1e308])
 
 @pytest.mark.parametrize("name", ["modf", "frexp", "fabs", "sinc", "rint", "signbit", "isposinf", "isneginf", "fix"])
 def test_functions_of_elements_at_the_edges(name: str) -> None:
-    g = getattr(np, name)
+    g = quietly(getattr(np, name))
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(under_vjp(g, EDGES), g(EDGES))
         for a, b in zip(np.atleast_2d(under_vjp(g, EDGES)), np.atleast_2d(g(EDGES)), strict=True):

@@ -15,6 +15,9 @@ from fnflare.ops.shape import as_arrays, axes_in_order, reshape
 
 __all__ = ["cross", "kron"]
 
+#: Since NumPy 2.5 `cross` is of vectors of three elements alone; before, those of two were on their way out.
+_OF_TWO = np.lib.NumpyVersion(np.__version__) < "2.5.0"
+
 
 @implements(np.cross)
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
@@ -27,6 +30,11 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     sizes = [x.shape[axes_in_order(i, x.ndim)[0]] for x, i in ((a, axisa), (b, axisb))]
     if not {2, 3}.issuperset(sizes):
         raise ValueError(f"np.cross: vectors must have 2 or 3 elements, got {sizes[0]} and {sizes[1]}")
+    if 2 in sizes and not _OF_TWO:
+        raise ValueError(
+            f"np.cross: since NumPy 2.5 vectors must have 3 elements, got {sizes[0]} and {sizes[1]}; of vectors in a "
+            "plane write x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]"
+        )
     if 2 in sizes:
         # What NumPy says of it itself, so that code under a transform is told as well.
         warnings.warn(

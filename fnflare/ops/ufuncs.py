@@ -8,6 +8,7 @@ Bessel functions behind ``np.i0``.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from fnflare.ops.elementwise import absolute, convert
 from fnflare.ops.shape import no_out
 
 __all__ = ["composed"]
+
+_FIX_IS_GOING = np.lib.NumpyVersion(np.__version__) >= "2.5.0"
 
 
 def composed(ufunc: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -102,8 +105,10 @@ def frexp(x: Any) -> tuple[Any, Any]:
 
 @implements(np.fix)
 def fix(x: Any, out: Any = None) -> Any:
-    """NumPy's ``fix``."""
+    """NumPy's ``fix``, which says of itself since NumPy 2.5 that ``trunc`` is to be used instead."""
     no_out("np.fix", out)
+    if _FIX_IS_GOING:
+        warnings.warn("np.fix is deprecated since NumPy 2.5, write np.trunc", DeprecationWarning, stacklevel=3)
     return np.trunc(x)
 
 
