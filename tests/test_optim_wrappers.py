@@ -215,10 +215,11 @@ def test_muon_agrees_with_optax(optax: Any) -> None:
         with jax.enable_x64():
             theirs = optax.contrib.muon(0.1, **arguments)
             ours = optim.muon(0.1, **arguments)
+            update = jax.jit(theirs.update)
             s, t, p = ours.init(params), theirs.init(params), params
             for g in grads:
                 mine, s = ours.update(g, s, p)
-                other, t = theirs.update(g, t, p)
+                other, t = update(g, t, p)
                 assert close([mine], [other], 1e-6)
                 p = optim.apply_updates(p, mine)
 
@@ -394,6 +395,18 @@ def test_injected_numbers_change_nothing() -> None:
         (optim.clip, {"max_delta": 0.1}),
         (optim.lars, {"learning_rate": 0.1}),
         (optim.radam, {"learning_rate": 0.1}),
+        (optim.adan, {"learning_rate": 0.1}),
+        (optim.ademamix, {"learning_rate": 0.1}),
+        (optim.novograd, {"learning_rate": 0.1}),
+        (optim.sm3, {"learning_rate": 0.1}),
+        (optim.prodigy, {"learning_rate": 0.1}),
+        (optim.dadapt_adamw, {"learning_rate": 0.1}),
+        (optim.dowg, {"init_estim_sq_dist": 0.1}),
+        (optim.cocob, {"alpha": 50.0}),
+        (optim.madgrad, {"learning_rate": 0.1}),
+        (optim.muon, {"learning_rate": 0.1}),
+        (optim.schedule_free_adamw, {"learning_rate": 0.1}),
+        (optim.adaptive_grad_clip, {"clipping": 0.1}),
         (optim.lbfgs, {"learning_rate": 0.1, "linesearch": None}),
     ):
         injected = optim.inject_hyperparams(make)(**arguments)

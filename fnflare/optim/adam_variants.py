@@ -77,8 +77,9 @@ def scale_by_adan(
 
     @tiled
     def kernel(
-        g: Any, m: Any, v: Any, n: Any, last: Any, c1: Any, c2: Any, c3: Any, known: Any, root: Any
+        g: Any, m: Any, v: Any, n: Any, last: Any, c1: Any, c2: Any, c3: Any, known: Any, *rest: Any
     ) -> tuple[Any, Any, Any, Any, Any]:
+        b1, b2, b3, eps, root = rest
         change = known * (g - last)
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * change
@@ -88,7 +89,7 @@ def scale_by_adan(
 
     def hyper(count: Any) -> tuple[Any, ...]:
         t = weak(count) + 1
-        return 1 / (1 - b1**t), 1 / (1 - b2**t), 1 / (1 - b3**t), np.where(t > 1, 1.0, 0.0), eps_root
+        return 1 / (1 - b1**t), 1 / (1 - b2**t), 1 / (1 - b3**t), np.where(t > 1, 1.0, 0.0), b1, b2, b3, eps, eps_root
 
     return counted_rule("scale_by_adan", kernel, ScaleByAdanState, hyper)
 
@@ -165,9 +166,11 @@ def scale_by_novograd(
     """
     check_decay("scale_by_novograd", b1=b1, b2=b2)
 
-    def one(g: Any, p: Any, mu: Any, nu: Any, keep1: Any, keep2: Any, decay: Any) -> tuple[Any, Any]:
+    def one(
+        g: Any, p: Any, mu: Any, nu: Any, keep1: Any, keep2: Any, eps: Any, root: Any, decay: Any
+    ) -> tuple[Any, Any]:
         nu = keep2 * nu + (1 - keep2) * np.sum(abs_sq(g))
-        return keep1 * mu + g / (np.sqrt(nu + eps_root) + eps) + decay * p, nu
+        return keep1 * mu + g / (np.sqrt(nu + root) + eps) + decay * p, nu
 
     def init(params: Any) -> ScaleByNovogradState:
         nu = tree.map(lambda p: np.zeros((), dtype_of(p)), params)
@@ -181,6 +184,7 @@ def scale_by_novograd(
         trees = {"params": params, "state.mu": like(old.mu, updates, mu_dtype), "state.nu": old.nu}
         columns = [leaves_like(treedef, values, who, "updates", name) for name, values in trees.items()]
         keep: list[Any] = [np.where(old.count > 0, b, 0.0) for b in (b1, b2)]
+        keep += [eps, eps_root]
         keep.append(weight_decay(old.count) if callable(weight_decay) else weight_decay)
         rows = [one(g, *rest, *[weak(k, dtype_of(g)) for k in keep]) for g, *rest in zip(flat, *columns, strict=True)]
         mu, nu = (tree.unflatten(treedef, [row[i] for row in rows]) for i in range(2))
@@ -344,8 +348,9 @@ def scale_by_ademamix(
 
     @tiled
     def kernel(
-        g: Any, m1: Any, m2: Any, nu: Any, b3: Any, alpha: Any, c1: Any, c2: Any, eps: Any, root: Any
+        g: Any, m1: Any, m2: Any, nu: Any, b3: Any, alpha: Any, c1: Any, c2: Any, *rest: Any
     ) -> tuple[Any, Any, Any, Any]:
+        b1, b2, eps, root = rest
         m1 = b1 * m1 + (1 - b1) * g
         m2 = b3 * m2 + (1 - b3) * g
         nu = b2 * nu + (1 - b2) * abs_sq(g)
@@ -354,7 +359,7 @@ def scale_by_ademamix(
     def hyper(count: Any) -> tuple[Any, ...]:
         t = weak(count) + 1
         now = [h(count) if callable(h) else h for h in (b3, alpha)]
-        return *now, 1 / (1 - b1**t), 1 / (1 - b2**t), eps, eps_root
+        return *now, 1 / (1 - b1**t), 1 / (1 - b2**t), b1, b2, eps, eps_root
 
     kept = {"m1": mu_dtype, "m2": mu_dtype, "nu": mu_dtype}
     return counted_rule("scale_by_ademamix", kernel, ScaleByAdemamixState, hyper, dtypes=kept)

@@ -57,7 +57,7 @@ def scale_by_madgrad(
     check_decay("scale_by_madgrad", momentum=momentum)
 
     @tiled
-    def kernel(g: Any, p: Any, q: Any, s: Any, x0: Any, pace: Any) -> tuple[Any, Any, Any]:
+    def kernel(g: Any, p: Any, q: Any, s: Any, x0: Any, pace: Any, momentum: Any, eps: Any) -> tuple[Any, Any, Any]:
         q, s = q + pace * abs_sq(g), s + pace * g
         return (1 - momentum) * (x0 - s / (np.cbrt(q) + eps) - p), q, s
 
@@ -72,7 +72,7 @@ def scale_by_madgrad(
         rate = weak(learning_rate(old.count) if callable(learning_rate) else learning_rate)
         trees = {"updates": updates, "params": params, "grad_sum_sq": old.grad_sum_sq, "s": old.s, "x0": old.x0}
         pace = (rate + eps) * (weak(old.count) + 1) ** 0.5
-        new, squares, total = map_leaves(who, kernel, trees, pace, outputs=3)
+        new, squares, total = map_leaves(who, kernel, trees, pace, momentum, eps, outputs=3)
         return new, MadgradState(safe_increment(old.count), squares, total, old.x0)
 
     return GradientTransformation(init, update)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import tree
+from fnflare.core import is_tracer
 from fnflare.optim.base import GradientTransformation, safe_increment, state_of, zero_count
 from fnflare.optim.leaves import abs_sq, check_decay, dtype_of, leaves_like, reject_complex, weak
 
@@ -144,7 +145,7 @@ def scale_by_sm3(b1: float = 0.9, b2: float = 1.0, eps: float = 1e-8) -> Gradien
            [0.1, 0.1]]), [array([ 4., 16.]), array([ 4., 16.])])
     """
     check_decay("scale_by_sm3", b1=b1)
-    fresh = 1.0 if b2 == 1.0 else 1.0 - b2
+    b2_is_one = not is_tracer(b2) and bool(b2 == 1.0)
 
     def others(axis: int, ndim: int) -> tuple[int, ...]:
         return tuple([i for i in range(ndim) if i != axis])
@@ -153,16 +154,19 @@ def scale_by_sm3(b1: float = 0.9, b2: float = 1.0, eps: float = 1e-8) -> Gradien
         return np.reshape(x, [-1 if i == axis else 1 for i in range(ndim)])
 
     def one(g: Any, nu: Any, *sums: Any) -> tuple[Any, list[Any]]:
+        decay, least = weak(b1, dtype_of(g)), weak(eps, dtype_of(g))
+        keep = weak(b2, dtype_of(g))
+        fresh = 1.0 if b2_is_one else 1.0 - keep
         total = fresh * abs_sq(g)
         if sums:
             cover = along(sums[0], 0, np.ndim(g))
             for axis, s in enumerate(sums[1:], 1):
                 cover = np.minimum(cover, along(s, axis, np.ndim(g)))
-            total = total + b2 * cover
+            total = total + keep * cover
         positive = total > 0
-        update = np.where(positive, g / np.sqrt(np.where(positive, total + eps, 1.0)), 0.0).astype(dtype_of(g))
+        update = np.where(positive, g / np.sqrt(np.where(positive, total + least, 1.0)), 0.0).astype(dtype_of(g))
         new = [np.max(total, axis=others(axis, np.ndim(g)), initial=0.0) for axis in range(np.ndim(g))]
-        return b1 * nu + (1 - b1) * update, new
+        return decay * nu + (1 - decay) * update, new
 
     def init(params: Any) -> ScaleBySM3State:
         mu = tree.map(lambda p: [np.zeros(n, dtype_of(p)) for n in np.shape(p)], params)

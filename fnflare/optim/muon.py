@@ -105,7 +105,7 @@ def scale_by_muon(
         )
     rounds = (table.tolist() * ns_steps if len(table) == 1 else table.tolist())[-ns_steps:]
 
-    def kernel(g: Any, mu: Any, mean: Any, ahead: Any) -> tuple[Any, Any]:
+    def kernel(g: Any, mu: Any, mean: Any, ahead: Any, beta: Any, eps: Any) -> tuple[Any, Any]:
         mu = beta * mu + (1 - beta) * g
         direction = mean * mu + ahead * g
         update = _orthogonal(direction, rounds, eps, preconditioning)
@@ -114,8 +114,8 @@ def scale_by_muon(
     def hyper(count: Any) -> tuple[Any, ...]:
         t = weak(count) + 1
         if nesterov:
-            return beta / (1 - beta ** (t + 1)), (1 - beta) / (1 - beta**t)
-        return 1 / (1 - beta**t), 0.0
+            return beta / (1 - beta ** (t + 1)), (1 - beta) / (1 - beta**t), beta, eps
+        return 1 / (1 - beta**t), 0.0, beta, eps
 
     return counted_rule("scale_by_muon", kernel, MuonState, hyper, dtypes={"mu": mu_dtype})
 

@@ -302,11 +302,11 @@ def prodigy(
     check_decay("prodigy", beta1=b1, beta2=b2)
     b3 = b2**0.5 if beta3 is None else beta3
 
-    def gather(g: Any, ea: Any, eas: Any, s: Any, d: Any, pace: Any) -> tuple[Any, Any, Any]:
+    def gather(g: Any, ea: Any, eas: Any, s: Any, d: Any, pace: Any, b1: Any, b2: Any, b3: Any) -> tuple[Any, Any, Any]:
         g = d * g
         return b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * abs_sq(g), b3 * s + pace * g
 
-    def step(ea: Any, eas: Any, p: Any, rate: Any, least: Any) -> tuple[Any]:
+    def step(ea: Any, eas: Any, p: Any, rate: Any, least: Any, weight_decay: Any) -> tuple[Any]:
         return (-rate * (weight_decay * p + ea / (np.sqrt(eas) + least)),)
 
     def init(params: Any) -> ProdigyState:
@@ -325,10 +325,10 @@ def prodigy(
         numerator = b3 * old.numerator_weighted + d / estim_lr0 * rate * inner_product(updates, gone)
         trees = {"u": updates, "exp_avg": old.exp_avg, "exp_avg_sq": old.exp_avg_sq, "grad_sum": old.grad_sum}
         pace = (d if safeguard_warmup else rate) / estim_lr0
-        mean, square, total = map_leaves("prodigy", gather, trees, d, pace, outputs=3)
+        mean, square, total = map_leaves("prodigy", gather, trees, d, pace, b1, b2, b3, outputs=3)
         new = _greater(d, estim_lr_coef * numerator, _size_of(total))
         trees = {"exp_avg": mean, "exp_avg_sq": square, "params": params}
-        (steps,) = map_leaves("prodigy", step, trees, rate, new * eps, outputs=1)
+        (steps,) = map_leaves("prodigy", step, trees, rate, new * eps, weight_decay, outputs=1)
         numbers = _scalar(new, dtype), _scalar(numerator, dtype), safe_increment(old.count)
         return steps, ProdigyState(mean, square, total, old.params0, *numbers)
 
@@ -386,7 +386,8 @@ def dadapt_adamw(
     check_decay("dadapt_adamw", beta1=b1, beta2=b2)
     b3 = b2**0.5
 
-    def gather(g: Any, ea: Any, eas: Any, s: Any, p: Any, rate: Any) -> tuple[Any, ...]:
+    def gather(g: Any, ea: Any, eas: Any, s: Any, p: Any, rate: Any, *rest: Any) -> tuple[Any, ...]:
+        b1, b2, b3, eps, weight_decay = rest
         gone = s / (np.sqrt(eas) + eps)
         ea, eas, s = b1 * ea + (1 - b1) * rate * g, b2 * eas + (1 - b2) * abs_sq(g), b3 * s + (1 - b3) * rate * g
         return -weight_decay * rate * p - ea / (np.sqrt(eas) + eps), gone, ea, eas, s
@@ -404,7 +405,9 @@ def dadapt_adamw(
         rate = rate * ((1 - b2**t) ** 0.5 / (1 - b1**t))
         moments = {"exp_avg": old.exp_avg, "exp_avg_sq": old.exp_avg_sq, "grad_sum": old.grad_sum}
         trees = {"updates": updates, **moments, "params": params}
-        steps, gone, mean, square, total = map_leaves("dadapt_adamw", gather, trees, rate, outputs=5)
+        steps, gone, mean, square, total = map_leaves(
+            "dadapt_adamw", gather, trees, rate, b1, b2, b3, eps, weight_decay, outputs=5
+        )
         numerator = b3 * old.numerator_weighted + (1 - b3) * rate * inner_product(updates, gone)
         new = _greater(old.estim_lr, numerator, (1 - b3) * _size_of(total))
         numbers = _scalar(new, dtype), _scalar(numerator, dtype), safe_increment(old.count)

@@ -216,7 +216,7 @@ def momo_adam(
     """
     check_decay("momo_adam", b1=b1, b2=b2)
 
-    def kernel(g: Any, ea: Any, eas: Any, c2: Any) -> tuple[Any, Any, Any]:
+    def kernel(g: Any, ea: Any, eas: Any, c2: Any, b1: Any, b2: Any, eps: Any) -> tuple[Any, Any, Any]:
         ea, eas = b1 * ea + (1 - b1) * g, b2 * eas + (1 - b2) * abs_sq(g)
         return ea / (np.sqrt(eas * c2) + eps), ea, eas
 
@@ -232,7 +232,7 @@ def momo_adam(
         barf = (b1 * old.barf + (1 - b1) * _loss("momo_adam", value, dtype)).astype(dtype)
         gamma = (b1 * old.gamma + (1 - b1) * inner_product(updates, params)).astype(dtype)
         trees = {"updates": updates, "state.exp_avg": old.exp_avg, "state.exp_avg_sq": old.exp_avg_sq}
-        direction, mean, squares = map_leaves("momo_adam", kernel, trees, 1 / (1 - b2**t), outputs=3)
+        direction, mean, squares = map_leaves("momo_adam", kernel, trees, 1 / (1 - b2**t), b1, b2, eps, outputs=3)
         norm, product, corrected = inner_product(mean, direction), inner_product(mean, params), 1 - b1**t
         alpha, decayed = _rates(learning_rate, weight_decay, old.count)
         lower = old.lb

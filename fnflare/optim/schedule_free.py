@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnflare import tree
+from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.adaptive import scale_by_rms
 from fnflare.optim.base import (
@@ -92,7 +93,7 @@ def schedule_free(
     >>> state.z, ff.optim.schedule_free_eval_params(state, y), y  # 3, the mean of 1, 2 and 3, and half way between
     (array([3.]), array([2.]), array([2.5]))
     """
-    if not 0 < b1 <= 1:
+    if not is_tracer(b1) and not 0 < b1 <= 1:
         raise ArgumentError(f"schedule_free: b1 must be greater than 0 and at most 1, got {b1!r}")
     inner = with_extra_args_support(base_optimizer)
 
@@ -107,7 +108,7 @@ def schedule_free(
         dtype = float_dtype(params)
         zero = [np.zeros((), dtype) for _ in range(2)]
         z = kept_as(copied(params), state_dtype)
-        return ScheduleFreeState(np.full((), b1, dtype), zero[0], np.ones((), np.int32), zero[1], inner.init(params), z)
+        return ScheduleFreeState(_scalar(b1, dtype), zero[0], np.ones((), np.int32), zero[1], inner.init(params), z)
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, ScheduleFreeState]:
         need_params("schedule_free", updates, params)

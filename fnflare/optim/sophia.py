@@ -129,12 +129,13 @@ def scale_by_sophia(
     (array([0.5, 0.5]), array([0.02, 0.02]))
     """
     check_decay("scale_by_sophia", b1=b1, b2=b2)
+    most = 0.0 if clip_threshold is None else clip_threshold
     estimate = with_extra_args_support(hessian_diagonal_fn or hutchinson_estimator_diag_hessian())
 
-    def kernel(g: Any, mu: Any, h: Any, c1: Any, eps: Any) -> tuple[Any, Any]:
+    def kernel(g: Any, mu: Any, h: Any, c1: Any, eps: Any, b1: Any, gamma: Any, most: Any) -> tuple[Any, Any]:
         mu = b1 * mu + (1 - b1) * g
         direction = c1 * mu / np.maximum(gamma * h, eps)
-        return direction if clip_threshold is None else np.clip(direction, -clip_threshold, clip_threshold), mu
+        return direction if clip_threshold is None else np.clip(direction, -most, most), mu
 
     def init(params: Any) -> SophiaState:
         return SophiaState(zero_count(), filled(params, 0.0, mu_dtype), filled(params, 0.0), estimate.init(params))
@@ -145,12 +146,12 @@ def scale_by_sophia(
         reject_complex(who, updates)
         old = state_of(SophiaState, state, who)
         trees = {"updates": updates, "state.mu": like(old.mu, updates, mu_dtype), "state.nu": old.nu}
-        new, mu = map_leaves(who, kernel, trees, 1 / (1 - b1 ** (weak(old.count) + 1)), eps, outputs=2)
+        new, mu = map_leaves(who, kernel, trees, 1 / (1 - b1 ** (weak(old.count) + 1)), eps, b1, gamma, most, outputs=2)
 
         def renewed() -> tuple[Any, Any]:
             diagonal, inner = estimate.update(updates, old.hessian_fn_state, params, **extra_args)
             trees = {"updates": diagonal, "state.nu": old.nu}
-            return map_leaves(who, lambda d, h: (b2 * h + (1 - b2) * d,), trees, outputs=1)[0], inner
+            return map_leaves(who, lambda d, h, b2: (b2 * h + (1 - b2) * d,), trees, b2, outputs=1)[0], inner
 
         due = old.count % update_interval == 0
         nu, inner_state = choose(due, renewed, lambda: (old.nu, old.hessian_fn_state))
