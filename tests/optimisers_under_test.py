@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from fnflare import optim
 
 Make = Callable[[], optim.GradientTransformation]
@@ -51,6 +53,25 @@ OPTIMISERS: dict[str, Make] = {
     "lookahead": lambda: optim.lookahead(optim.adam(2e-2), 5, 0.5),
     "lookahead_reset": lambda: optim.lookahead(optim.sgd(1e-2, momentum=0.5), 3, 0.8, reset_state=True),
     "injected": lambda: optim.inject_hyperparams(optim.adam)(optim.exponential_decay(2e-2, 1000, 0.9), eps_root=1e-12),
+    "adan": lambda: optim.adan(1e-2),
+    "adopt": lambda: optim.adopt(1e-2),
+    "ademamix": lambda: optim.ademamix(optim.linear_schedule(1e-2, 0.0, 4000), b3=0.99, alpha=1.0),
+    "novograd": lambda: optim.novograd(optim.linear_schedule(1e-2, 0.0, 4000)),
+    "sm3": lambda: optim.sm3(0.1),
+    "optimistic": lambda: optim.optimistic_gradient_descent(1e-2),
+    "schedule_free": lambda: optim.schedule_free_adamw(1e-2, warmup_steps=10),
+    "prodigy": lambda: optim.prodigy(),
+    "dadapt_adamw": lambda: optim.dadapt_adamw(optim.linear_schedule(1.0, 0.0, 4000)),
+    "cocob": lambda: optim.cocob(),
+    "dog": lambda: optim.dog(init_step=("distance", 1e-2)),
+    "dowg": lambda: optim.dowg(init_estim_sq_dist=1e-4),
+    "muon": lambda: optim.muon(optim.linear_schedule(1e-2, 0.0, 4000)),
+    "rules": lambda: optim.named_chain(
+        ("clip", optim.adaptive_grad_clip(1.0, eps=1.0)),
+        ("norms", optim.monitor({"norm": optim.global_norm})),
+        ("flat", optim.flatten(optim.conditionally_transform(optim.scale(0.5), lambda step: step % 2 == 0))),
+        ("adam", optim.adam(1e-2, mu_dtype=np.float64)),
+    ),
     "adam_schedule": lambda: optim.adam(optim.warmup_cosine_decay_schedule(0.0, 3e-2, 100, 4000)),
 }
 

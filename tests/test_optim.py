@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optimisers_under_test import OPTIMISERS, run
 
+import fnflare as ff
 from fnflare import optim, tree
 from fnflare.errors import ArgumentError, ShapeError, TreeError
 from fnflare.optim import leaves
@@ -73,6 +74,40 @@ def test_clip_by_global_norm_leaves_short_updates_bit_for_bit(dtype: Any) -> Non
     assert tree.equal(one_update(optim.clip_by_global_norm(1.0), [np.zeros(3, dtype)]), [np.zeros(3, dtype)])
 
 
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda kept: optim.sgd(0.1, 0.9, accumulator_dtype=kept), lambda state: state[0].trace),
+        (lambda kept: optim.adam(0.1, mu_dtype=kept), lambda state: state.mu),
+        (lambda kept: optim.amsgrad(0.1, mu_dtype=kept), lambda state: state[0].mu),
+        (lambda kept: optim.lion(0.1, mu_dtype=kept), lambda state: state[0].mu),
+        (lambda kept: optim.ema(0.9, accumulator_dtype=kept), lambda state: state.ema),
+        (lambda kept: optim.adafactor(0.1, momentum=0.9, dtype_momentum=kept), lambda state: state[4].ema),
+    ],
+    ids=["sgd", "adam", "amsgrad", "lion", "ema", "adafactor"],
+)
+def test_a_moment_may_be_kept_in_another_dtype(make: Any, where: Any) -> None:
+    params = {"w": np.linspace(-1, 1, 5000, dtype=np.float32), "b": np.float32([0.5, 2.0])}
+    grads = tree.map(lambda p: np.cos(3 * p), params)
+
+    def two_steps(kept: Any, jit: bool = False) -> Any:
+        opt = make(kept)
+        update = ff.jit(opt.update) if jit else opt.update
+        _, state = update(grads, opt.init(params), params)
+        return update(grads, state, params)
+
+    updates, state = two_steps(np.float16)
+    assert {leaf.dtype for leaf in tree.leaves(where(state))} == {np.dtype(np.float16)}
+    for (other, _), tolerance in ((two_steps(None), 2e-3), (two_steps(np.float16, jit=True), 1e-4)):
+        assert all(a.dtype == np.float32 for a in tree.leaves(updates))
+        assert np.allclose(tree.ravel(updates)[0], tree.ravel(other)[0], rtol=tolerance, atol=tolerance)
+
+
+def test_every_function_has_an_example() -> None:
+    functions = {name: getattr(optim, name) for name in optim.__all__ if name[0].islower()}
+    assert not [name for name, function in functions.items() if ">>> " not in function.__doc__]
+
+
 def test_global_norm_keeps_the_dtype() -> None:
     assert optim.global_norm({"a": None}) == 0.0
     assert optim.global_norm([np.ones(4, np.float32)]).dtype == np.float32
@@ -127,7 +162,7 @@ def test_strong_scalars_do_not_widen_float32(strong: Any) -> None:
         optim.adagrad(strong, strong, strong),
         optim.adadelta(strong, strong, strong),
         optim.adamax(strong, strong, strong, strong),
-        optim.lion(strong, strong, strong, strong),
+        optim.lion(strong, strong, strong, weight_decay=strong),
         optim.nadam(strong),
         optim.amsgrad(strong, strong, strong, strong, strong),
         optim.radam(strong, strong, strong, strong, strong),
@@ -138,6 +173,20 @@ def test_strong_scalars_do_not_widen_float32(strong: Any) -> None:
         optim.adafactor(strong, momentum=strong, weight_decay_rate=strong, clipping_threshold=strong),
         optim.rprop(strong, strong, 1 + strong, strong, strong),
         optim.noisy_sgd(strong, strong, strong),
+        optim.adan(strong, strong, strong, strong, strong, strong, strong),
+        optim.adopt(strong, strong, strong, strong),
+        optim.ademamix(strong, strong, strong, strong, strong, strong, strong, weight_decay=strong),
+        optim.novograd(strong, strong, strong, strong, strong, strong),
+        optim.acprop(strong, strong, strong, strong, strong),
+        optim.sm3(strong, strong),
+        optim.prodigy(strong, (strong, strong), strong, strong, strong, strong, strong),
+        optim.dadapt_adamw(strong, (strong, strong), strong, strong, strong),
+        optim.dog(strong, ("distance", strong), strong, strong),
+        optim.dowg(strong, strong, strong, strong),
+        optim.cocob(strong, strong, strong, strong),
+        optim.madgrad(strong, strong, strong, strong),
+        optim.schedule_free_adamw(strong, None, strong, strong, strong, strong, strong),
+        optim.chain(optim.adaptive_grad_clip(strong, strong), optim.normalize_by_update_norm(strong, strong)),
         optim.chain(optim.ema(strong), optim.params_ema(strong), optim.normalize(), optim.centralize()),
         optim.lookahead(optim.sgd(strong), 1, strong),
         optim.multi_steps(optim.sgd(strong), 2),
@@ -264,7 +313,9 @@ WITHOUT_B = {"dense": {"W": np.ones((2, 2))}}
 @pytest.mark.parametrize("name", [n for n in OPTIMISERS if n not in STATELESS])
 def test_a_missing_gradient_is_named(name: str) -> None:
     opt = OPTIMISERS[name]()
-    with pytest.raises(TreeError, match=r"unexpected leaf at 'dense/b'"):
+    # Muon's parts hold None where the other part has a parameter, so nothing is missing in them.
+    message = "other containers" if name == "muon" else r"unexpected leaf at 'dense/b'"
+    with pytest.raises(TreeError, match=message):
         opt.update(WITHOUT_B, opt.init(PARAMS), WITHOUT_B)
 
 

@@ -67,6 +67,12 @@ def spoilt(grads: list[Any], *steps: int) -> list[Any]:
 # --- against optax ------------------------------------------------------------------------------------------------
 
 Make = Callable[[Any], Any]
+
+
+def contrib(o: Any) -> Any:
+    return o if o is optim else o.contrib
+
+
 LIKE_OPTAX: dict[str, Make] = {
     "finite": lambda o: o.apply_if_finite(o.adam(0.1), 2),
     "ema": lambda o: o.chain(o.ema(0.8), o.scale(-0.1)),
@@ -75,6 +81,29 @@ LIKE_OPTAX: dict[str, Make] = {
     "inject_chain": lambda o: o.chain(o.clip(1.0), o.inject_hyperparams(o.sgd)(0.1, momentum=0.9, nesterov=True)),
     "rms": lambda o: o.chain(o.clip_by_block_rms(0.3), o.scale_by_param_block_rms(0.1), o.scale(-1.0)),
     "trust": lambda o: o.chain(o.scale_by_trust_ratio(0.5, 0.1, 0.01), o.scale(-1.0)),
+    "rms_corrected": lambda o: o.chain(o.scale_by_rms(0.8, 1e-3, 0.5, False, bias_correction=True), o.scale(-0.1)),
+    "stddev_corrected": lambda o: o.chain(o.scale_by_stddev(0.8, 0.1, bias_correction=True), o.scale(-0.1)),
+    "lion_smooth": lambda o: o.chain(o.scale_by_lion(mode="smooth", smooth_beta=2.0), o.scale(-0.1)),
+    "lion_refined": lambda o: o.chain(o.scale_by_lion(mode="refined"), o.scale(-0.1)),
+    "no_rate": lambda o: o.chain(o.scale(-0.1), o.scale_by_learning_rate()),
+    "decay_schedule": lambda o: o.chain(o.add_decayed_weights(lambda n: 0.1 * n, {"w": True, "b": False}), o.sgd(0.1)),
+    "named": lambda o: o.named_chain(("clip", o.clip(0.5)), ("adam", o.adam(0.1))),
+    "partition": lambda o: o.partition({"a": o.adam(0.1), "s": o.sgd(0.1)}, {"w": "a", "b": "s"}),
+    "factored_rate": lambda o: o.chain(
+        o.scale_by_factored_rms(decay_rate_fn=lambda step, rate: rate * step / (step + 1)), o.scale(-0.1)
+    ),
+    "adaptive_clip": lambda o: o.chain(o.adaptive_grad_clip(0.1), o.sgd(0.1)),
+    "block_norm": lambda o: o.chain(o.scale_by_param_block_norm(), o.scale(-0.1)),
+    "update_norm": lambda o: o.chain(o.normalize_by_update_norm(0.5), o.sgd(0.1)),
+    "nonnegative": lambda o: o.chain(o.sgd(0.5), o.keep_params_nonnegative()),
+    "flat": lambda o: o.flatten(o.chain(o.clip_by_block_rms(0.3), o.adam(0.1))),
+    "apply_every": lambda o: o.chain(o.adam(0.1), o.apply_every(3)),
+    "conditional": lambda o: o.chain(o.conditionally_transform(o.scale(0.1), lambda step: step % 2 == 0), o.sgd(0.1)),
+    "conditional_mask": lambda o: o.conditionally_mask(o.adam(0.1), lambda step: step > 2),
+    "schedule_free": lambda o: contrib(o).schedule_free(o.adam(0.1, b1=0.0), 0.1, b1=0.8, weight_lr_power=1.0),
+    "sophia": lambda o: contrib(o).sophia(
+        0.1, gamma=1.0, update_interval=3, hessian_diagonal_fn=o.stateless(lambda u, p: {n: u[n] ** 2 for n in u})
+    ),
     "selective": lambda o: o.selective_transform(o.adam(0.1), freeze_mask={"w": True, "b": False}),
     "frozen": lambda o: o.chain(o.adam(0.1), o.freeze({"w": True, "b": False})),
 }
@@ -83,6 +112,28 @@ LIKE_OPTAX: dict[str, Make] = {
 @pytest.mark.parametrize("name", LIKE_OPTAX)
 def test_agrees_with_optax(name: str, optax: Any) -> None:
     assert ours_and_theirs(LIKE_OPTAX[name], optax)
+
+
+def test_parts_of_complex_numbers_agree_with_optax(optax: Any) -> None:
+    def end(o: Any, wrap: Any) -> Any:
+        params = {"z": np.array([1 + 2j, -1j]), "x": np.ones(2)}
+        opt = wrap(o.adam(0.1))
+        state = opt.init(params)
+        for i in range(3):
+            updates, state = opt.update(tree.map(lambda p, n=i: p * (n + 1) + 0.5, params), state, params)
+            params = tree.map(lambda p, u: p + np.asarray(u), params, updates)
+        return params
+
+    ours = end(optim, optim.split_real_and_imaginary)
+    theirs = end(optax, optax.contrib.split_real_and_imaginary)
+    assert close([ours], [theirs])
+    assert ours["z"].dtype == np.complex128
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "sgd", "prodigy", "dadapt_adamw", "dog", "rprop", "lbfgs"])
+def test_optimisers_take_keywords_that_they_do_not_know(name: str) -> None:
+    opt = getattr(optim, name)(0.1)
+    assert isinstance(opt, optim.GradientTransformationExtraArgs)
 
 
 @pytest.mark.parametrize("broken", [(0, 2, 3), (1, 2, 3, 4, 5)])
@@ -134,6 +185,77 @@ def test_reduce_on_plateau_agrees_with_optax(arguments: dict[str, Any], optax: A
         return o.chain(o.sgd(0.1), rule(**arguments))
 
     assert ours_and_theirs(make, optax, GRADS * 2, value=[np.float32(v) for v in losses])
+
+
+FROM_THE_LOSS: dict[str, Make] = {
+    "polyak": lambda o: o.polyak_sgd(0.5, f_min=0.125),
+    "polyak_plus": lambda o: o.polyak_sgd(0.5, f_min=2.0, eps=0.1, variant="sps+"),
+    "momo": lambda o: contrib(o).momo(0.5, weight_decay=0.1),
+    "momo_bound": lambda o: contrib(o).momo(lambda n: 1.0 / (1 + n), adapt_lower_bound=True),
+    "momo_adam": lambda o: contrib(o).momo_adam(0.5, weight_decay=0.1),
+    "momo_adam_bound": lambda o: contrib(o).momo_adam(1.0, lower_bound=0.5, adapt_lower_bound=True),
+}
+
+
+@pytest.mark.parametrize("name", FROM_THE_LOSS)
+def test_step_sizes_from_the_loss_agree_with_optax(name: str, optax: Any) -> None:
+    losses = [np.float32(v) for v in (3.0, 2.0, 2.5, 1.0, 0.5, 0.125, 0.25, 0.1)]
+    assert ours_and_theirs(FROM_THE_LOSS[name], optax, value=losses)
+
+
+def test_muon_agrees_with_optax(optax: Any) -> None:
+    jax = pytest.importorskip("jax")
+    rng = Draws(1)
+    params = {"W": rng.normal(size=(4, 3)), "V": rng.normal(size=(2, 3)), "b": rng.normal(size=3)}
+    grads = [tree.map(lambda p: rng.normal(size=p.shape), params) for _ in range(4)]
+    for arguments in (
+        {"weight_decay": 0.1},
+        {"nesterov": False, "adaptive": True, "consistent_rms": 0.2, "preconditioning": "spectral"},
+    ):
+        with jax.enable_x64():
+            theirs = optax.contrib.muon(0.1, **arguments)
+            ours = optim.muon(0.1, **arguments)
+            update = jax.jit(theirs.update)
+            s, t, p = ours.init(params), theirs.init(params), params
+            for g in grads:
+                mine, s = ours.update(g, s, p)
+                other, t = update(g, t, p)
+                assert close([mine], [other], 1e-6)
+                p = optim.apply_updates(p, mine)
+
+
+def test_clipping_of_examples_agrees_with_optax(optax: Any) -> None:
+    grads = {"w": RNG.normal(size=(4, 3, 2)).astype(np.float32), "b": RNG.normal(size=(4,)).astype(np.float32)}
+    for name, arguments in (
+        ("per_example_global_norm_clip", (1.0,)),
+        ("per_example_layer_norm_clip", (1.0,)),
+        ("per_example_layer_norm_clip", (1.0, False)),
+    ):
+        ours, theirs = getattr(optim, name)(grads, *arguments), getattr(optax, name)(grads, *arguments)
+        for a, b in zip(tree.leaves(ours), tree.leaves(tree.map(np.asarray, theirs)), strict=True):
+            assert np.allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 2, 3), (2, 2, 2, 3), (1, 2, 2, 2, 3), (1, 4)])
+def test_norms_of_units_agree_with_optax(shape: tuple[int, ...], optax: Any) -> None:
+    x = RNG.normal(size=shape)
+    assert np.allclose(optim.unitwise_norm(x), optax.transforms.unitwise_norm(x), rtol=1e-5)
+
+
+def test_measurements_agree_with_optax(optax: Any) -> None:
+    def norm(updates: Any) -> Any:
+        return (updates["w"] ** 2).sum() ** 0.5
+
+    def seen(o: Any) -> list[float]:
+        rule = o.monitor({"norm": norm, "mean": o.measure_with_ema(norm, 0.8)})
+        opt = o.chain(o.snapshot("norm", norm), rule)
+        state, values = opt.init(PARAMS), []
+        for g in GRADS:
+            _, state = opt.update(g, state, PARAMS)
+            values += [state[0].measurement["norm"], *[state[1].measurements[n] for n in ("norm", "mean")]]
+        return [float(v) for v in values]
+
+    assert np.allclose(seen(optim), seen(optax), rtol=1e-5)
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -273,6 +395,18 @@ def test_injected_numbers_change_nothing() -> None:
         (optim.clip, {"max_delta": 0.1}),
         (optim.lars, {"learning_rate": 0.1}),
         (optim.radam, {"learning_rate": 0.1}),
+        (optim.adan, {"learning_rate": 0.1}),
+        (optim.ademamix, {"learning_rate": 0.1}),
+        (optim.novograd, {"learning_rate": 0.1}),
+        (optim.sm3, {"learning_rate": 0.1}),
+        (optim.prodigy, {"learning_rate": 0.1}),
+        (optim.dadapt_adamw, {"learning_rate": 0.1}),
+        (optim.dowg, {"init_estim_sq_dist": 0.1}),
+        (optim.cocob, {"alpha": 50.0}),
+        (optim.madgrad, {"learning_rate": 0.1}),
+        (optim.muon, {"learning_rate": 0.1}),
+        (optim.schedule_free_adamw, {"learning_rate": 0.1}),
+        (optim.adaptive_grad_clip, {"clipping": 0.1}),
         (optim.lbfgs, {"learning_rate": 0.1, "linesearch": None}),
     ):
         injected = optim.inject_hyperparams(make)(**arguments)
@@ -282,6 +416,31 @@ def test_injected_numbers_change_nothing() -> None:
         expected, _ = make(**arguments).update(GRADS[0], make(**arguments).init(PARAMS), PARAMS)
         assert close([updates], [expected])
         assert {u.dtype for u in tree.leaves(updates)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("wrap", [optim.masked, lambda o, m, **k: optim.partition({True: o, False: o}, m, **k)])
+def test_keywords_are_masked_like_the_updates(wrap: Any) -> None:
+    mask, seen = {"w": True, "b": False}, []
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        seen.append({name: tree.structure(value) for name, value in extra.items()})
+        return updates, state
+
+    inner = optim.GradientTransformationExtraArgs(lambda params: optim.EmptyState(), update)
+    for compatible in (False, True):
+        opt = wrap(inner, mask, mask_compatible_extra_args=compatible)
+        opt.update(GRADS[0], opt.init(PARAMS), PARAMS, grad=GRADS[1], value=1.0)
+    whole, chosen = tree.structure(PARAMS), tree.structure({"w": 0, "b": None})
+    assert seen[0]["grad"] == whole
+    assert chosen in [keywords["grad"] for keywords in seen[len(seen) // 2 :]]
+    assert {keywords["value"] for keywords in seen} == {tree.structure(1.0)}
+
+
+def test_the_dtype_of_injected_numbers() -> None:
+    opt = optim.inject_hyperparams(optim.sgd, hyperparam_dtype=np.float32)(0.1)
+    state = optim.set_hyperparams(opt.init(PARAMS), learning_rate=0.2)
+    assert state.hyperparams["learning_rate"].dtype == np.float32
+    assert close([opt.update(GRADS[0], state)[0]], [optim.sgd(0.2).update(GRADS[0], optim.sgd(0.2).init(PARAMS))[0]])
 
 
 def test_which_arguments_are_numbers() -> None:
@@ -367,6 +526,19 @@ def test_frozen_parameters_have_no_state() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: optim.named_chain(optim.sgd(0.1)), "argument 0 is"),
+        (lambda: optim.named_chain(("a", optim.sgd(0.1)), ("a", optim.sgd(0.1))), "once"),
+        (lambda: optim.scale_by_lion(mode="soft"), "'refined'"),
+        (lambda: optim.apply_every(0), "at least 1"),
+        (lambda: optim.periodic_update(NET, NET, 0, 0), "at least 1"),
+        (lambda: optim.scale_by_polyak(variant="max"), "'sps' or"),
+        (lambda: optim.polyak_sgd().update(NET, optim.polyak_sgd().init(NET)), "needs the loss"),
+        (lambda: optim.scale_by_dog(("far", 1.0)), "init_step must be"),
+        (lambda: optim.schedule_free(optim.sgd(0.1), 0.1, b1=0.0), "greater than 0"),
+        (lambda: optim.scale_by_muon((1.0, 2.0)), "three numbers"),
+        (lambda: optim.scale_by_muon(preconditioning="aol"), "'frobenius' or"),
+        (lambda: optim.unitwise_norm(np.ones((2,) * 6)), "more than 5 axes"),
+        (lambda: optim.sophia(0.1).update(NET, optim.sophia(0.1).init(NET), NET), "needs the loss"),
         (lambda: optim.freeze(), "expected patterns of paths"),
         (lambda: optim.freeze("encoder/*", {"head": True}), "expected patterns of paths"),
         (lambda: optim.freeze("decoder/*").init(NET), r"'decoder/\*' matches no path"),
@@ -393,6 +565,7 @@ def test_frozen_parameters_have_no_state() -> None:
         (lambda: optim.lookahead(optim.sgd(0.1), 2, 0.5).update(NET, None), "needs the parameters"),
         (lambda: optim.scale_by_trust_ratio().update(NET, None), "needs the parameters"),
         (lambda: optim.params_ema(0.9).update(NET, None), "needs the parameters"),
+        (lambda: optim.prodigy().update(NET, None), "needs the parameters"),
     ],
 )
 def test_bad_arguments(call: Callable[[], Any], message: str) -> None:

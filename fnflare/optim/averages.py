@@ -21,7 +21,8 @@ from fnflare.optim.base import (
     state_of,
     zero_count,
 )
-from fnflare.optim.leaves import check_decay, copied, filled, map_leaves, tiled, weak
+from fnflare.optim.leaves import check_decay, copied, dtype_of, filled, map_leaves, tiled, weak
+from fnflare.optim.moments import kept_as, like
 
 __all__ = [
     "AddNoiseState",
@@ -52,14 +53,15 @@ def _debiased(average: Any, correction: Any) -> Any:
     return map_leaves("ema", lambda a, c: (a * c,), {"average": average}, correction, outputs=1)[0]
 
 
-def ema(decay: float, debias: bool = True) -> GradientTransformation:
+def ema(decay: float, debias: bool = True, accumulator_dtype: Any = None) -> GradientTransformation:
     """Replaces updates by their exponential moving average. Parameters may be averaged so as well.
 
     Args:
         decay: the share of the old average that is kept, in [0, 1).
         debias: correct the average for its start at zero, as Adam does.
+        accumulator_dtype: the dtype in which the average is kept; the parameters' where it is None.
 
-    >>> average = ema(0.9)
+    >>> average = ff.optim.ema(0.9)
     >>> state = average.init({"w": np.zeros(1)})
     >>> for params in ({"w": np.array([1.0])}, {"w": np.array([2.0])}):
     ...     mean, state = average.update(params, state)
@@ -69,13 +71,14 @@ def ema(decay: float, debias: bool = True) -> GradientTransformation:
     check_decay("ema", decay=decay)
 
     def init(params: Any) -> EmaState:
-        return EmaState(zero_count(), filled(params, 0.0))
+        return EmaState(zero_count(), filled(params, 0.0, accumulator_dtype))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, EmaState]:
         count, average = state_of(EmaState, state, "ema")
+        average = like(average, updates, accumulator_dtype)
         (average,) = map_leaves("ema", _towards, {"updates": updates, "state.ema": average}, 1 - decay, outputs=1)
         mean = _debiased(average, 1 / (1 - decay ** (weak(count) + 1))) if debias else average
-        return mean, EmaState(safe_increment(count), average)
+        return mean, EmaState(safe_increment(count), kept_as(average, accumulator_dtype))
 
     return GradientTransformation(init, update)
 
@@ -88,7 +91,7 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: float) -> 
         old_tensors: one of the same structure and shapes.
         step_size: how far, 1 for all the way.
 
-    >>> incremental_update({"w": np.array([2.0])}, {"w": np.array([1.0])}, 0.25)
+    >>> ff.optim.incremental_update({"w": np.array([2.0])}, {"w": np.array([1.0])}, 0.25)
     {'w': array([1.25])}
     """
     trees = {"new_tensors": new_tensors, "old_tensors": old_tensors}
@@ -131,14 +134,13 @@ def params_ema(decay: float, debias: bool = True) -> GradientTransformation:
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> from fnflare.optim import chain, sgd
-    >>> opt = chain(sgd(0.5), params_ema(0.9))
+    >>> opt = ff.optim.chain(ff.optim.sgd(0.5), ff.optim.params_ema(0.9))
     >>> params = {"w": np.array([1.0])}
     >>> state = opt.init(params)
     >>> for _ in range(2):
     ...     updates, state = opt.update(params, state, params)
-    ...     params = apply_updates(params, updates)
-    >>> params["w"], averaged_params(state)["w"].round(4)  # (0.1 * 0.25 + 0.09 * 0.5) / 0.19
+    ...     params = ff.optim.apply_updates(params, updates)
+    >>> params["w"], ff.optim.averaged_params(state)["w"].round(4)  # (0.1 * 0.25 + 0.09 * 0.5) / 0.19
     (array([0.25]), array([0.3684]))
     """
     check_decay("params_ema", decay=decay)
@@ -158,6 +160,15 @@ def polyak_average(start: int = 0) -> GradientTransformation:
 
     Raises:
         ArgumentError: `start` is negative; ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.polyak_average())
+    >>> params = np.array([0.0])
+    >>> state = opt.init(params)
+    >>> for gradient in (-1.0, -2.0):
+    ...     updates, state = opt.update(np.array([gradient]), state, params)
+    ...     params = ff.optim.apply_updates(params, updates)
+    >>> params, ff.optim.averaged_params(state)  # the mean of 1 and 3
+    (array([3.]), array([2.]))
     """
     if start < 0:
         raise ArgumentError(f"polyak_average: start must not be negative, got {start!r}")
@@ -172,6 +183,12 @@ def averaged_params(state: Any) -> Any:
 
     Raises:
         TreeError: there is none, or more than one.
+
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.params_ema(0.9))
+    >>> params = np.array([1.0])
+    >>> updates, state = opt.update(np.array([0.5]), opt.init(params), params)
+    >>> ff.optim.averaged_params(state)
+    array([0.5])
     """
 
     def is_average(node: Any) -> bool:
@@ -193,6 +210,16 @@ class AddNoiseState(NamedTuple):
     rng_key: Any
 
 
+def normal_like(key: Any, leaf: Any) -> Any:
+    """Standard normal numbers in the shape and dtype of an array; the parts of complex ones share the variance."""
+    dtype, shape = dtype_of(leaf), np.shape(leaf)
+    if dtype.kind == "c":
+        parts = random.normal(key, (2, *shape), np.zeros(0, dtype).real.dtype)
+        return (parts[0] + 1j * parts[1]) * 0.5**0.5
+    drawn = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    return random.normal(key, shape, drawn).astype(dtype)
+
+
 def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
     """Adds normal noise to the updates, of variance ``eta / n**gamma`` in the n-th.
 
@@ -203,7 +230,7 @@ def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
         gamma: the exponent of its decay.
         key: of `fnflare.random`, or a seed.
 
-    >>> opt = add_noise(0.01, 0.55, key=0)
+    >>> opt = ff.optim.add_noise(0.01, 0.55, key=0)
     >>> noise, _ = opt.update(np.zeros(10_000), opt.init(None))
     >>> round(float(np.std(noise)), 2)
     0.1
@@ -218,7 +245,7 @@ def add_noise(eta: float, gamma: float, key: Any) -> GradientTransformation:
         flat, treedef = tree.flatten(updates)
         keys = random.split(rng_key, len(flat) + 1)
         size = (eta / (weak(count) + 1) ** gamma) ** 0.5
-        noisy = [g + weak(size, g.dtype) * random.normal(keys[i + 1], g.shape, g.dtype) for i, g in enumerate(flat)]
+        noisy = [g + weak(size, dtype_of(g)) * normal_like(keys[i + 1], g) for i, g in enumerate(flat)]
         return tree.unflatten(treedef, noisy), AddNoiseState(safe_increment(count), keys[0])
 
     return GradientTransformation(init, update)

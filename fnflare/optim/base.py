@@ -14,7 +14,7 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.errors import ArgumentError, TreeError
-from fnflare.optim.leaves import map_leaves
+from fnflare.optim.leaves import abs_sq, dtype_of, map_leaves
 
 __all__ = [
     "EmptyState",
@@ -28,6 +28,7 @@ __all__ = [
     "identity",
     "safe_increment",
     "set_to_zero",
+    "stateless",
     "with_extra_args_support",
 ]
 
@@ -67,34 +68,42 @@ class GradientTransformationExtraArgs(GradientTransformation):
     __slots__ = ()
 
 
-def with_extra_args_support(transform: GradientTransformation) -> GradientTransformationExtraArgs:
+def with_extra_args_support(tx: GradientTransformation) -> GradientTransformationExtraArgs:
     """The same transformation, whose ``update`` may be given keywords that it has no use for.
 
-    >>> opt = with_extra_args_support(identity())
-    >>> opt.update({"w": 2.0}, EmptyState(), value=1.0)
+    >>> opt = ff.optim.with_extra_args_support(ff.optim.identity())
+    >>> opt.update({"w": 2.0}, ff.optim.EmptyState(), value=1.0)
     ({'w': 2.0}, EmptyState())
     """
-    if isinstance(transform, GradientTransformationExtraArgs):
-        return transform
+    if isinstance(tx, GradientTransformationExtraArgs):
+        return tx
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        return transform.update(updates, state, params)
+        return tx.update(updates, state, params)
 
-    return GradientTransformationExtraArgs(transform.init, update)
+    return GradientTransformationExtraArgs(tx.init, update)
 
 
 class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-def stateless(function: Callable[[Any, Any], Any]) -> GradientTransformation:
-    """The transformation that applies ``function(updates, params)`` and keeps no state."""
+def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
+    """The transformation that applies a function to the updates, and keeps no state.
+
+    Args:
+        f: ``f(updates, params) -> updates``; the parameters are None where ``update`` is called without them.
+
+    >>> opt = ff.optim.stateless(lambda updates, params: ff.tree.map(np.sign, updates))
+    >>> opt.update({"w": np.array([3.0, -4.0])}, opt.init(None))[0]
+    {'w': array([ 1., -1.])}
+    """
 
     def init(params: Any) -> EmptyState:
         return EmptyState()
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return function(updates, params), state
+        return f(updates, params), state
 
     return GradientTransformation(init, update)
 
@@ -102,7 +111,7 @@ def stateless(function: Callable[[Any, Any], Any]) -> GradientTransformation:
 def identity() -> GradientTransformation:
     """Leaves the updates as they are.
 
-    >>> identity().update({"w": 2.0}, EmptyState())
+    >>> ff.optim.identity().update({"w": 2.0}, ff.optim.EmptyState())
     ({'w': 2.0}, EmptyState())
     """
     return stateless(lambda updates, params: updates)
@@ -111,7 +120,7 @@ def identity() -> GradientTransformation:
 def set_to_zero() -> GradientTransformation:
     """Replaces every update by zeros: freezes the parameters that it is given by `multi_transform`.
 
-    >>> set_to_zero().update({"w": np.ones(2)}, EmptyState())[0]
+    >>> ff.optim.set_to_zero().update({"w": np.ones(2)}, ff.optim.EmptyState())[0]
     {'w': array([0., 0.])}
     """
     return stateless(lambda updates, params: tree.map(np.zeros_like, updates))
@@ -131,7 +140,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
         TreeError: the structures differ; names the first path that does.
         ShapeError: an update does not have its parameter's shape; names the path.
 
-    >>> apply_updates({"w": np.float32([1, 2])}, {"w": np.float32([0.5, -1])})
+    >>> ff.optim.apply_updates({"w": np.float32([1, 2])}, {"w": np.float32([0.5, -1])})
     {'w': array([1.5, 1. ], dtype=float32)}
     """
 
@@ -145,8 +154,14 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def sum_of_squares(updates: Any) -> Any:
-    """The sum of the squares of all elements of a pytree."""
-    return sum((np.sum(np.square(leaf)) for leaf in tree.leaves(updates)), 0.0)
+    """The sum of the squared sizes of all elements of a pytree."""
+    return sum((np.sum(abs_sq(leaf)) for leaf in tree.leaves(updates)), 0.0)
+
+
+def inner_product(a: Any, b: Any) -> Any:
+    """The sum of the products of the elements of two pytrees, of which complex numbers are vectors of two."""
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return sum((np.sum(x * y if dtype_of(x).kind != "c" else (np.conj(x) * y).real) for x, y in pairs), 0.0)
 
 
 def global_norm(updates: Any) -> Any:
@@ -158,7 +173,7 @@ def global_norm(updates: Any) -> Any:
     Returns:
         A scalar in the dtype to which the leaves promote; 0.0 for a tree without leaves.
 
-    >>> float(global_norm({"w": np.array([3.0]), "b": np.array(4.0)}))
+    >>> float(ff.optim.global_norm({"w": np.array([3.0]), "b": np.array(4.0)}))
     5.0
     """
     return np.sqrt(sum_of_squares(updates))
@@ -167,7 +182,7 @@ def global_norm(updates: Any) -> Any:
 def safe_increment(count: Any) -> Any:
     """The next step count, which stays at the largest integer of its dtype instead of wrapping around.
 
-    >>> int(safe_increment(np.int32(7))), int(safe_increment(np.int32(2**31 - 1)))
+    >>> int(ff.optim.safe_increment(np.int32(7))), int(ff.optim.safe_increment(np.int32(2**31 - 1)))
     (8, 2147483647)
     """
     return np.minimum(count, np.iinfo(count.dtype).max - 1) + 1

@@ -30,6 +30,8 @@ __all__ = [
     "mask_by_path",
     "masked",
     "multi_transform",
+    "named_chain",
+    "partition",
     "selective_transform",
 ]
 
@@ -43,9 +45,7 @@ def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArg
 
     The state is the tuple of their states. What ``update`` is given by keyword goes to those that take it.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import clip, scale
-    >>> opt = chain(clip(1.0), scale(-0.1))
+    >>> opt = ff.optim.chain(ff.optim.clip(1.0), ff.optim.scale(-0.1))
     >>> opt.update(np.array([5.0]), opt.init(np.array([0.0])))[0]
     array([-0.1])
     """
@@ -76,27 +76,69 @@ def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArg
     return GradientTransformationExtraArgs(init, update)
 
 
+def named_chain(*transforms: tuple[str, GradientTransformation]) -> GradientTransformationExtraArgs:
+    """Applies transformations in order, as `chain` does, with a name for each.
+
+    The state is a dict of their states by name, so that one can be found in it.
+
+    Args:
+        *transforms: pairs of a name and a transformation.
+
+    Raises:
+        ArgumentError: an argument is no such pair, or a name is there twice.
+
+    >>> opt = ff.optim.named_chain(("clip", ff.optim.clip(1.0)), ("momentum", ff.optim.trace(0.9)))
+    >>> updates, state = opt.update(np.array([5.0]), opt.init(np.array([0.0])))
+    >>> state["momentum"].trace
+    array([1.])
+    """
+    pair: Any
+    for i, pair in enumerate(transforms):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise ArgumentError(f"named_chain: argument {i} is {pair!r}; write named_chain(('adam', adam(1e-3)), ...)")
+    names = [name for name, _ in transforms]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"named_chain: every name may be there once, got {names}")
+    whole = chain(*[transform for _, transform in transforms])
+
+    def init(params: Any) -> dict[str, Any]:
+        return dict(zip(names, whole.init(params), strict=True))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, dict[str, Any]]:
+        if not isinstance(state, dict) or set(state) != set(names):
+            raise TreeError(
+                f"named_chain: update got a state that is no dict of {names}; pass the state that this chain's own "
+                "init or update returned"
+            )
+        updates, states = whole.update(updates, tuple([state[name] for name in names]), params, **extra_args)
+        return updates, dict(zip(names, states, strict=True))
+
+    return GradientTransformationExtraArgs(init, update)
+
+
 class MaskedState(NamedTuple):
     """``inner_state``: the inner state, with None for the parameters that are masked out."""
 
     inner_state: Any
 
 
-def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationExtraArgs:
+def masked(
+    inner: GradientTransformation, mask: Mask, *, mask_compatible_extra_args: bool = False
+) -> GradientTransformationExtraArgs:
     """Applies a transformation where a mask holds; other updates pass through unchanged.
 
     Args:
         inner: the transformation; it sees None in place of what is masked out.
         mask: a tree of booleans with the structure of the parameters or a prefix of it, or a function that
             takes the parameters (or the updates) and returns such a tree, for example `mask_by_path`.
+        mask_compatible_extra_args: whether what ``update`` is given by keyword is masked too where it has the
+            structure of the updates, such as ``grad=``.
 
     Raises:
         ArgumentError: the mask has something else than booleans, such as a pattern.
         TreeError: the mask does not fit the parameters; names the first path at which it does not.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import scale
-    >>> opt = masked(scale(10.0), {"w": True, "b": False})
+    >>> opt = ff.optim.masked(ff.optim.scale(10.0), {"w": True, "b": False})
     >>> grads = {"w": np.array([1.0]), "b": np.array([1.0])}
     >>> opt.update(grads, opt.init(grads))[0]
     {'b': array([1.]), 'w': array([10.])}
@@ -120,10 +162,18 @@ def masked(inner: GradientTransformation, mask: Mask) -> GradientTransformationE
         inner_state = state_of(MaskedState, state, "masked").inner_state
         chosen, others = select(updates)
         kept = None if params is None else select(params)[0]
+        if mask_compatible_extra_args:
+            extra_args = _chosen_too(extra_args, updates, lambda values: select(values)[0])
         chosen, inner_state = inner.update(chosen, inner_state, kept, **extra_args)
         return tree.combine(chosen, others), MaskedState(inner_state)
 
     return GradientTransformationExtraArgs(init, update)
+
+
+def _chosen_too(extra_args: dict[str, Any], updates: Any, select: Callable[[Any], Any]) -> dict[str, Any]:
+    """The keywords of an update, where those of the structure of the updates have gone through `select`."""
+    structure = tree.structure(updates)
+    return {n: select(value) if tree.structure(value) == structure else value for n, value in extra_args.items()}
 
 
 class MultiTransformState(NamedTuple):
@@ -133,7 +183,7 @@ class MultiTransformState(NamedTuple):
 
 
 def multi_transform(
-    transforms: Mapping[str, GradientTransformation], param_labels: Any
+    transforms: Mapping[str, GradientTransformation], param_labels: Any, *, mask_compatible_extra_args: bool = False
 ) -> GradientTransformationExtraArgs:
     """Applies to each parameter the transformation that its label names.
 
@@ -141,14 +191,14 @@ def multi_transform(
         transforms: transformations by label.
         param_labels: a tree of labels with the structure of the parameters or a prefix of it, or a function
             that takes the parameters (or the updates) and returns such a tree, for example `labels_by_path`.
+        mask_compatible_extra_args: as in `masked`.
 
     Raises:
         ArgumentError: a label is not among the transformations; names the path.
         TreeError: the labels do not fit the parameters; names the first path at which they do not.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import scale, set_to_zero
-    >>> opt = multi_transform({"train": scale(-1.0), "freeze": set_to_zero()}, {"w": "train", "table": "freeze"})
+    >>> rules = {"train": ff.optim.scale(-1.0), "freeze": ff.optim.set_to_zero()}
+    >>> opt = ff.optim.multi_transform(rules, {"w": "train", "table": "freeze"})
     >>> grads = {"w": np.array([1.0]), "table": np.array([1.0])}
     >>> opt.update(grads, opt.init(grads))[0]
     {'table': array([0.]), 'w': array([-1.])}
@@ -175,13 +225,18 @@ def multi_transform(
         states = state_of(MultiTransformState, state, "multi_transform").inner_states
         parts = split(updates)
         params_of = dict.fromkeys(transforms) if params is None else split(params)
-        done = {
-            name: rule.update(parts[name], states[name], params_of[name], **extra_args) for name, rule in rules.items()
-        }
+        extra_of = dict.fromkeys(transforms, extra_args)
+        if mask_compatible_extra_args:
+            extra_of = {n: _chosen_too(extra_args, updates, lambda v, n=n: split(v)[n]) for n in transforms}  # type: ignore[misc]
+        done = {n: rule.update(parts[n], states[n], params_of[n], **extra_of[n]) for n, rule in rules.items()}
         merged = tree.combine(*[part for part, _ in done.values()])
         return merged, MultiTransformState({name: new for name, (_, new) in done.items()})
 
     return GradientTransformationExtraArgs(init, update)
+
+
+partition = multi_transform
+"""The name that optax's newer releases have for `multi_transform`."""
 
 
 def _where(labels: Any, name: str) -> Any:
@@ -201,10 +256,9 @@ def by_path(
         ArgumentError: by ``init``, where a pattern matches no path, or a path matches no pattern and there is no
             default.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import sgd
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1), "b": np.ones(1)}}
-    >>> opt = by_path({"encoder/*": set_to_zero(), "*/b": sgd(0.2)}, default=sgd(0.1))
+    >>> rules = {"encoder/*": ff.optim.set_to_zero(), "*/b": ff.optim.sgd(0.2)}
+    >>> opt = ff.optim.by_path(rules, default=ff.optim.sgd(0.1))
     >>> opt.update(params, opt.init(params))[0]
     {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1]), 'b': array([-0.2])}}
     """
@@ -229,10 +283,8 @@ def freeze(*what: Any) -> GradientTransformationExtraArgs:
     Args:
         *what: patterns of paths as in `mask_by_path`; or one mask, as in `masked`, that holds where to freeze.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import sgd
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
-    >>> opt = chain(sgd(0.1), freeze("encoder/*"))
+    >>> opt = ff.optim.chain(ff.optim.sgd(0.1), ff.optim.freeze("encoder/*"))
     >>> opt.update(params, opt.init(params))[0]
     {'encoder': {'W': array([0.])}, 'head': {'W': array([-0.1])}}
     """
@@ -251,10 +303,8 @@ def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Any) 
         freeze_mask: a mask, as in `masked`, that holds where to freeze; or a pattern of paths, or a tuple of
             patterns, as in `mask_by_path`.
 
-    >>> import numpy as np
-    >>> from fnflare.optim import adam
     >>> params = {"encoder": {"W": np.ones(1)}, "head": {"W": np.ones(1)}}
-    >>> opt = selective_transform(adam(0.1), freeze_mask="encoder/*")
+    >>> opt = ff.optim.selective_transform(ff.optim.adam(0.1), freeze_mask="encoder/*")
     >>> opt.init(params).inner_states["train"].mu
     {'encoder': {'W': None}, 'head': {'W': array([0.])}}
     """
@@ -287,7 +337,7 @@ def mask_by_path(*patterns: Pattern) -> Callable[[Any], Any]:
         A function from parameters to a tree of booleans, for `masked`, `adamw` and others. It raises
         ArgumentError where a pattern matches no path, which is what a misspelt one does.
 
-    >>> mask_by_path("*/W")({"dense": {"W": 1.0, "b": 2.0}})
+    >>> ff.optim.mask_by_path("*/W")({"dense": {"W": 1.0, "b": 2.0}})
     {'dense': {'W': True, 'b': False}}
     """
     labels = labels_by_path(dict.fromkeys(patterns, "yes"), default="no")
@@ -309,7 +359,7 @@ def labels_by_path(patterns: Mapping[Pattern, str], default: str | None = None) 
         A function from parameters to a tree of labels. It raises ArgumentError where a pattern matches no
         path, or where a path matches no pattern and there is no default.
 
-    >>> labels_by_path({"embed/*": "freeze"}, default="train")({"embed": {"table": 1.0}, "out": {"W": 2.0}})
+    >>> ff.optim.labels_by_path({"embed/*": "freeze"}, default="train")({"embed": {"table": 1.0}, "out": {"W": 2.0}})
     {'embed': {'table': 'freeze'}, 'out': {'W': 'train'}}
     """
 

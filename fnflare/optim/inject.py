@@ -32,7 +32,7 @@ class InjectHyperparamsState(NamedTuple):
 
     Attributes:
         count: how many updates were made.
-        hyperparams: the numbers of the last update by name, scalars of float64.
+        hyperparams: the numbers of the last update by name, scalars of one dtype, float64 unless another was asked for.
         inner_state: the inner state.
     """
 
@@ -42,7 +42,9 @@ class InjectHyperparamsState(NamedTuple):
 
 
 def inject_hyperparams(
-    inner_factory: Callable[..., GradientTransformation], static_args: str | Iterable[str] = ()
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: Any = None,
 ) -> Callable[..., GradientTransformationExtraArgs]:
     """Make an optimiser's numbers part of its state.
 
@@ -50,6 +52,7 @@ def inject_hyperparams(
         inner_factory: a function that makes an optimiser, such as `adam`.
         static_args: names of arguments that stay as they are. Flags, None, and what the function's annotations call a
             mask, a function or an integer stay so anyway; so do numbers that are not given and have no default.
+        hyperparam_dtype: the dtype of the numbers in the state; None for float64. It does not widen what they meet.
 
     Returns:
         A function with the arguments of `inner_factory`, each number of which may also be a schedule. Numbers are
@@ -58,13 +61,12 @@ def inject_hyperparams(
     Raises:
         ArgumentError: `static_args` names what is no argument.
 
-    >>> from fnflare.optim import adam, linear_schedule
-    >>> opt = inject_hyperparams(adam)(1e-3, b1=linear_schedule(0.5, 0.9, 10))
+    >>> opt = ff.optim.inject_hyperparams(ff.optim.adam)(1e-3, b1=ff.optim.linear_schedule(0.5, 0.9, 10))
     >>> params = {"w": np.ones(1)}
     >>> state = opt.init(params)
     >>> {name: float(value) for name, value in state.hyperparams.items() if name in ("learning_rate", "b1")}
     {'b1': 0.5, 'learning_rate': 0.001}
-    >>> updates, state = opt.update(params, set_hyperparams(state, learning_rate=0.5), params)
+    >>> updates, state = opt.update(params, ff.optim.set_hyperparams(state, learning_rate=0.5), params)
     >>> updates["w"].round(4)
     array([-0.5])
     """
@@ -89,7 +91,7 @@ def inject_hyperparams(
 
         def numbers(count: Any, old: dict[str, Any]) -> dict[str, Any]:
             new = {name: f(count) for name, f in schedules.items()}
-            return {name: _scalar(new[name] if name in new else old[name]) for name in sorted(given)}
+            return {name: _scalar(new[name] if name in new else old[name], hyperparam_dtype) for name in sorted(given)}
 
         def make(hyperparams: dict[str, Any]) -> GradientTransformationExtraArgs:
             call = inspect.BoundArguments(signature, bound.arguments | hyperparams)
@@ -122,8 +124,9 @@ def _is_number(value: Any, annotation: Any) -> bool:
     return False
 
 
-def _scalar(value: Any) -> Any:
-    return value.astype(np.float64) if hasattr(value, "astype") else np.asarray(value, np.float64)
+def _scalar(value: Any, dtype: Any) -> Any:
+    dtype = np.float64 if dtype is None else dtype
+    return value.astype(dtype) if hasattr(value, "astype") else np.asarray(value, dtype)
 
 
 def set_hyperparams(state: Any, **values: float) -> Any:
@@ -135,13 +138,22 @@ def set_hyperparams(state: Any, **values: float) -> Any:
 
     Raises:
         ArgumentError: nothing in the state has a hyperparameter of that name.
+
+    >>> opt = ff.optim.inject_hyperparams(ff.optim.sgd)(0.1)
+    >>> state = ff.optim.set_hyperparams(opt.init(np.zeros(1)), learning_rate=0.5)
+    >>> opt.update(np.ones(1), state)[0]
+    array([-0.5])
     """
     missing = set(values)
 
     def replaced(node: Any) -> Any:
         if type(node) is not InjectHyperparamsState:
             return node
-        own = {name: _scalar(value) for name, value in values.items() if name in node.hyperparams}
+        own = {
+            name: _scalar(value, node.hyperparams[name].dtype)
+            for name, value in values.items()
+            if name in node.hyperparams
+        }
         missing.difference_update(own)
         inner = tree.map(replaced, node.inner_state, is_leaf=_is_injected)
         return node._replace(hyperparams={**node.hyperparams, **own}, inner_state=inner)

@@ -12,13 +12,14 @@ import numpy as np
 
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, need_params, state_of, stateless, sum_of_squares
-from fnflare.optim.leaves import filled, map_leaves, tiled
+from fnflare.optim.leaves import abs_sq, filled, map_leaves, reject_complex, tiled
 
 __all__ = [
     "ScaleByRpropState",
     "centralize",
     "clip_by_block_rms",
     "normalize",
+    "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_rprop",
     "scale_by_sign",
@@ -49,13 +50,13 @@ def scale_by_trust_ratio(
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> opt = scale_by_trust_ratio()
+    >>> opt = ff.optim.scale_by_trust_ratio()
     >>> opt.update(np.array([3.0, 4.0]), opt.init(None), np.array([0.0, 10.0]))[0]
     array([6., 8.])
     """
 
     def kernel(g: Any, p: Any, least: Any, factor: Any, eps: Any) -> tuple[Any]:
-        param, update = _root(np.sum(p * p), least), _root(np.sum(g * g), least)
+        param, update = _root(np.sum(abs_sq(p)), least), _root(np.sum(abs_sq(g)), least)
         zero = (param == 0) | (update == 0)
         ratio = factor * param / (np.where(zero, 1.0, update) + eps)
         return (g * np.where(zero, 1.0, ratio),)
@@ -69,7 +70,7 @@ def scale_by_trust_ratio(
 
 
 def _mean_square(x: Any) -> Any:
-    return np.sum(x * x) / max(x.size, 1)
+    return np.sum(abs_sq(x)) / max(np.size(x), 1)
 
 
 def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
@@ -81,7 +82,7 @@ def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
     Raises:
         ArgumentError: ``update`` was called without the parameters.
 
-    >>> opt = scale_by_param_block_rms()
+    >>> opt = ff.optim.scale_by_param_block_rms()
     >>> opt.update(np.array([1.0, -1.0]), opt.init(None), np.array([3.0, 3.0]))[0]
     array([ 3., -3.])
     """
@@ -97,12 +98,37 @@ def scale_by_param_block_rms(min_scale: float = 1e-3) -> GradientTransformation:
     return stateless(scaled)
 
 
+def scale_by_param_block_norm(min_scale: float = 1e-3) -> GradientTransformation:
+    """Multiplies the update of each array by the norm of its parameters.
+
+    Args:
+        min_scale: the least factor, for parameters that are zero.
+
+    Raises:
+        ArgumentError: ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.scale_by_param_block_norm()
+    >>> opt.update(np.array([1.0, -1.0]), opt.init(None), np.array([3.0, 4.0]))[0]
+    array([ 5., -5.])
+    """
+
+    def kernel(g: Any, p: Any, least: Any) -> tuple[Any]:
+        return (g * _root(np.sum(abs_sq(p)), least),)
+
+    def scaled(updates: Any, params: Any) -> Any:
+        need_params("scale_by_param_block_norm", updates, params)
+        trees = {"updates": updates, "params": params}
+        return map_leaves("scale_by_param_block_norm", kernel, trees, min_scale, outputs=1)[0]
+
+    return stateless(scaled)
+
+
 def clip_by_block_rms(threshold: float) -> GradientTransformation:
     """Scales down the update of each array whose root mean square is greater than a threshold.
 
     Shazeer & Stern, 2018, "Adafactor: adaptive learning rates with sublinear memory cost".
 
-    >>> opt = clip_by_block_rms(1.0)
+    >>> opt = ff.optim.clip_by_block_rms(1.0)
     >>> opt.update(np.array([4.0, -4.0]), opt.init(None))[0]
     array([ 1., -1.])
     """
@@ -118,7 +144,7 @@ def clip_by_block_rms(threshold: float) -> GradientTransformation:
 def normalize() -> GradientTransformation:
     """Divides all updates by their `global_norm`; updates that are all zero stay zero.
 
-    >>> opt = normalize()
+    >>> opt = ff.optim.normalize()
     >>> opt.update({"w": np.array([3.0]), "b": np.array([4.0])}, opt.init(None))[0]
     {'b': array([0.8]), 'w': array([0.6])}
     """
@@ -140,7 +166,7 @@ def centralize(output_axis: int = 0) -> GradientTransformation:
         output_axis: the axis of the outputs: the first, as in optax; -1 for the weights of the layers of `fnflare.nn`,
             whose outputs are the last axis.
 
-    >>> opt = centralize(output_axis=-1)
+    >>> opt = ff.optim.centralize(output_axis=-1)
     >>> opt.update(np.array([[1.0, 2.0], [3.0, 6.0]]), opt.init(None))[0]
     array([[-1., -2.],
            [ 1.,  2.]])
@@ -160,7 +186,7 @@ def zero_nans() -> GradientTransformation:
 
     Unlike optax's, it keeps no state: ask for ``np.isnan`` of the gradients, or use `apply_if_finite`, which counts.
 
-    >>> opt = zero_nans()
+    >>> opt = ff.optim.zero_nans()
     >>> opt.update(np.array([1.0, np.nan]), opt.init(None))[0]
     array([1., 0.])
     """
@@ -175,6 +201,10 @@ def scale_by_sign() -> GradientTransformation:
     """Replaces the updates by their signs.
 
     Bernstein et al., 2018, "signSGD: compressed optimisation for non-convex problems".
+
+    >>> opt = ff.optim.scale_by_sign()
+    >>> opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))[0]
+    array([ 1., -1.])
     """
     return stateless(
         lambda updates, _: map_leaves("scale_by_sign", lambda g: (np.sign(g),), {"updates": updates}, outputs=1)[0]
@@ -207,6 +237,11 @@ def scale_by_rprop(
         eta_plus: the factor where it has not.
         min_step_size: the least step size.
         max_step_size: the greatest.
+
+    >>> opt = ff.optim.scale_by_rprop(0.1)
+    >>> updates, state = opt.update(np.array([3.0, -4.0]), opt.init(np.zeros(2)))
+    >>> updates.round(4), opt.update(np.array([3.0, 4.0]), state)[0].round(4)
+    (array([ 0.1, -0.1]), array([0.12, 0.  ]))
     """
     if not 0 < eta_minus < 1 < eta_plus:
         raise ArgumentError(
@@ -225,6 +260,7 @@ def scale_by_rprop(
         return ScaleByRpropState(filled(params, learning_rate), filled(params, 0.0))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByRpropState]:
+        reject_complex("scale_by_rprop", updates)
         steps, last = state_of(ScaleByRpropState, state, "scale_by_rprop")
         trees = {"updates": updates, "state.step_sizes": steps, "state.prev_updates": last}
         hyper = (eta_minus, eta_plus, min_step_size, max_step_size)

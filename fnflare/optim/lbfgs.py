@@ -71,6 +71,14 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Gr
 
     Raises:
         ArgumentError: `memory_size` is less than 1; ``update`` was called without the parameters.
+
+    >>> opt = ff.optim.scale_by_lbfgs()
+    >>> gradient = lambda x: np.array([1.0, 10.0]) * x  # of a bowl that is ten times as steep in one direction
+    >>> state = opt.init(np.zeros(2))
+    >>> for x in (np.array([0.0, 0.0]), np.array([1.0, 0.0]), np.array([1.0, 1.0])):
+    ...     updates, state = opt.update(gradient(x), state, x)
+    >>> updates  # after as many differences as there are directions it is the Newton step, x
+    array([1., 1.])
     """
     if memory_size < 1:
         raise ArgumentError(f"scale_by_lbfgs: memory_size must be at least 1, got {memory_size!r}")
@@ -148,18 +156,16 @@ def lbfgs(
     Raises:
         ArgumentError: ``update`` was called without what it needs.
 
-    >>> import fnflare as ff
-    >>> from fnflare.optim import apply_updates, value_and_grad_from_state
     >>> def rosenbrock(x):
     ...     return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
-    >>> opt = lbfgs()
+    >>> opt = ff.optim.lbfgs()
     >>> x = np.array([-1.2, 1.0])
     >>> state = opt.init(x)
-    >>> value_and_grad = value_and_grad_from_state(rosenbrock)
+    >>> value_and_grad = ff.optim.value_and_grad_from_state(rosenbrock)
     >>> for _ in range(40):
     ...     value, grad = value_and_grad(x, state=state)
     ...     updates, state = opt.update(grad, state, x, value=value, grad=grad, value_fn=rosenbrock)
-    ...     x = apply_updates(x, updates)
+    ...     x = ff.optim.apply_updates(x, updates)
     >>> x.round(6)
     array([1., 1.])
     """

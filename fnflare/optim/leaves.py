@@ -18,9 +18,22 @@ import numpy as np
 
 from fnflare import tree
 from fnflare.core import is_tracer
-from fnflare.errors import ArgumentError, ShapeError, TreeError
+from fnflare.errors import ArgumentError, DtypeError, ShapeError, TreeError
 
-__all__ = ["check_decay", "copied", "filled", "float_dtype", "is_nonzero", "leaves_like", "map_leaves", "tiled", "weak"]
+__all__ = [
+    "abs_sq",
+    "check_decay",
+    "copied",
+    "dtype_of",
+    "filled",
+    "float_dtype",
+    "is_nonzero",
+    "leaves_like",
+    "map_leaves",
+    "reject_complex",
+    "tiled",
+    "weak",
+]
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -42,9 +55,31 @@ def weak(value: Any, dtype: Any = None) -> Any:
     return value if dtype is None else value.astype(dtype)
 
 
-def filled(params: Any, value: float) -> Any:
-    """Arrays of the shapes and dtypes of the parameters that hold one value."""
-    return tree.map(lambda p: np.full_like(p, value), params)
+def dtype_of(leaf: Any) -> np.dtype:
+    """The dtype of an array, a tracer or a number."""
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def reject_complex(who: str, updates: Any) -> None:
+    """Raises DtypeError where there is a complex array, for rules that ask which of two elements is greater."""
+    for path, leaf in tree.leaves_with_path(updates):
+        if dtype_of(leaf).kind == "c":
+            raise DtypeError(
+                f"{who}: the array at {tree.path_str(path)!r} is complex, of which no element is greater than another; "
+                "write split_real_and_imaginary(...) around the rule"
+            )
+
+
+def abs_sq(x: Any) -> Any:
+    """The squared sizes of the elements, real numbers also where these are complex."""
+    if getattr(x, "dtype", None) is None or x.dtype.kind != "c":
+        return x * x
+    return x.real * x.real + x.imag * x.imag
+
+
+def filled(params: Any, value: float, dtype: Any = None) -> Any:
+    """Arrays of the shapes of the parameters that hold one value, in a given dtype or the parameters'."""
+    return tree.map(lambda p: np.full_like(p, value, dtype=dtype), params)
 
 
 def copied(params: Any) -> Any:
@@ -53,9 +88,9 @@ def copied(params: Any) -> Any:
 
 
 def float_dtype(params: Any) -> np.dtype:
-    """The dtype to which the parameters' floats promote; float32 where there are none."""
-    dtypes = [leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype for leaf in tree.leaves(params)]
-    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    """The dtype to which the parameters' floats promote, or the parts of complex ones; float32 where there are none."""
+    dtypes = [dtype_of(leaf) for leaf in tree.leaves(params)]
+    floats = [np.zeros(0, dtype).real.dtype for dtype in dtypes if dtype.kind in "fc"]
     return np.result_type(*floats) if floats else np.dtype(np.float32)
 
 

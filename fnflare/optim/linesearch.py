@@ -16,7 +16,7 @@ from fnflare import transforms, tree
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError, TreeError
 from fnflare.optim.base import GradientTransformationExtraArgs, need_params, state_of
-from fnflare.optim.leaves import filled, float_dtype, map_leaves, weak
+from fnflare.optim.leaves import dtype_of, filled, float_dtype, map_leaves, weak
 
 __all__ = [
     "ScaleByBacktrackingLinesearchState",
@@ -29,8 +29,9 @@ __all__ = [
 
 
 def vdot(a: Any, b: Any) -> Any:
-    """The sum of the products of the elements of two pytrees of one structure."""
-    return sum((np.sum(x * y) for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)), 0.0)
+    """The slope: the sum of the products of the elements of a direction and a gradient, pytrees of one structure."""
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return sum((np.sum(x * y if dtype_of(y).kind != "c" else (x * y).real) for x, y in pairs), 0.0)
 
 
 def _moved(params: Any, updates: Any, size: Any) -> Any:
@@ -111,15 +112,13 @@ def scale_by_backtracking_linesearch(
     Raises:
         ArgumentError: ``update`` was called without the parameters, ``value=``, ``grad=`` or ``value_fn=``.
 
-    >>> from fnflare import grad
-    >>> from fnflare.optim import apply_updates, chain, sgd
     >>> def f(x):
     ...     return np.sum(x**2)
-    >>> opt = chain(sgd(1.0), scale_by_backtracking_linesearch(15, decrease_factor=0.5))
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.scale_by_backtracking_linesearch(15, decrease_factor=0.5))
     >>> x = np.array([1.0, 2.0])
-    >>> g = grad(f)(x)
+    >>> g = ff.grad(f)(x)
     >>> updates, state = opt.update(g, opt.init(x), x, value=f(x), grad=g, value_fn=f)
-    >>> apply_updates(x, updates)
+    >>> ff.optim.apply_updates(x, updates)
     array([0., 0.])
     """
     who = "scale_by_backtracking_linesearch"
@@ -251,15 +250,13 @@ def scale_by_zoom_linesearch(
         ArgumentError: an argument is out of range; ``update`` was called without the parameters, ``value=``, ``grad=``
             or ``value_fn=``.
 
-    >>> from fnflare import grad
-    >>> from fnflare.optim import apply_updates, chain, sgd
     >>> def f(x):
     ...     return np.sum(x**4)
-    >>> opt = chain(sgd(1.0), scale_by_zoom_linesearch(15))
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.scale_by_zoom_linesearch(15))
     >>> x = np.array([10.0])
-    >>> g = grad(f)(x)
+    >>> g = ff.grad(f)(x)
     >>> updates, state = opt.update(g, opt.init(x), x, value=f(x), grad=g, value_fn=f)
-    >>> bool(f(apply_updates(x, updates)) < 0.1 * f(x))
+    >>> bool(f(ff.optim.apply_updates(x, updates)) < 0.1 * f(x))
     True
     """
     who = "scale_by_zoom_linesearch"
@@ -351,6 +348,16 @@ def value_and_grad_from_state(value_fn: Callable[[Any], Any]) -> Callable[..., t
 
     Raises:
         TreeError: by the function, where there is no line search in the state that keeps gradients.
+
+    >>> def f(x):
+    ...     return np.sum(x**2)
+    >>> opt, x = ff.optim.lbfgs(), np.array([3.0])
+    >>> state = opt.init(x)
+    >>> value_and_grad = ff.optim.value_and_grad_from_state(f)
+    >>> value, grad = value_and_grad(x, state=state)  # computed: there was no update yet
+    >>> updates, state = opt.update(grad, state, x, value=value, grad=grad, value_fn=f)
+    >>> value_and_grad(x + updates, state=state)[1] == ff.grad(f)(x + updates)  # known from the search
+    array([ True])
     """
 
     def keeps(node: Any) -> bool:

@@ -60,8 +60,7 @@ def reduce_on_plateau(
     Raises:
         ArgumentError: an argument is out of range; ``update`` was called without ``value=``.
 
-    >>> from fnflare.optim import chain, sgd
-    >>> opt = chain(sgd(1.0), reduce_on_plateau(factor=0.5, patience=2))
+    >>> opt = ff.optim.chain(ff.optim.sgd(1.0), ff.optim.reduce_on_plateau(factor=0.5, patience=2))
     >>> state = opt.init(np.zeros(1))
     >>> for loss in (3.0, 2.0, 2.0, 2.0, 1.0):
     ...     updates, state = opt.update(np.ones(1), state, value=loss)

@@ -74,9 +74,7 @@ def sam(
         ArgumentError: `sync_period` is less than 1; ``update`` was called without the parameters, or without
             ``grad_fn=`` where it is opaque.
 
-    >>> import fnflare as ff
-    >>> from fnflare.optim import chain, normalize, sgd
-    >>> opt = sam(sgd(0.1), chain(normalize(), sgd(0.5)), opaque_mode=True)
+    >>> opt = ff.optim.sam(ff.optim.sgd(0.1), ff.optim.chain(ff.optim.normalize(), ff.optim.sgd(0.5)), opaque_mode=True)
     >>> grad = ff.grad(lambda x: np.sum(x**2))
     >>> x = np.array([1.0])
     >>> opt.update(grad(x), opt.init(x), x, grad_fn=lambda x, i: grad(x))[0]  # -0.1 times the gradient at 1.5

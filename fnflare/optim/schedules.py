@@ -48,7 +48,7 @@ def _check_steps(who: str, **steps: int) -> None:
 def constant_schedule(value: float) -> Schedule:
     """The same value at every step.
 
-    >>> constant_schedule(0.1)(1000)
+    >>> ff.optim.constant_schedule(0.1)(1000)
     0.1
     """
     return lambda count: _value(value + 0.0 * count)
@@ -66,7 +66,7 @@ def polynomial_schedule(
         transition_steps: how many steps the way takes.
         transition_begin: the step at which it begins.
 
-    >>> polynomial_schedule(1.0, 0.0, power=2, transition_steps=10)(5)
+    >>> ff.optim.polynomial_schedule(1.0, 0.0, power=2, transition_steps=10)(5)
     0.25
     """
     _check_steps("polynomial_schedule", transition_steps=transition_steps)
@@ -81,7 +81,7 @@ def polynomial_schedule(
 def linear_schedule(init_value: float, end_value: float, transition_steps: int, transition_begin: int = 0) -> Schedule:
     """Goes from one value to another in a straight line, and stays there; see `polynomial_schedule`.
 
-    >>> linear_schedule(0.0, 1.0, transition_steps=4)(np.arange(6))
+    >>> ff.optim.linear_schedule(0.0, 1.0, transition_steps=4)(np.arange(6))
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  ])
     """
     return polynomial_schedule(init_value, end_value, 1, transition_steps, transition_begin)
@@ -105,7 +105,7 @@ def exponential_decay(
         staircase: change in jumps, each after `transition_steps` steps, instead of at every step.
         end_value: the value at which to stop: the least one where the rate is below 1, the greatest above.
 
-    >>> exponential_decay(1.0, transition_steps=10, decay_rate=0.5, staircase=True)(np.array([9, 10, 20]))
+    >>> ff.optim.exponential_decay(1.0, transition_steps=10, decay_rate=0.5, staircase=True)(np.array([9, 10, 20]))
     array([1.  , 0.5 , 0.25])
     """
     _check_steps("exponential_decay", transition_steps=transition_steps)
@@ -131,7 +131,7 @@ def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.
         alpha: the lowest value as a fraction of the first.
         exponent: a power to which the cosine is raised.
 
-    >>> cosine_decay_schedule(1.0, decay_steps=10, alpha=0.1)(np.array([0, 5, 10, 11]))
+    >>> ff.optim.cosine_decay_schedule(1.0, decay_steps=10, alpha=0.1)(np.array([0, 5, 10, 11]))
     array([1.  , 0.55, 0.1 , 0.1 ])
     """
     _check_steps("cosine_decay_schedule", decay_steps=decay_steps)
@@ -152,7 +152,7 @@ def piecewise_constant_schedule(
         init_value: the value at step 0.
         boundaries_and_scales: factors by the step from which they hold.
 
-    >>> piecewise_constant_schedule(1.0, {10: 0.1, 20: 0.5})(np.array([9, 10, 20]))
+    >>> ff.optim.piecewise_constant_schedule(1.0, {10: 0.1, 20: 0.5})(np.array([9, 10, 20]))
     array([1.  , 0.1 , 0.05])
     """
     steps = sorted((boundaries_and_scales or {}).items())
@@ -173,7 +173,8 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> 
         schedules: each counts from 0 where it begins.
         boundaries: the steps at which the second, the third, ... begin.
 
-    >>> join_schedules([constant_schedule(1.0), linear_schedule(0.5, 0.0, 10)], [5])(np.array([4, 5, 10]))
+    >>> first, then = ff.optim.constant_schedule(1.0), ff.optim.linear_schedule(0.5, 0.0, 10)
+    >>> ff.optim.join_schedules([first, then], [5])(np.array([4, 5, 10]))
     array([1.  , 0.5 , 0.25])
     """
     if len(schedules) != len(boundaries) + 1 or list(boundaries) != sorted(boundaries):
@@ -201,7 +202,7 @@ def _warm_up(init_value: float, peak_value: float, warmup_steps: int, then: Sche
 def warmup_constant_schedule(init_value: float, peak_value: float, warmup_steps: int) -> Schedule:
     """Rises in a straight line for `warmup_steps` steps, and stays at the peak.
 
-    >>> warmup_constant_schedule(0.0, 1.0, 10)(np.array([0, 5, 10, 99]))
+    >>> ff.optim.warmup_constant_schedule(0.0, 1.0, 10)(np.array([0, 5, 10, 99]))
     array([0. , 0.5, 1. , 1. ])
     """
     return _warm_up(init_value, peak_value, warmup_steps, constant_schedule(peak_value))
@@ -225,7 +226,7 @@ def warmup_cosine_decay_schedule(
         end_value: the value from step `decay_steps` on.
         exponent: a power to which the cosine is raised.
 
-    >>> warmup_cosine_decay_schedule(0.0, 1.0, 10, 110)(np.array([0, 5, 10, 60, 110]))
+    >>> ff.optim.warmup_cosine_decay_schedule(0.0, 1.0, 10, 110)(np.array([0, 5, 10, 60, 110]))
     array([0. , 0.5, 1. , 0.5, 0. ])
     """
     if decay_steps <= warmup_steps:
@@ -248,7 +249,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
             of the cycle.
 
     >>> cycles = [dict(init_value=0.0, peak_value=peak, warmup_steps=2, decay_steps=6) for peak in (1.0, 0.5)]
-    >>> sgdr_schedule(cycles)(np.array([0, 2, 4, 6, 8, 12]))
+    >>> ff.optim.sgdr_schedule(cycles)(np.array([0, 2, 4, 6, 8, 12]))
     array([0. , 1. , 0.5, 0. , 0.5, 0. ])
     """
     cycles = list(cosine_kwargs)
@@ -270,7 +271,7 @@ def warmup_exponential_decay_schedule(
 ) -> Schedule:
     """Rises in a straight line for `warmup_steps` steps, then falls as `exponential_decay` does.
 
-    >>> warmup_exponential_decay_schedule(0.0, 1.0, 10, 10, 0.5)(np.array([5, 10, 20, 30]))
+    >>> ff.optim.warmup_exponential_decay_schedule(0.0, 1.0, 10, 10, 0.5)(np.array([5, 10, 20, 30]))
     array([0.5 , 1.  , 0.5 , 0.25])
     """
     decay = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
@@ -298,7 +299,7 @@ def piecewise_interpolate_schedule(
         init_value: the value at step 0.
         boundaries_and_scales: factors by the step at which they are reached.
 
-    >>> piecewise_interpolate_schedule("linear", 1.0, {10: 2.0, 20: 0.5})(np.array([0, 5, 10, 15, 20, 99]))
+    >>> ff.optim.piecewise_interpolate_schedule("linear", 1.0, {10: 2.0, 20: 0.5})(np.array([0, 5, 10, 15, 20, 99]))
     array([1. , 1.5, 2. , 1.5, 1. , 1. ])
     """
     interpolate = _INTERPOLATIONS.get(interpolate_type)
@@ -342,7 +343,7 @@ def linear_onecycle_schedule(
         div_factor: the peak over the first value.
         final_div_factor: the first value over the last.
 
-    >>> linear_onecycle_schedule(100, 1.0, div_factor=10.0)(np.array([0, 30, 85]))
+    >>> ff.optim.linear_onecycle_schedule(100, 1.0, div_factor=10.0)(np.array([0, 30, 85]))
     array([0.1, 1. , 0.1])
     """
     _check_steps("linear_onecycle_schedule", transition_steps=transition_steps)
@@ -370,7 +371,7 @@ def cosine_onecycle_schedule(
         div_factor: the peak over the first value.
         final_div_factor: the first value over the last.
 
-    >>> cosine_onecycle_schedule(100, 1.0, div_factor=10.0)(np.array([0, 15, 30]))
+    >>> ff.optim.cosine_onecycle_schedule(100, 1.0, div_factor=10.0)(np.array([0, 15, 30]))
     array([0.1 , 0.55, 1.  ])
     """
     _check_steps("cosine_onecycle_schedule", transition_steps=transition_steps)

@@ -48,11 +48,7 @@ def choose(pred: Any, true_fun: Callable[[], Any], false_fun: Callable[[], Any])
 
 
 def all_finite(updates: Any) -> Any:
-    """Whether no element of a pytree is infinite or NaN.
-
-    >>> bool(all_finite({"w": np.ones(2), "b": np.array([0.0, np.nan])}))
-    False
-    """
+    """Whether no element of a pytree is infinite or NaN."""
     finite: Any = np.True_
     for leaf in tree.leaves(updates):
         finite = finite & np.all(np.isfinite(leaf))
@@ -83,8 +79,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int) 
         max_consecutive_errors: after how many such updates in a row they are let through again, so that a run that
             has gone wrong shows it.
 
-    >>> from fnflare.optim import sgd
-    >>> opt = apply_if_finite(sgd(0.1), max_consecutive_errors=5)
+    >>> opt = ff.optim.apply_if_finite(ff.optim.sgd(0.1), max_consecutive_errors=5)
     >>> updates, state = opt.update(np.array([1.0, np.nan]), opt.init(np.zeros(2)))
     >>> updates, int(state.total_notfinite)
     (array([0., 0.]), 1)
@@ -136,13 +131,26 @@ def _arrays_like(new: Any, before: Any) -> Any:
 
 
 def skip_not_finite(updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
-    """For `multi_steps`: leaves gradients out in which something is infinite or NaN."""
+    """For `multi_steps`: leaves gradients out in which something is infinite or NaN.
+
+    >>> opt = ff.optim.multi_steps(ff.optim.sgd(1.0), 1, should_skip_update_fn=ff.optim.skip_not_finite)
+    >>> updates, state = opt.update(np.array([1.0, np.nan]), opt.init(np.zeros(2)))
+    >>> updates, int(state.skip_state["num_not_finite"])
+    (array([0., 0.]), 1)
+    """
     bad = sum((np.sum(~np.isfinite(leaf)) for leaf in tree.leaves(updates)), np.int64(0))
     return bad > 0, {"should_skip": bad > 0, "num_not_finite": bad}
 
 
 def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_squared_norm: float) -> tuple[Any, Any]:
-    """For `multi_steps`, with `functools.partial`: leaves gradients out whose squared norm is too large, or NaN."""
+    """For `multi_steps`, with `functools.partial`: leaves gradients out whose squared norm is too large, or NaN.
+
+    >>> opt = ff.optim.multi_steps(ff.optim.sgd(1.0), 1, should_skip_update_fn=lambda *args: (
+    ...     ff.optim.skip_large_updates(*args, max_squared_norm=10.0)))
+    >>> state = opt.init(np.zeros(2))
+    >>> opt.update(np.array([1.0, 2.0]), state)[0], opt.update(np.array([1.0, 3.5]), state)[0]
+    (array([-1., -2.]), array([0., 0.]))
+    """
     square = sum_of_squares(updates)
     skip = ~(square < max_squared_norm)
     return skip, {"should_skip": skip, "norm_squared": square}
@@ -168,12 +176,11 @@ def multi_steps(
     Raises:
         ArgumentError: k is less than 1.
 
-    >>> from fnflare.optim import sgd
-    >>> opt = multi_steps(sgd(1.0), 2)
+    >>> opt = ff.optim.multi_steps(ff.optim.sgd(1.0), 2)
     >>> state = opt.init(np.zeros(1))
     >>> for gradient in (1.0, 3.0, 5.0):
     ...     updates, state = opt.update(np.array([gradient]), state)
-    ...     print(updates, bool(has_updated(state)))
+    ...     print(updates, bool(ff.optim.has_updated(state)))
     [0.] False
     [-2.] True
     [0.] False
@@ -219,7 +226,13 @@ def multi_steps(
 
 
 def has_updated(state: MultiStepsState) -> Any:
-    """Whether the last step of `multi_steps` made an update."""
+    """Whether the last step of `multi_steps` made an update.
+
+    >>> opt = ff.optim.multi_steps(ff.optim.sgd(1.0), 2)
+    >>> updates, state = opt.update(np.ones(1), opt.init(np.zeros(1)))
+    >>> bool(ff.optim.has_updated(state)), bool(ff.optim.has_updated(opt.update(np.ones(1), state)[1]))
+    (False, True)
+    """
     return (state.mini_step == 0) & (state.gradient_step > 0)
 
 
@@ -254,13 +267,12 @@ def lookahead(
     Raises:
         ArgumentError: `sync_period` is less than 1; ``update`` was called without the parameters.
 
-    >>> from fnflare.optim import apply_updates, sgd
-    >>> opt = lookahead(sgd(1.0), sync_period=2, slow_step_size=0.5)
+    >>> opt = ff.optim.lookahead(ff.optim.sgd(1.0), sync_period=2, slow_step_size=0.5)
     >>> params = np.array([0.0])
     >>> state = opt.init(params)
     >>> for _ in range(4):
     ...     updates, state = opt.update(np.array([-1.0]), state, params)
-    ...     params = apply_updates(params, updates)
+    ...     params = ff.optim.apply_updates(params, updates)
     ...     print(params)
     [1.]
     [1.]
