@@ -25,10 +25,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
+import importlib.metadata
 import operator
 import os
+import re
 import threading
+import warnings
 from collections.abc import Iterator
 
 from fnflare.errors import ArgumentError, DtypeError
@@ -131,9 +133,25 @@ def use_native() -> bool:
     return settings.native and _has_llvmlite()
 
 
+#: The first release of llvmlite that compiles what is written here: LLVM 20's language and passes.
+_LEAST_LLVMLITE = (0, 45)
+
+
 @functools.cache
 def _has_llvmlite() -> bool:
-    return importlib.util.find_spec("llvmlite") is not None
+    try:
+        found = importlib.metadata.version("llvmlite")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    if tuple([int(part) for part in re.findall(r"\d+", found)[:2]]) >= _LEAST_LLVMLITE:
+        return True
+    least = ".".join(map(str, _LEAST_LLVMLITE))
+    warnings.warn(
+        f"programs run on NumPy: native code needs llvmlite {least} or newer, and {found} is installed; "
+        f'write pip install -U "llvmlite>={least}", or FNFLARE_NATIVE=0 in the environment to go on without',
+        stacklevel=2,
+    )
+    return False
 
 
 def set_use_native(on: bool) -> None:

@@ -230,3 +230,11 @@ def test_kernels_serve_while_mkl_is_off() -> None:
     x = np.linspace(-1, 1, 1 << 16).astype(np.float32)
     with config.override(use_mkl=False):
         assert np.array_equal(kernels.exp(x), np.exp(x))
+
+
+def test_a_llvmlite_that_is_too_old_is_told_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.44.1")
+    with pytest.warns(UserWarning, match=r"native code needs llvmlite 0\.45 or newer, and 0\.44\.1 is installed"):
+        assert not config._has_llvmlite.__wrapped__()
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1.0.0rc1")
+    assert config._has_llvmlite.__wrapped__()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 
@@ -188,3 +189,43 @@ def test_a_child_compiles_what_its_parent_was_compiling():
 def test_the_versions_are_part_of_the_key():
     assert all(isinstance(v, str) and v for v in engine.versions())
     assert set(engine.versions()) <= set(build.surroundings())
+
+
+_SCATTERED = """
+import ctypes
+from fnflare.compiler.llvm import engine
+
+numbers = ", ".join(f"i64 {n}" for n in range(65536))
+code = engine.compile_text(f'''
+@table = private constant [65536 x i64] [{numbers}]
+define i64 @look_up(i64 %n) {{
+  %at = getelementptr [65536 x i64], ptr @table, i64 0, i64 %n
+  %found = load i64, ptr %at
+  ret i64 %found
+}}''')
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def reserve(size):
+    return libc.mmap(None, size, 0, 0x4022, -1, 0)  # private, anonymous, without memory behind it
+
+
+# Nothing is free any more but single pages above 4 GiB that are not, and what lies below these.
+blocks = [reserve(2**30) for _ in range(4)]
+for size in [2**n for n in range(28, 11, -1)]:
+    while (block := reserve(size)) > min(blocks):
+        pass
+    libc.munmap(block, size)
+for n in range(0, 40, 2):
+    libc.munmap(max(blocks) + 2**29 + 4096 * n, 4096)
+loaded = engine.load(code)
+print(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(loaded.address("look_up"))(4321))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lays out the memory of a process as Linux does it")
+def test_code_is_loaded_where_memory_is_scattered():
+    assert python(_SCATTERED) == "4321"

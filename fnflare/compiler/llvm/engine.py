@@ -56,14 +56,24 @@ def versions() -> tuple[str, ...]:
         llvm = _llvm()
         import llvmlite
 
-        return llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info))
+        return llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), *_addressing()
+
+
+def _addressing() -> tuple[str, str]:
+    """How code is told to find its constants and what it calls."""
+    # The loader takes memory for code and for constants wherever the system has room. Distances of 32 bits, which are
+    # the default of x86-64, do not always reach from one to the other, and then LLVM aborts. Whole addresses cost
+    # nothing that could be measured. On aarch64 llvmlite's own loader lays them side by side.
+    triple = machine()[0]
+    return ("static", "large") if triple.startswith("x86_64") and "linux" in triple else ("pic", "default")
 
 
 def _target_machine() -> Any:
     llvm = _llvm()
     triple, cpu, features = machine()
+    reloc, model = _addressing()
     return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="default", jit=True
+        cpu=cpu, features=features, opt=3, reloc=reloc, codemodel=model, jit=True
     )
 
 
