@@ -141,3 +141,9 @@ def test_the_other_branch_is_differentiated() -> None:
 def test_what_they_refuse(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_settings_that_are_numbers_of_numpy_leave_float32() -> None:
+    x, eps = np.array([0.0, 2.0], np.float32), np.float64(1e-3)
+    assert ff.safe_log(x, eps).dtype == ff.safe_norm(x, np.float64(3)).dtype == np.float32
+    assert ff.safe_where(x > 0, np.log, x, fill=np.float64(1)).dtype == np.float32

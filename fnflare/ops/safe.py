@@ -29,6 +29,11 @@ def _real(who: str, x: Any) -> Any:
     return x
 
 
+def _setting(number: Any) -> Any:
+    """A number that is a setting, as Python's own: NumPy's would widen what it meets."""
+    return number.item() if isinstance(number, np.generic) else number
+
+
 def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: Any = 0.0, fill: Any = 1.0) -> Any:
     """``fun(*args)`` where a condition holds, `otherwise` elsewhere, with derivatives that know nothing of `fun` there.
 
@@ -55,6 +60,7 @@ def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: A
             f"safe_where: expected a function that is applied where the condition holds, got {type(fun).__name__}; "
             "write safe_where(x > 0, np.log, x), or np.where for arrays that are there already"
         )
+    fill = _setting(fill)
     return np.where(condition, fun(*[np.where(condition, x, fill) for x in args]), otherwise)
 
 
@@ -96,7 +102,7 @@ def safe_log(x: Any, eps: float | None = None) -> Any:
     array([0., 2.])
     """
     x = _real("safe_log", x)
-    least = float(np.finfo(x.dtype).tiny) if eps is None else eps
+    least = float(np.finfo(x.dtype).tiny) if eps is None else _setting(eps)
     if not least > 0:
         raise ArgumentError(f"safe_log: eps must be positive, got {eps!r}")
     return np.log(np.where(x <= least, least, x))
@@ -125,6 +131,7 @@ def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None,
            [0. , 0. ]])
     """
     x = _real("safe_norm", x)
+    ord = _setting(ord)
     given: Any = ord
     if isinstance(given, str) or not given >= 1:
         raise ArgumentError(f"safe_norm: ord must be a number and at least 1, got {ord!r}")
