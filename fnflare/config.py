@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import operator
 import os
 import re
@@ -140,9 +139,10 @@ _LEAST_LLVMLITE = (0, 45)
 @functools.cache
 def _has_llvmlite() -> bool:
     try:
-        found = importlib.metadata.version("llvmlite")
-    except importlib.metadata.PackageNotFoundError:
+        import llvmlite  # the package alone, in under a millisecond: LLVM is loaded with the first code
+    except ImportError:
         return False
+    found = llvmlite.__version__
     if tuple([int(part) for part in re.findall(r"\d+", found)[:2]]) >= _LEAST_LLVMLITE:
         return True
     least = ".".join(map(str, _LEAST_LLVMLITE))

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -233,8 +234,10 @@ def test_kernels_serve_while_mkl_is_off() -> None:
 
 
 def test_a_llvmlite_that_is_too_old_is_told_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.44.1")
+    monkeypatch.setitem(sys.modules, "llvmlite", SimpleNamespace(__version__="0.44.1"))
     with pytest.warns(UserWarning, match=r"native code needs llvmlite 0\.45 or newer, and 0\.44\.1 is installed"):
         assert not config._has_llvmlite.__wrapped__()
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "1.0.0rc1")
+    monkeypatch.setitem(sys.modules, "llvmlite", SimpleNamespace(__version__="1.0.0rc1"))
     assert config._has_llvmlite.__wrapped__()
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    assert not config._has_llvmlite.__wrapped__()
