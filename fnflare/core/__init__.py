@@ -12,7 +12,7 @@ from fnflare.core.batch import BatchTrace, BatchTracer, move_axis
 from fnflare.core.capture import Capture, alias, capture, substitute
 from fnflare.core.dual import DualTrace, DualTracer
 from fnflare.core.eager import run_observed, run_on_bottom
-from fnflare.core.numbers import as_number, is_number, number_operators
+from fnflare.core.numbers import as_number, is_number, number, number_operators
 from fnflare.core.observe import observed, observing, overhead, plain_kernel, stamping
 from fnflare.core.primitive import Primitive, primitive, primitives
 from fnflare.core.scatter import Scatter
@@ -54,6 +54,7 @@ __all__ = [
     "move_axis",
     "new_linear_tape",
     "new_tape",
+    "number",
     "number_operators",
     "observed",
     "observing",

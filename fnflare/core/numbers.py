@@ -14,7 +14,7 @@ import numpy as np
 
 from fnflare.core.tracer import Tracer
 
-__all__ = ["as_number", "is_number", "number_operators"]
+__all__ = ["as_number", "is_number", "number", "number_operators"]
 
 
 def is_number(x: Any) -> bool:
@@ -53,6 +53,11 @@ def _part(name: str) -> property:
         return as_number(part) if is_number(self) else part
 
     return property(read, lambda self, value: getattr(Tracer, name).fset(self, value))
+
+
+def number(value: Any) -> Any:
+    """A setting as Python's own number where it comes as NumPy's, which would widen arrays of float32."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def number_operators(cls: type[Tracer]) -> type[Tracer]:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops, random
+from fnflare.core import number
 from fnflare.errors import ArgumentError, MissingKeyError, ShapeError
 from fnflare.nn import functions as F
 from fnflare.nn import scoping
 from fnflare.nn.initializers import Initializer, constant
-from fnflare.nn.layer import Layer, function, known_features, layer, mismatch, number, units_of
+from fnflare.nn.layer import Layer, function, known_features, layer, mismatch, units_of
 from fnflare.padded import Padded
 
 __all__ = [

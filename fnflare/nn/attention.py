@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops, random
+from fnflare.core import number
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.dropout import Dropout
@@ -21,7 +22,6 @@ from fnflare.nn.layer import (
     known_features,
     layer,
     mismatch,
-    number,
     positive_int,
     require_key,
     units_of,

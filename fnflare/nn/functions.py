@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops, random
+from fnflare.core import number
 from fnflare.errors import ArgumentError, DtypeError, ShapeError
-from fnflare.nn.layer import number
 
 __all__ = [
     "celu",

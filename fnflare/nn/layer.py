@@ -133,11 +133,6 @@ def positive_int(kind: str, name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def number(value: Any) -> Any:
-    """A setting as Python's own number where it comes as NumPy's, which would widen arrays of float32."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def fraction(kind: str, name: str, value: Any) -> float:
     """A setting that is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fnflare.core import number
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
 from fnflare.nn.layer import (
@@ -17,7 +18,6 @@ from fnflare.nn.layer import (
     known_features,
     layer,
     mismatch,
-    number,
     positive_int,
     units_of,
 )

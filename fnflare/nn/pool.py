@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
+from fnflare.core import number
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn import scoping
-from fnflare.nn.layer import Layer, Shape, layer, mismatch, number, units_of
+from fnflare.nn.layer import Layer, Shape, layer, mismatch, units_of
 from fnflare.nn.windows import Padding, Window, clear, least, rewrap
 from fnflare.padded import Padded
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fnflare.core import dtype_of
+from fnflare.core import dtype_of, number
 from fnflare.errors import ArgumentError, DtypeError
 from fnflare.ops.elementwise import stop_gradient
 
@@ -27,11 +27,6 @@ def _real(who: str, x: Any) -> Any:
     if x.dtype.kind != "f":
         raise DtypeError(f"{who}: expected real numbers, got {x.dtype}; for complex ones write np.abs(x) first")
     return x
-
-
-def _setting(number: Any) -> Any:
-    """A number that is a setting, as Python's own: NumPy's would widen what it meets."""
-    return number.item() if isinstance(number, np.generic) else number
 
 
 def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: Any = 0.0, fill: Any = 1.0) -> Any:
@@ -60,7 +55,7 @@ def safe_where(condition: Any, fun: Callable[..., Any], *args: Any, otherwise: A
             f"safe_where: expected a function that is applied where the condition holds, got {type(fun).__name__}; "
             "write safe_where(x > 0, np.log, x), or np.where for arrays that are there already"
         )
-    fill = _setting(fill)
+    fill = number(fill)
     return np.where(condition, fun(*[np.where(condition, x, fill) for x in args]), otherwise)
 
 
@@ -102,7 +97,7 @@ def safe_log(x: Any, eps: float | None = None) -> Any:
     array([0., 2.])
     """
     x = _real("safe_log", x)
-    least = float(np.finfo(x.dtype).tiny) if eps is None else _setting(eps)
+    least = float(np.finfo(x.dtype).tiny) if eps is None else number(eps)
     if not least > 0:
         raise ArgumentError(f"safe_log: eps must be positive, got {eps!r}")
     return np.log(np.where(x <= least, least, x))
@@ -131,7 +126,7 @@ def safe_norm(x: Any, ord: float = 2, axis: int | tuple[int, ...] | None = None,
            [0. , 0. ]])
     """
     x = _real("safe_norm", x)
-    ord = _setting(ord)
+    ord = number(ord)
     given: Any = ord
     if isinstance(given, str) or not given >= 1:
         raise ArgumentError(f"safe_norm: ord must be a number and at least 1, got {ord!r}")

@@ -14,7 +14,7 @@ import numpy as np
 from fnflare.core import is_tracer
 from fnflare.errors import ArgumentError
 from fnflare.optim.base import GradientTransformation, ScalarOrSchedule, identity
-from fnflare.optim.leaves import abs_sq, check_decay, is_nonzero, tiled, weak
+from fnflare.optim.leaves import abs_sq, check_decay, is_nonzero, tiled, weak, weak_at
 from fnflare.optim.moments import counted_rule, rule
 
 __all__ = [
@@ -175,7 +175,7 @@ def scale_by_adam(
         # m / (sqrt(v / r^2 + eps_root) + eps) = r m / (sqrt(v + r^2 eps_root) + r eps).
         t = weak(count) + 1
         r = (1 - b2**t) ** 0.5
-        step = r * weak(step_size(count) if callable(step_size) else step_size)
+        step = r * weak_at(step_size, count)
         if nesterov:
             step, ahead = step * b1 / (1 - b1 ** (t + 1)), step * (1 - b1) / (1 - b1**t)
         else:

@@ -19,7 +19,7 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import chain
-from fnflare.optim.leaves import abs_sq, check_decay, copied, filled, map_leaves, reject_complex, tiled, weak
+from fnflare.optim.leaves import abs_sq, check_decay, copied, filled, map_leaves, reject_complex, tiled, weak, weak_at
 from fnflare.optim.transforms import add_decayed_weights
 
 __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
@@ -69,7 +69,7 @@ def scale_by_madgrad(
         need_params(who, updates, params)
         reject_complex(who, updates)
         old = state_of(MadgradState, state, who)
-        rate = weak(learning_rate(old.count) if callable(learning_rate) else learning_rate)
+        rate = weak_at(learning_rate, old.count)
         trees = {"updates": updates, "params": params, "grad_sum_sq": old.grad_sum_sq, "s": old.s, "x0": old.x0}
         pace = (rate + eps) * (weak(old.count) + 1) ** 0.5
         new, squares, total = map_leaves(who, kernel, trees, pace, momentum, eps, outputs=3)

@@ -33,6 +33,7 @@ __all__ = [
     "reject_complex",
     "tiled",
     "weak",
+    "weak_at",
 ]
 
 Kernel = Callable[..., tuple[Any, ...]]
@@ -53,6 +54,11 @@ def weak(value: Any, dtype: Any = None) -> Any:
     if isinstance(value, (float, int, np.generic, np.ndarray)):
         return float(value)
     return value if dtype is None else value.astype(dtype)
+
+
+def weak_at(value: Any, count: Any) -> Any:
+    """A number, or what a schedule is at a step, as `weak` has it."""
+    return weak(value(count) if callable(value) else value)
 
 
 def dtype_of(leaf: Any) -> np.dtype:

@@ -27,7 +27,17 @@ from fnflare.optim.base import (
     zero_count,
 )
 from fnflare.optim.combine import Mask, chain
-from fnflare.optim.leaves import abs_sq, check_decay, copied, filled, float_dtype, map_leaves, reject_complex, weak
+from fnflare.optim.leaves import (
+    abs_sq,
+    check_decay,
+    copied,
+    filled,
+    float_dtype,
+    map_leaves,
+    reject_complex,
+    weak,
+    weak_at,
+)
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [
@@ -318,7 +328,7 @@ def prodigy(
         need_params("prodigy", updates, params)
         old = state_of(ProdigyState, state, "prodigy")
         d, dtype, t = old.estim_lr, old.estim_lr.dtype, weak(old.count) + 1
-        rate = d * weak(learning_rate(old.count) if callable(learning_rate) else learning_rate)
+        rate = d * weak_at(learning_rate, old.count)
         rate = rate * ((1 - b2**t) ** 0.5 / (1 - b1**t))
         trees = {"params": params, "state.params0": old.params0}
         (gone,) = map_leaves("prodigy", lambda p, q: (q - p,), trees, outputs=1)
@@ -401,7 +411,7 @@ def dadapt_adamw(
         need_params("dadapt_adamw", updates, params)
         old = state_of(DAdaptAdamWState, state, "dadapt_adamw")
         dtype, t = old.estim_lr.dtype, weak(old.count) + 1
-        rate = old.estim_lr * weak(learning_rate(old.count) if callable(learning_rate) else learning_rate)
+        rate = old.estim_lr * weak_at(learning_rate, old.count)
         rate = rate * ((1 - b2**t) ** 0.5 / (1 - b1**t))
         moments = {"exp_avg": old.exp_avg, "exp_avg_sq": old.exp_avg_sq, "grad_sum": old.grad_sum}
         trees = {"updates": updates, **moments, "params": params}

@@ -22,7 +22,7 @@ from fnflare.optim.base import (
     sum_of_squares,
     zero_count,
 )
-from fnflare.optim.leaves import abs_sq, check_decay, filled, float_dtype, map_leaves, weak
+from fnflare.optim.leaves import abs_sq, check_decay, filled, float_dtype, map_leaves, weak, weak_at
 
 __all__ = ["MomoAdamState", "MomoState", "momo", "momo_adam", "scale_by_polyak"]
 
@@ -116,7 +116,7 @@ def _bounded(lower: Any, cap: Any, decayed: Any, corrected: Any, least: float) -
 
 def _rates(learning_rate: ScalarOrSchedule, weight_decay: float, count: Any) -> tuple[Any, Any]:
     """The greatest step size, and one plus its product with the weight decay."""
-    alpha = weak(learning_rate(count) if callable(learning_rate) else learning_rate)
+    alpha = weak_at(learning_rate, count)
     return alpha, 1 + alpha * weight_decay
 
 

@@ -25,7 +25,7 @@ from fnflare.optim.base import (
 )
 from fnflare.optim.combine import chain
 from fnflare.optim.descent import sgd
-from fnflare.optim.leaves import copied, float_dtype, map_leaves, tiled, weak
+from fnflare.optim.leaves import copied, float_dtype, map_leaves, tiled, weak_at
 from fnflare.optim.moments import kept_as, like
 from fnflare.optim.schedules import warmup_constant_schedule
 from fnflare.optim.transforms import add_decayed_weights, scale_by_learning_rate
@@ -114,7 +114,7 @@ def schedule_free(
         need_params("schedule_free", updates, params)
         old = state_of(ScheduleFreeState, state, "schedule_free")
         dtype = old.max_lr.dtype
-        rate = weak(learning_rate(old.step_count) if callable(learning_rate) else learning_rate)
+        rate = weak_at(learning_rate, old.step_count)
         greatest = np.maximum(old.max_lr, rate)
         weight = greatest**weight_lr_power
         total = old.weight_sum + weight

@@ -1,6 +1,6 @@
 """LLVM in process: text goes in, object code comes out, and object code becomes functions that can be called.
 
-The only file that knows llvmlite. Compiling and loading are two steps, so that object code can be kept in between.
+The only file that calls llvmlite. Compiling and loading are two steps, so that object code can be kept in between.
 """
 
 from __future__ import annotations

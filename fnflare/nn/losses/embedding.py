@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
+from fnflare.core import number
 from fnflare.errors import ArgumentError, ShapeError
-from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import array, float_pair
 from fnflare.nn.losses.classification import softmax_cross_entropy_with_integer_labels
 

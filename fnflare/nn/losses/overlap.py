@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
-from fnflare.nn.layer import number
+from fnflare.core import number
 from fnflare.nn.losses.checks import float_pair
 
 __all__ = ["dice_loss", "tversky_loss"]

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fnflare import ops
-from fnflare.core import is_tracer
+from fnflare.core import is_tracer, number
 from fnflare.errors import ArgumentError, ShapeError
 from fnflare.nn.functions import logcosh
-from fnflare.nn.layer import number
 from fnflare.nn.losses.checks import array, check_float, float_pair
 
 __all__ = [
